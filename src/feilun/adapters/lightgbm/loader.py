@@ -1,0 +1,158 @@
+"""LightGBM models through LightGBM's own C library: no Python package is imported.
+
+The package ``lightgbm`` takes seconds to import and pulls pandas and scikit-learn in where they
+are installed; its shared library loads in a moment and has all that scoring needs. Source of the
+signatures: ``include/LightGBM/c_api.h`` of LightGBM 4.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import sys
+import weakref
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from feilun.adapters.lightgbm.text import check_model_text
+from feilun.errors import MissingExtra, ModelError
+
+_FLOAT32 = 0
+_NORMAL = 0  # the prediction after the objective's link function, as Booster.predict gives it
+_FROM_FIRST, _ALL = 0, -1
+_ROW_MAJOR = 1
+_PARAMETERS = b"num_threads=1"
+
+
+class LightGbmScorer:
+    """A loaded booster. Thread-safe: LightGBM predicts under a shared lock."""
+
+    def __init__(self, library: ctypes.CDLL, handle: ctypes.c_void_p, columns: int) -> None:
+        self._library = library
+        self._handle = handle
+        self._columns = columns
+        weakref.finalize(self, library.LGBM_BoosterFree, handle)
+
+    def score(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return one score a row, equal to the bit to what ``Booster.predict`` returns.
+
+        Raises
+        ------
+        ModelError
+            If the matrix is not C-contiguous float32 of the model's number of columns.
+        """
+        if (
+            matrix.dtype != np.float32
+            or matrix.ndim != 2
+            or matrix.shape[1] != self._columns
+            or not matrix.flags.c_contiguous
+        ):
+            raise ModelError(
+                f"The model takes a C-ordered float32 matrix of {self._columns} columns, "
+                f"not {matrix.dtype} {matrix.shape}.",
+                "Build it with feilun.features.vectors.assemble.",
+            )
+        rows = len(matrix)
+        scores = np.empty(rows, np.float64)
+        if rows == 0:
+            return scores
+        written = ctypes.c_int64()
+        _check(
+            self._library,
+            self._library.LGBM_BoosterPredictForMat(
+                self._handle, matrix.ctypes.data, _FLOAT32, rows, self._columns, _ROW_MAJOR,
+                _NORMAL, _FROM_FIRST, _ALL, _PARAMETERS, ctypes.byref(written), scores.ctypes.data,
+            ),
+        )  # fmt: skip
+        if written.value != rows:
+            raise ModelError(f"The model gave {written.value} scores for {rows} rows.")
+        return scores
+
+
+class LightGbmLoader:
+    """Loads ``lightgbm-text/1``: what ``Booster.model_to_string`` writes.
+
+    Raises
+    ------
+    MissingExtra
+        If LightGBM is not installed.
+    """
+
+    format = "lightgbm-text/1"
+
+    def __init__(self) -> None:
+        self._library = _library()
+
+    def load(self, data: bytes, columns: int) -> LightGbmScorer:
+        """Load a model that takes ``columns`` columns and gives one number a row.
+
+        The text's structure is checked in Python first, because LightGBM's parser trusts it: a
+        child that points outside its tree would be followed.
+
+        Raises
+        ------
+        ModelError
+            If it is no LightGBM model, is cut or changed, or takes another number of columns.
+        """
+        check_model_text(data, columns)
+        library = self._library
+        handle, iterations = ctypes.c_void_p(), ctypes.c_int()
+        _check(
+            library,
+            library.LGBM_BoosterLoadModelFromString(
+                data, ctypes.byref(iterations), ctypes.byref(handle)
+            ),
+        )
+        scorer = LightGbmScorer(library, handle, columns)
+        found, classes = ctypes.c_int(), ctypes.c_int()
+        _check(library, library.LGBM_BoosterGetNumFeature(handle, ctypes.byref(found)))
+        _check(library, library.LGBM_BoosterGetNumClasses(handle, ctypes.byref(classes)))
+        if (found.value, classes.value) != (columns, 1):
+            raise ModelError(
+                f"The model takes {found.value} columns and gives {classes.value} numbers a row; "
+                f"its bundle says {columns} and 1."
+            )
+        return scorer
+
+
+def _check(library: ctypes.CDLL, code: int) -> None:
+    if code != 0:
+        reason = library.LGBM_GetLastError().decode("utf-8", "replace").strip()
+        raise ModelError(f"LightGBM refused: {reason[:500]}", "Train the model again.")
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """Load the shared library that the ``lightgbm`` package brings, and declare its functions."""
+    path = _library_path()
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise ModelError(
+            f"LightGBM's library cannot be loaded: {error}",
+            "Install OpenMP (Debian: libgomp1, macOS: brew install libomp).",
+        ) from error
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    library.LGBM_GetLastError.restype = ctypes.c_char_p
+    library.LGBM_BoosterLoadModelFromString.argtypes = [ctypes.c_char_p, pointer, pointer]
+    library.LGBM_BoosterGetNumFeature.argtypes = [pointer, pointer]
+    library.LGBM_BoosterGetNumClasses.argtypes = [pointer, pointer]
+    library.LGBM_BoosterFree.argtypes = [pointer]
+    library.LGBM_BoosterPredictForMat.argtypes = [
+        pointer, pointer, number, ctypes.c_int32, ctypes.c_int32, number, number, number, number,
+        ctypes.c_char_p, pointer, pointer,
+    ]  # fmt: skip
+    return library
+
+
+def _library_path() -> Path:
+    spec = importlib.util.find_spec("lightgbm")
+    suffix = ".dylib" if sys.platform == "darwin" else ".so"
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder) / "lib" / f"lib_lightgbm{suffix}"
+        if path.is_file():
+            return path
+    raise MissingExtra("LightGBM", "models")

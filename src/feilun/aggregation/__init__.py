@@ -1,0 +1,1 @@
+"""The pure kernel: fold, merge, read, and the naive oracle."""

@@ -1,0 +1,264 @@
+"""The bundle: a trained model as the gateway runs it, checked before a byte of it is parsed.
+
+A bundle is a folder named by its digest, and is never changed::
+
+    bundles/<digest>/bundle.json     what the model is: columns, categories, metric, training
+    bundles/<digest>/model.txt       the model, in a format on the allowlist
+
+``digest`` is the SHA-256 of the bytes of ``bundle.json``, which holds the SHA-256 and the size
+of the model's file: whoever knows the digest can tell every flipped bit. No path comes out of
+``bundle.json``; the file's name follows from its format.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from feilun.errors import ConfigError, CorruptData, ModelError, StoreFull
+
+FORMAT_VERSION = 1
+
+FORMATS = {"lightgbm-text/1": "model.txt"}
+"""The formats that may be loaded, with the name of their file in a bundle. None can hold code."""
+
+MAX_DESCRIPTION = 16 << 20
+"""The most bytes ``bundle.json`` may have; category dictionaries are in it."""
+MAX_MODEL = 512 << 20
+"""The most bytes the model's file may have."""
+
+_DESCRIPTION = "bundle.json"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class ColumnSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One column of the matrix: the feature it holds, by address and by meaning.
+
+    ``fingerprint`` is the hex of ``FoldSpec.fingerprint``; ``window`` (µs), ``calendar`` and
+    ``dtype`` are those of the feature. ``categories`` gives the code of each known string by its
+    place; None where the column holds numbers.
+    """
+
+    address: str
+    fingerprint: str
+    window: int | None
+    calendar: int
+    dtype: Literal["int", "float", "str", "bool"]
+    categories: tuple[str, ...] | None = None
+
+
+class ScorerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The model's file: its format, its name in the folder, its SHA-256 (hex) and its size."""
+
+    format: str
+    file: str
+    sha256: str
+    bytes: int
+
+
+class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the gateway must know of a model.
+
+    Attributes
+    ----------
+    model : str
+        The model's name in the project.
+    columns : tuple of ColumnSpec
+        The matrix's columns, in order.
+    item : str
+        The key that differs between the rows of one request.
+    scorer : ScorerFile
+        The file to load; see :func:`scorer_file`.
+    metric : str
+        What it was judged by.
+    trained : dict
+        Where it came from: log offsets, digests, run id, as the trainer likes. JSON values only.
+    definition_digest : str
+        ``ModelSpec.definition_digest`` at training.
+    format_version : int
+        Version of this description.
+    """
+
+    model: str
+    columns: tuple[ColumnSpec, ...]
+    item: str
+    scorer: ScorerFile
+    metric: str
+    trained: dict[str, Any]
+    definition_digest: str
+    format_version: int = FORMAT_VERSION
+
+
+def scorer_file(data: bytes, format: str = "lightgbm-text/1") -> ScorerFile:
+    """Describe a model's bytes.
+
+    Raises
+    ------
+    ModelError
+        If the format is not on the allowlist.
+
+    Examples
+    --------
+    >>> scorer_file(b"tree\\n").bytes
+    5
+    """
+    return ScorerFile(format, _file_of(format), hashlib.sha256(data).hexdigest(), len(data))
+
+
+def write_bundle(root: Path, bundle: Bundle, data: bytes) -> str:
+    """Store a bundle under ``root`` and return its digest.
+
+    Either the whole bundle is there, durably, or nothing is. Idempotent: the same bundle has the
+    same digest and is stored once.
+
+    Raises
+    ------
+    ModelError
+        If the format is not allowed, ``bundle.scorer`` does not describe ``data``, or either part
+        is above its cap.
+    CorruptData
+        If a damaged bundle stands under the same digest.
+    StoreFull, ConfigError
+        If the folder cannot take it.
+    """
+    if bundle.scorer != scorer_file(data, bundle.scorer.format):
+        raise ModelError(
+            f"The bundle of {bundle.model!r} does not describe the model's bytes.",
+            "Make its scorer with feilun.models.bundle.scorer_file(data).",
+        )
+    text = msgspec.json.format(msgspec.json.encode(bundle, order="deterministic"), indent=1)
+    _within("The bundle's description", len(text), MAX_DESCRIPTION)
+    _within("The model's file", len(data), MAX_MODEL)
+    digest = hashlib.sha256(text).hexdigest()
+    target = root / digest
+    if target.is_dir():
+        read_bundle(root, digest)
+        return digest
+    try:
+        _write_folder(root, target, {bundle.scorer.file: data, _DESCRIPTION: text})
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StoreFull(f"No space for a bundle under {root}.", "Free some disk.") from error
+        raise ConfigError(
+            f"Cannot write a bundle under {root}: {error.strerror}.",
+            "Check the folder's owner and permissions.",
+        ) from error
+    return digest
+
+
+def read_bundle(root: Path, digest: str) -> tuple[Bundle, bytes]:
+    """Return a bundle and its model's bytes, every byte of both checked against ``digest``.
+
+    Raises
+    ------
+    ModelError
+        If ``digest`` is not 64 hex digits, there is no such bundle, it is of a newer Feilun, or its
+        format is not allowed.
+    CorruptData
+        If any byte differs from what was written.
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise ModelError(f"{digest[:80]!r} is not a bundle's digest.", "It is 64 hex digits.")
+    folder = root / digest
+    text = _read(folder / _DESCRIPTION, MAX_DESCRIPTION)
+    _verify(folder / _DESCRIPTION, text, digest)
+    try:
+        bundle = msgspec.json.decode(text, type=Bundle)
+    except msgspec.DecodeError as error:
+        raise ModelError(
+            f"The description of bundle {digest[:12]} cannot be used: {error}.",
+            "It was written by another version of Feilun; train the model again.",
+        ) from error
+    if bundle.format_version > FORMAT_VERSION:
+        raise ModelError(
+            f"Bundle {digest[:12]} has format {bundle.format_version}; this Feilun reads up to "
+            f"{FORMAT_VERSION}.",
+            "Upgrade Feilun.",
+        )
+    file = _file_of(bundle.scorer.format)
+    if bundle.scorer.file != file:
+        raise ModelError(f"Bundle {digest[:12]} names another file than {file}.", "Train again.")
+    data = _read(folder / file, min(bundle.scorer.bytes, MAX_MODEL))
+    _verify(folder / file, data, bundle.scorer.sha256)
+    return bundle, data
+
+
+def _file_of(format: str) -> str:
+    try:
+        return FORMATS[format]
+    except KeyError:
+        raise ModelError(
+            f"Models in format {format[:80]!r} are not loaded.",
+            f"Convert it to one of: {', '.join(FORMATS)}.",
+        ) from None
+
+
+def _within(what: str, size: int, cap: int) -> None:
+    if size > cap:
+        raise ModelError(f"{what} has {size} bytes; at most {cap} are kept.", "Train a smaller one.")
+
+
+def _read(path: Path, cap: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(cap + 1)
+    except OSError as error:
+        raise ModelError(
+            f"The bundle's {path.name} cannot be read: {error.strerror} ({path}).",
+            "Restore the folder from a backup, or train the model again.",
+        ) from error
+    if len(data) > cap:
+        raise _corrupt(path)
+    return data
+
+
+def _verify(path: Path, data: bytes, digest: str) -> None:
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise _corrupt(path)
+
+
+def _corrupt(path: Path) -> CorruptData:
+    return CorruptData(
+        f"{path} is not what was written: its digest differs.",
+        "Restore the folder from a backup, or train the model again.",
+    )
+
+
+def _write_folder(root: Path, target: Path, files: dict[str, bytes]) -> None:
+    """Write ``files`` beside ``target``, make them durable, then give the folder its name."""
+    root.mkdir(parents=True, exist_ok=True)
+    staging = root / f".writing-{uuid.uuid4().hex}"
+    staging.mkdir()
+    try:
+        for name, data in files.items():
+            with (staging / name).open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        _sync_folder(staging)
+        try:
+            staging.rename(target)
+        except OSError as error:
+            # Somebody stored the same bundle in the meantime: its name is its content.
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        _sync_folder(root)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""What Feilun needs from the outside, one Protocol a file."""

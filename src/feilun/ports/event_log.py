@@ -1,0 +1,71 @@
+"""The event log: everything that happened, in the order in which it was accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
+
+from feilun.records.record import Record
+
+
+class Appended(NamedTuple):
+    """What became of one record.
+
+    ``offset`` is its place in the log (of the first copy, for a duplicate); -1 for a conflict.
+    """
+
+    status: Literal["accepted", "late", "duplicate", "conflict"]
+    offset: int
+
+
+class BadEvent(NamedTuple):
+    """Something that could not become a record: its bytes and the reason."""
+
+    number: int
+    received: int
+    source: str
+    reason: str
+    raw: bytes
+
+
+class EventLog(Protocol):
+    """An append-only log that takes each (source, id) once within its window of days."""
+
+    def append(self, records: Sequence[Record]) -> list[Appended]:
+        """Append records with their ids in one durable transaction; one answer per record.
+
+        Called by the collector and the gateway for each group of requests. Idempotent: a record
+        sent again is a ``duplicate``; the same id with another digest is a ``conflict`` and is
+        kept as a bad event. A record whose day of ids has been closed is ``late``: it is stored
+        with the flag, and a second copy of it is a duplicate too as long as its bytes are kept.
+
+        Raises
+        ------
+        StoreFull
+            If nothing was stored for want of space; reads go on.
+        """
+        ...
+
+    def read(self, start: int, limit: int = 10_000) -> list[tuple[int, Record]]:
+        """Return up to ``limit`` records from offset ``start`` on, with their offsets, in order.
+
+        Called by the engine, the flywheel and training, all the time. Returns an empty list at
+        the end. Raises CorruptData where stored bytes fail their check.
+        """
+        ...
+
+    def end(self) -> int:
+        """Return the offset that the next record will get. Cheap: polled."""
+        ...
+
+    def keep_bad(self, source: str, reason: str, raw: bytes, received: int) -> int:
+        """Keep something unusable with its reason; return its number. Durable."""
+        ...
+
+    def bad(self, start: int = 0, limit: int = 1_000) -> list[BadEvent]:
+        """Return bad events from number ``start`` on."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds; further calls are errors."""
+        ...

@@ -1,0 +1,55 @@
+"""The online store: the newest tiles, as bytes under keys, with the offset they stand at.
+
+Derived data: it can be thrown away and rebuilt from the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+
+class Mark(NamedTuple):
+    """How far the log was folded: every record below ``offset``, none later than ``time`` (µs)."""
+
+    offset: int
+    time: int
+
+
+class StoreSnapshot(Protocol):
+    """One moment of the store: values and mark belong together. Hold it for a request, not longer."""
+
+    def mark(self) -> Mark:
+        """Return how far the log was folded at this moment."""
+        ...
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the values of ``keys``, in their order; None where there is none."""
+        ...
+
+
+class OnlineStore(Protocol):
+    """Bytes under keys of at most 500 bytes. One writer (the engine), many readers."""
+
+    def snapshot(self) -> AbstractContextManager[StoreSnapshot]:
+        """Open one moment for reading. Called once a request by every gateway worker."""
+        ...
+
+    def commit(
+        self, puts: Iterable[tuple[bytes, bytes]], expected: int, mark: Mark
+    ) -> None:
+        """Store ``puts`` and move the mark, in one durable transaction.
+
+        Called by the engine for each batch. If the stored offset is not ``expected`` nothing
+        changes and Fenced is raised, so that two engines cannot both fold a record.
+        """
+        ...
+
+    def clear(self) -> None:
+        """Forget everything; the mark returns to offset 0. For a rebuild."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds; further calls are errors."""
+        ...

@@ -1,0 +1,96 @@
+"""The record: one thing that happened, as the log keeps it.
+
+A record is a MessagePack array, so its fields keep their places for ever: new ones come at the
+end with a default. ``docs/formats.md`` documents the bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+FORMAT_VERSION = 1
+
+LATE = 1
+"""Flag: its id partition was closed when it came; kept, never folded."""
+IMPORTED = 2
+"""Flag: history loaded in bulk; ``available`` says when it became known."""
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """One thing that happened.
+
+    Attributes
+    ----------
+    schema : str
+        ``EventSpec.schema_id`` of an event, or a ``feilun.*`` name for what the system writes.
+    source : str
+        Who sent it: ids are unique within a source.
+    id : str
+        The sender's id, 1 to 64 characters.
+    time : int
+        Effective time, µs UTC: the client's time corrected by its clock's skew, never later than
+        ``received``. Computed once, by the collector.
+    received : int
+        The collector's clock, µs UTC.
+    client_time : int
+        The time as the client gave it.
+    available : int
+        When it became known, µs UTC: ``received``, but for imported history.
+    subject : str
+        Whom it is about, as ``entity=value``; empty if nobody.
+    digest : bytes
+        16 bytes of BLAKE2b over what the client sent, without ``sent_at``.
+    body : bytes
+        MessagePack array of the fields, in the order of the schema.
+    flags : int
+        ``LATE``, ``IMPORTED``.
+    """
+
+    schema: str
+    source: str
+    id: str
+    time: int
+    received: int
+    client_time: int
+    available: int
+    subject: str
+    digest: bytes
+    body: bytes
+    flags: int = 0
+
+    @property
+    def tie(self) -> int:
+        """Return 64 bits of (source, id), which order records of the same time."""
+        raw = hashlib.blake2b(f"{self.source}\0{self.id}".encode(), digest_size=8).digest()
+        return int.from_bytes(raw, "big")
+
+
+class Prediction(msgspec.Struct, frozen=True, array_like=True):
+    """The body of a ``feilun.prediction.1`` record: one answered request.
+
+    ``keys`` are the request's entity values by name; ``item`` names the key that differs between
+    the rows and ``items`` holds its values. ``vectors`` is the float32 matrix that was scored,
+    row-major, ``len(items)`` rows by as many columns as the model had features; ``columns`` digests
+    their addresses and meanings. ``scores`` is float64, empty where no model scored.
+    ``answer`` holds the items of the reply, best first.
+    """
+
+    capability: str
+    model: str
+    version: int
+    as_of: int
+    folded_offset: int
+    keys: dict[str, int | str]
+    item: str
+    items: list[int] | list[str]
+    columns: str
+    vectors: bytes
+    scores: bytes
+    answer: list[int] | list[str]
+    degraded: list[str]
+    request_id: str
+
+
+PREDICTION_SCHEMA = "feilun.prediction.1"

@@ -1,1 +1,105 @@
-"""Hands the public names on."""
+"""Feilun turns scattered AI projects into one system that improves itself.
+
+A project is one module of definitions, written with the names below: ``import feilun as fl``.
+Each name is loaded when it is first used, so that a command that needs none starts at once.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from feilun.definitions.aggregations import (
+        count,
+        decayed,
+        first,
+        last,
+        max,
+        mean,
+        min,
+        since_last,
+        sum,
+        top,
+    )
+    from feilun.definitions.capabilities import capability
+    from feilun.definitions.compiler import compile_project as compile
+    from feilun.definitions.events import Event, Field
+    from feilun.definitions.features import Expression, Feature
+    from feilun.definitions.flywheels import Flywheel, Settings, after, better, no_worse
+    from feilun.definitions.models import model, outcome
+    from feilun.definitions.rows import Dataset, Scored
+    from feilun.definitions.views import Entity, FeatureView
+
+__all__ = [
+    "Dataset",
+    "Entity",
+    "Event",
+    "Expression",
+    "Feature",
+    "FeatureView",
+    "Field",
+    "Flywheel",
+    "Scored",
+    "Settings",
+    "after",
+    "better",
+    "capability",
+    "compile",
+    "count",
+    "decayed",
+    "first",
+    "last",
+    "max",
+    "mean",
+    "min",
+    "model",
+    "no_worse",
+    "outcome",
+    "since_last",
+    "sum",
+    "top",
+]
+
+_HOMES = {
+    "Dataset": "rows.Dataset",
+    "Entity": "views.Entity",
+    "Event": "events.Event",
+    "Expression": "features.Expression",
+    "Feature": "features.Feature",
+    "FeatureView": "views.FeatureView",
+    "Field": "events.Field",
+    "Flywheel": "flywheels.Flywheel",
+    "Scored": "rows.Scored",
+    "Settings": "flywheels.Settings",
+    "after": "flywheels.after",
+    "better": "flywheels.better",
+    "capability": "capabilities.capability",
+    "compile": "compiler.compile_project",
+    "count": "aggregations.count",
+    "decayed": "aggregations.decayed",
+    "first": "aggregations.first",
+    "last": "aggregations.last",
+    "max": "aggregations.max",
+    "mean": "aggregations.mean",
+    "min": "aggregations.min",
+    "model": "models.model",
+    "no_worse": "flywheels.no_worse",
+    "outcome": "models.outcome",
+    "since_last": "aggregations.since_last",
+    "sum": "aggregations.sum",
+    "top": "aggregations.top",
+}
+
+
+if not TYPE_CHECKING:  # to a type checker, it would make every misspelt name right
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'feilun' has no attribute {name!r}")
+        module, _, attribute = _HOMES[name].partition(".")
+        value = getattr(import_module(f"feilun.definitions.{module}"), attribute)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

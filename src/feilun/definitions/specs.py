@@ -5,9 +5,10 @@ Every other room reads these. Names of events, views, models and capabilities ar
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -78,15 +79,24 @@ class FoldSpec:
     timezone: str
     n: int = 1
     half_life: int = 0
-    retention: int | None = field(default=None, compare=False)
+    retention: int | None = dataclasses.field(default=None, compare=False)
 
     @cached_property
     def fingerprint(self) -> bytes:
         """Eight bytes that name these tiles in the store; a changed meaning changes them."""
         keys = tuple((k.name, k.dtype) for k in self.keys)
         zone = self.timezone if self.hop and self.hop % 86_400_000_000 == 0 else ""
-        parts = (self.kind, self.event, self.field, self.dtype, keys, self.hop, zone, self.n,
-                 self.half_life)
+        parts = (
+            self.kind,
+            self.event,
+            self.field,
+            self.dtype,
+            keys,
+            self.hop,
+            zone,
+            self.n,
+            self.half_life,
+        )
         return bytes.fromhex(digest("tiles/1", *parts))
 
 
@@ -118,6 +128,38 @@ class FeatureSpec:
 
 
 @dataclass(frozen=True)
+class ExpressionSpec:
+    """Arithmetic over features, computed for each row when a model's columns are assembled.
+
+    A missing operand, and a division by zero, make it missing.
+    """
+
+    op: Literal["+", "-", "*", "/"]
+    left: FeatureSpec | ExpressionSpec | float
+    right: FeatureSpec | ExpressionSpec | float
+
+    @cached_property
+    def address(self) -> str:
+        """How it reads: ``(user_profile:orders - user_item:last_order)``."""
+        sides = [
+            side.address if isinstance(side, FeatureSpec | ExpressionSpec) else repr(side)
+            for side in (self.left, self.right)
+        ]
+        return f"({sides[0]} {self.op} {sides[1]})"
+
+    @cached_property
+    def inputs(self) -> tuple[FeatureSpec, ...]:
+        """The features it reads, each once, in order."""
+        seen: dict[str, FeatureSpec] = {}
+        for side in (self.left, self.right):
+            if isinstance(side, FeatureSpec):
+                seen.setdefault(side.address, side)
+            elif isinstance(side, ExpressionSpec):
+                seen.update((f.address, f) for f in side.inputs if f.address not in seen)
+        return tuple(seen.values())
+
+
+@dataclass(frozen=True)
 class ViewSpec:
     """Features of one entity (or of several together, or of none)."""
 
@@ -142,16 +184,30 @@ class OutcomeSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model: the columns it reads, what it is judged by, and the function that trains it."""
+    """A model: the columns it reads, what it is judged by, and the function that trains it.
+
+    ``columns`` are what it is trained on and scores, in order; ``features`` are what is read to
+    compute them.
+    """
 
     name: str
-    features: tuple[FeatureSpec, ...]
+    columns: tuple[FeatureSpec | ExpressionSpec, ...]
     label: OutcomeSpec
     metric: str
-    train: Callable[..., Any] = field(compare=False)
+    train: Callable[..., Any] = dataclasses.field(compare=False)
     code_digest: str
     owner: str = ""
     description: str = ""
+
+    @cached_property
+    def features(self) -> tuple[FeatureSpec, ...]:
+        """Every feature that its columns need, each once, in order of appearance."""
+        seen: dict[str, FeatureSpec] = {}
+        for column in self.columns:
+            inputs = column.inputs if isinstance(column, ExpressionSpec) else (column,)
+            for feature in inputs:
+                seen.setdefault(feature.address, feature)
+        return tuple(seen.values())
 
     @cached_property
     def keys(self) -> tuple[EntitySpec, ...]:
@@ -163,11 +219,18 @@ class ModelSpec:
         return tuple(seen.values())
 
     @cached_property
+    def columns_digest(self) -> str:
+        """Names the meaning of its columns: vectors with the same digest can be mixed."""
+        features = tuple(
+            (f.address, f.fold.fingerprint, f.window, f.calendar, f.default, f.ttl)
+            for f in self.features
+        )
+        return digest(tuple(column.address for column in self.columns), features)
+
+    @cached_property
     def definition_digest(self) -> str:
         """Changes when the columns, the label or the metric change."""
-        columns = tuple((f.address, f.fold.fingerprint, f.window, f.calendar, f.default, f.ttl)
-                        for f in self.features)
-        return digest(self.name, columns, self.label, self.metric)
+        return digest(self.name, self.columns_digest, self.label, self.metric)
 
 
 @dataclass(frozen=True)
@@ -198,7 +261,7 @@ class CapabilitySpec:
     reads: tuple[FeatureSpec, ...]
     parameters: tuple[ParameterSpec, ...]
     returns: Any
-    function: Callable[..., Any] = field(compare=False)
+    function: Callable[..., Any] = dataclasses.field(compare=False)
     owner: str = ""
     description: str = ""
 

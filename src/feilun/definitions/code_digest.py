@@ -1,0 +1,40 @@
+"""Names the code of a function, so that a version says what it was trained by."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
+
+from feilun.definitions.specs import digest
+
+
+def code_digest(function: Callable[..., Any]) -> str:
+    """Return a digest that changes when the function's own code does.
+
+    Comments, layout and decorators do not count. Where the source cannot be had, the bytecode does,
+    which differs between versions of Python. What the function calls does not count either.
+    """
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):  # made at run time; a lambda amid an expression
+        return _bytecode_digest(function.__code__)
+    definition = tree.body[0]
+    if isinstance(definition, ast.FunctionDef):
+        definition.decorator_list.clear()
+    return digest("source", ast.unparse(tree))
+
+
+def _bytecode_digest(code: CodeType) -> str:
+    hasher = hashlib.blake2b(code.co_code, digest_size=8)
+    hasher.update(repr((code.co_names, code.co_varnames)).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            hasher.update(_bytecode_digest(constant).encode())
+        else:
+            hasher.update(repr(constant).encode())
+    return hasher.hexdigest()

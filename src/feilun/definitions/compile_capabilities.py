@@ -1,0 +1,338 @@
+"""Compiles capabilities, and says what is wrong with them."""
+
+# What users give is looked at here whatever type it was declared with, so pyright's strict mode,
+# which takes declarations at their word, does not fit.
+# pyright: standard
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, get_origin, get_type_hints
+
+from feilun.definitions.capabilities import Capability
+from feilun.definitions.compile_views import RESERVED_ROUTES
+from feilun.definitions.events import checked_value
+from feilun.definitions.features import Feature, unplaced
+from feilun.definitions.models import Model
+from feilun.definitions.problems import READ_OPTIONS, located, nearest, shown
+from feilun.definitions.rows import Scored
+from feilun.definitions.scope import Scope
+from feilun.definitions.specs import (
+    CapabilitySpec,
+    DType,
+    EntitySpec,
+    FeatureSpec,
+    FieldSpec,
+    ModelSpec,
+    ParameterSpec,
+)
+from feilun.definitions.views import has_view
+
+SCALARS: Mapping[Any, DType] = {int: "int", float: "float", str: "str", bool: "bool"}
+LISTS: Mapping[Any, DType] = {list[int]: "int", list[str]: "str"}
+"""The types that a parameter of a request may have."""
+
+_PATH = re.compile(r"/api/([a-z][a-z0-9_]{0,62})")
+
+
+def compile_capabilities(
+    capabilities: Sequence[Capability[Any, Any]], scope: Scope
+) -> list[CapabilitySpec]:
+    """Compile capabilities. Those that are wrong are left out."""
+    scope.problems.check_unique(
+        ((str(c.path), located(c.site, c.name)) for c in capabilities), "capability"
+    )
+    compiler = _CapabilityCompiler(scope)
+    specs = [compiler.compile(capability) for capability in capabilities]
+    return [spec for spec in specs if spec is not None]
+
+
+class _CapabilityCompiler:
+    """Compiles capabilities, one at a time."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._problems = scope.problems
+
+    def compile(self, capability: Capability[Any, Any]) -> CapabilitySpec | None:
+        """Return the capability's spec, or None if it, or what it refers to, is wrong."""
+        already = len(self._problems.found)
+        where = located(capability.site, capability.name)
+        name = self._name(where, capability.path)
+        parameters, returns = self._signature(where, capability)
+        candidates = self._each(where, "candidates", capability.candidates)
+        reads = self._each(where, "reads", capability.reads)
+        fallback = None
+        if capability.fallback is not None:
+            fallback = self._feature(where, "fallback", capability.fallback)
+        model = self._model(where, capability.model)
+        if model is None or name is None or len(self._problems.found) > already:
+            return None
+        item = self._item(where, capability, model, candidates, parameters)
+        if item is None:
+            return None
+        spec = CapabilitySpec(
+            name=name,
+            path=capability.path,
+            model=model.name,
+            item=item.name,
+            candidates=candidates,
+            fallback=fallback,
+            reads=reads,
+            parameters=parameters,
+            returns=returns,
+            function=capability.function,
+            owner=capability.owner or self._scope.owner,
+            description=capability.description or inspect.getdoc(capability.function) or "",
+        )
+        self._check_rows(where, spec, item)
+        self._check_fallback(where, spec, item)
+        self._check_keys(where, spec, model)
+        return spec
+
+    def _name(self, where: str, path: object) -> str | None:
+        match = _PATH.fullmatch(path) if isinstance(path, str) else None
+        if match is None or match[1].startswith("feilun"):
+            self._problems.add(
+                where,
+                f"{path!r} is not the path of a capability.",
+                'Write "/api/" and a name in snake_case, such as "/api/recommend".',
+            )
+            return None
+        if match[1] in RESERVED_ROUTES or match[1] in {v.name for v in self._scope.views.values()}:
+            self._problems.add(
+                where, f"{path} is taken, by the system or by a view.", "Choose another path."
+            )
+            return None
+        return match[1]
+
+    def _signature(
+        self, where: str, capability: Capability[Any, Any]
+    ) -> tuple[tuple[ParameterSpec, ...], Any]:
+        """Return the request's parameters and the type of the reply."""
+        function = capability.function
+        try:
+            hints = get_type_hints(function)
+        except Exception as error:  # an annotation is the user's own expression: anything may come
+            self._problems.add(
+                where,
+                f"an annotation cannot be read ({type(error).__name__}: {error}).",
+                "Import or define the name it uses at the top of the module.",
+            )
+            return (), Any
+        parameters = list(inspect.signature(function).parameters.values())
+        if not parameters or hints.get(parameters[0].name) is not Scored:
+            self._problems.add(
+                where,
+                "the first parameter is not what was scored.",
+                "Begin the function's parameters with scored: fl.Scored.",
+            )
+        if inspect.iscoroutinefunction(function):
+            self._problems.add(where, "the function is async.", "Write def: it is called as it is.")
+        specs = [
+            self._parameter(f"{where}({p.name})", p, hints.get(p.name)) for p in parameters[1:]
+        ]
+        return tuple(specs), hints.get("return", Any)
+
+    def _parameter(
+        self, where: str, parameter: inspect.Parameter, annotation: Any
+    ) -> ParameterSpec:
+        name, default = parameter.name, parameter.default
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            self._problems.add(
+                where, "a request has named parameters only.", "Leave out *, ** and /."
+            )
+        elif self._problems.check_name(where, name) and name in READ_OPTIONS:
+            self._problems.add(where, f"every read has {name!r} already.", "Rename the parameter.")
+        if annotation not in SCALARS and annotation not in LISTS:
+            self._problems.add(
+                where,
+                f"{_show(annotation)} cannot be the type of a parameter.",
+                "Annotate it as int, float, str, bool, list[int] or list[str].",
+            )
+        elif default is not parameter.empty:
+            default = self._default(where, annotation, default)
+        return ParameterSpec(
+            name=name,
+            annotation=annotation,
+            required=parameter.default is parameter.empty,
+            default=None if default is parameter.empty else default,
+        )
+
+    def _default(self, where: str, annotation: Any, default: Any) -> Any:
+        is_list = annotation in LISTS
+        field = FieldSpec("default", LISTS[annotation] if is_list else SCALARS[annotation])
+        try:
+            if not is_list:
+                return checked_value(field, default)
+            if not isinstance(default, list):
+                raise ValueError(f"must be a list, not {default!r}")
+            return [checked_value(field, value) for value in default]
+        except ValueError as error:
+            self._problems.add(
+                where,
+                f"the default {error}.",
+                "Give it the type of the parameter, or leave it out.",
+            )
+            return None
+
+    def _model(self, where: str, model: object) -> ModelSpec | None:
+        if isinstance(model, Model):
+            return self._scope.models.get(model)
+        self._problems.add(
+            where, f"model={model!r} is not a model.", "Name a function that @fl.model decorates."
+        )
+        return None
+
+    def _each(self, where: str, setting: str, features: object) -> tuple[FeatureSpec, ...]:
+        if not isinstance(features, list | tuple):
+            self._problems.add(
+                where, f"{setting}={features!r} is not a list.", "Put features in [ ]."
+            )
+            return ()
+        specs = [self._feature(where, setting, feature) for feature in features]
+        return tuple(spec for spec in specs if spec is not None)
+
+    def _feature(self, where: str, setting: str, feature: object) -> FeatureSpec | None:
+        """Return a feature's spec; None if it is none, or is wrong and was noted there."""
+        if not isinstance(feature, Feature):
+            self._problems.add(
+                where,
+                f"{setting}= names {shown(feature)}, which is not a feature.",
+                "Name features by their view: UserProfile.recent_items.",
+            )
+            return None
+        spec = self._scope.features.get(feature)
+        if spec is None and not has_view(feature):
+            self._problems.found.append(unplaced(feature))
+        if spec is not None and setting == "candidates" and not spec.is_list:
+            self._problems.add(
+                where,
+                f"{feature!r} is one value, and candidates are lists.",
+                "Give its fl.last or fl.top an n=.",
+            )
+        return spec
+
+    def _item(
+        self,
+        where: str,
+        capability: Capability[Any, Any],
+        model: ModelSpec,
+        candidates: Sequence[FeatureSpec],
+        parameters: Sequence[ParameterSpec],
+    ) -> EntitySpec | None:
+        """Return the key that differs between the rows: as said, or as found."""
+        keys = {entity.name: entity for entity in model.keys}
+        if capability.item is not None:
+            names = [getattr(capability.item, "name", str(capability.item))]
+        elif candidates:
+            names = list(dict.fromkeys(str(feature.fold.field) for feature in candidates))
+        else:
+            names = [p.name for p in parameters if p.annotation in LISTS and p.name in keys]
+        if len(names) != 1:
+            self._problems.add(
+                where,
+                f"there is no telling which rows to score: {_or_none(names)}.",
+                "Give candidates= of one key, or one list parameter that is named as a key of the "
+                f"model ({_or_none(keys)}), such as item_id: list[int]; or say item=.",
+            )
+            return None
+        if names[0] not in keys:
+            self._problems.add(
+                where,
+                f"the rows differ by {names[0]!r}, which is no key of the model {model.name!r}: "
+                "all would have the same score.",
+                f"Give the model a feature of that entity. {nearest(names[0], keys)}",
+            )
+            return None
+        return keys[names[0]]
+
+    def _check_rows(self, where: str, spec: CapabilitySpec, item: EntitySpec) -> None:
+        """Check that candidates and the list parameter hold keys of the item's type."""
+        for feature in spec.candidates:
+            if feature.dtype != item.dtype:
+                self._problems.add(
+                    where,
+                    f"the candidates {feature.address} are {feature.dtype}, but {item.name!r} is "
+                    f"{item.dtype}.",
+                    "Take them from a field that holds this key.",
+                )
+            if item in feature.fold.keys:
+                self._problems.add(
+                    where,
+                    f"the candidates {feature.address} can only be read when {item.name!r} is "
+                    "known.",
+                    "Take them from a view without this entity.",
+                )
+        own = [p for p in spec.parameters if p.name == item.name]
+        lists = own or [p for p in spec.parameters if LISTS.get(p.annotation) == item.dtype]
+        if own and LISTS.get(own[0].annotation) != item.dtype:
+            self._problems.add(
+                where,
+                f"the parameter {item.name!r} names the rows to score, and is "
+                f"{_show(own[0].annotation)}.",
+                f"Annotate it as list[{item.dtype}].",
+            )
+        elif not spec.candidates and not lists:
+            self._problems.add(
+                where,
+                "nothing says which rows to score.",
+                f"Give candidates=, or a parameter {item.name}: list[{item.dtype}].",
+            )
+
+    def _check_fallback(self, where: str, spec: CapabilitySpec, item: EntitySpec) -> None:
+        fallback = spec.fallback
+        if fallback is None:
+            return
+        if fallback.is_list and fallback.dtype != item.dtype:
+            self._problems.add(
+                where,
+                f"the fallback {fallback.address} lists {fallback.dtype}, but {item.name!r} is "
+                f"{item.dtype}.",
+                "Take a list of this key, or a number for each.",
+            )
+        elif not fallback.is_list and (fallback.dtype == "str" or item not in fallback.fold.keys):
+            self._problems.add(
+                where,
+                f"the fallback {fallback.address} is not a number for each {item.name!r}.",
+                "Take a list of this key, or a number from a view of this entity.",
+            )
+
+    def _check_keys(self, where: str, spec: CapabilitySpec, model: ModelSpec) -> None:
+        """Check that the request names every entity that something must be read for."""
+        parameters = {parameter.name: parameter for parameter in spec.parameters}
+        extra = (spec.fallback,) if spec.fallback else ()
+        needed: dict[str, tuple[EntitySpec, str]] = {}
+        for feature in (*model.features, *spec.candidates, *spec.reads, *extra):
+            for entity in feature.fold.keys:
+                needed.setdefault(entity.name, (entity, feature.address))
+        needed.pop(spec.item, None)
+        for name, (entity, address) in needed.items():
+            parameter = parameters.get(name)
+            if parameter is None:
+                self._problems.add(
+                    where,
+                    f"{address} is read by {name!r}, and the request does not say which.",
+                    f"Add a parameter {name}: {entity.dtype}. {nearest(name, parameters)}",
+                )
+            elif SCALARS.get(parameter.annotation) != entity.dtype:
+                self._problems.add(
+                    where,
+                    f"the parameter {name!r} is {_show(parameter.annotation)}, but as a key it is "
+                    f"{entity.dtype}.",
+                    f"Annotate it as {entity.dtype}.",
+                )
+
+
+def _show(annotation: Any) -> str:
+    if annotation is None:
+        return "nothing"
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return annotation.__name__
+    return str(annotation)
+
+
+def _or_none(names: Any) -> str:
+    return " or ".join(names) or "none is named"

@@ -1,0 +1,221 @@
+"""Compiles models, and says what is wrong with them."""
+
+# What users give is looked at here whatever type it was declared with, so pyright's strict mode,
+# which takes declarations at their word, does not fit.
+# pyright: standard
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from feilun.definitions.code_digest import code_digest
+from feilun.definitions.compile_features import missing_key
+from feilun.definitions.events import Event
+from feilun.definitions.features import Expression, Feature, unplaced
+from feilun.definitions.models import Model, Outcome
+from feilun.definitions.problems import located, shown
+from feilun.definitions.scope import Scope
+from feilun.definitions.specs import (
+    EventSpec,
+    ExpressionSpec,
+    FeatureSpec,
+    ModelSpec,
+    OutcomeSpec,
+)
+from feilun.definitions.views import FeatureView, has_view
+from feilun.definitions.windows import WindowError, parse_duration
+
+_HAPPENED = re.compile(r"auc|precision@[1-9][0-9]{0,3}")
+"""Metrics for outcomes that happen or not."""
+_COUNT = re.compile(r"wape|rmse")
+"""Metrics for outcomes that are counted."""
+
+Column = FeatureSpec | ExpressionSpec
+
+
+def compile_models(models: Sequence[Model], scope: Scope) -> None:
+    """Compile models. Those that are wrong, or whose columns are, are left out."""
+    scope.problems.check_unique(((m.name, located(m.site, m.name)) for m in models), "model")
+    compiler = _ModelCompiler(scope)
+    for model in models:
+        spec = compiler.compile(model)
+        if spec is not None:
+            scope.models[model] = spec
+
+
+class _ModelCompiler:
+    """Compiles models, one at a time."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._problems = scope.problems
+
+    def compile(self, model: Model) -> ModelSpec | None:
+        """Return the model's spec, or None if something is wrong with it or with its columns."""
+        already = len(self._problems.found)
+        where = located(model.site, model.name)
+        self._problems.check_name(where, model.name)
+        self._check_function(where, model.function)
+        columns = self._columns(where, model)
+        label = self._label(where, model)
+        self._check_metric(where, model)
+        if label is None or not columns or len(self._problems.found) > already:
+            return None
+        spec = ModelSpec(
+            name=model.name,
+            columns=columns,
+            label=label,
+            metric=model.metric,
+            train=model.function,
+            code_digest=code_digest(model.function),
+            owner=model.owner or self._scope.owner,
+            description=model.description or inspect.getdoc(model.function) or "",
+        )
+        self._check_label_keys(where, model, spec)
+        return spec
+
+    def _check_function(self, where: str, function: Callable[..., Any]) -> None:
+        try:
+            inspect.signature(function).bind(None)
+        except (TypeError, ValueError):
+            self._problems.add(
+                where,
+                "the function cannot be called with the data alone.",
+                "Give it one parameter: data: fl.Dataset.",
+            )
+
+    def _columns(self, where: str, model: Model) -> tuple[Column, ...]:
+        """Return the columns, each once; empty if one of the sources is wrong."""
+        if not isinstance(model.features, list | tuple) or not model.features:
+            self._problems.add(
+                where, "features= names no features.", "Give a list of views and features."
+            )
+            return ()
+        columns: dict[str, Column] = {}
+        complete = True
+        for source in model.features:
+            found = self._column_group(where, source)
+            complete = complete and found is not None
+            columns.update((column.address, column) for column in found or ())
+        if complete and not columns:
+            self._problems.add(
+                where,
+                "its views have only list features, which no model can read.",
+                "Add a feature that is one value.",
+            )
+        return tuple(columns.values()) if complete else ()
+
+    def _column_group(self, where: str, source: object) -> Sequence[Column] | None:
+        if isinstance(source, type) and issubclass(source, FeatureView):
+            view = self._scope.views.get(source)
+            return [f for f in view.features if not f.is_list] if view else None
+        if isinstance(source, Feature | Expression):
+            column = self._operand(where, source)
+            return [column] if isinstance(column, FeatureSpec | ExpressionSpec) else None
+        self._problems.add(
+            where,
+            f"{shown(source)} is neither a view nor a feature.",
+            "Name classes that extend fl.FeatureView, and features of theirs.",
+        )
+        return None
+
+    def _operand(
+        self, where: str, source: object, *, within: bool = False
+    ) -> Column | float | None:
+        """Compile a column or, ``within`` an expression, one of its operands."""
+        if isinstance(source, Feature):
+            return self._feature(where, source, within=within)
+        if isinstance(source, Expression):
+            left = self._operand(where, source.left, within=True)
+            right = self._operand(where, source.right, within=True)
+            if left is None or right is None:
+                return None
+            if source.op == "/" and right == 0.0:
+                self._problems.add(where, f"{source!r} divides by zero.", "Divide by something.")
+            return ExpressionSpec(source.op, left, right)
+        if isinstance(source, int | float) and math.isfinite(source):
+            return float(source)
+        self._problems.add(
+            where, f"{source!r} cannot take part in arithmetic.", "Use features and finite numbers."
+        )
+        return None
+
+    def _feature(self, where: str, feature: Feature[Any], *, within: bool) -> FeatureSpec | None:
+        spec = self._scope.features.get(feature)
+        if spec is None:
+            if not has_view(feature):
+                self._problems.found.append(unplaced(feature))
+            return None
+        if spec.is_list:
+            self._problems.add(
+                where,
+                f"{feature!r} is a list, and a model's column is one value.",
+                "Leave it out, or give the capability it as candidates.",
+            )
+            return None
+        if within and spec.dtype == "str":
+            self._problems.add(
+                where, f"{feature!r} is text and takes no part in arithmetic.", "Use numbers."
+            )
+            return None
+        return spec
+
+    def _label(self, where: str, model: Model) -> OutcomeSpec | None:
+        label = model.label
+        if not isinstance(label, Outcome):
+            self._problems.add(
+                where,
+                f"label={shown(label)} is not an outcome.",
+                'Write fl.outcome(OrderLine, within="30m").',
+            )
+            return None
+        event = self._event(where, label.event)
+        try:
+            within = parse_duration(label.within)
+        except WindowError as error:
+            self._problems.add(where, error.what, error.fix)
+            return None
+        if label.measure not in ("happened", "count"):
+            self._problems.add(
+                where, f"measure={label.measure!r} is unknown.", 'Write "happened" or "count".'
+            )
+            return None
+        return OutcomeSpec(event.name, within, label.measure) if event else None
+
+    def _event(self, where: str, event: object) -> EventSpec | None:
+        if isinstance(event, type) and issubclass(event, Event):
+            return self._scope.events.get(event)
+        self._problems.add(
+            where, f"{shown(event)} is not an event.", "Name a class that extends fl.Event."
+        )
+        return None
+
+    def _check_metric(self, where: str, model: Model) -> None:
+        metric = model.metric if isinstance(model.metric, str) else ""
+        if not (_HAPPENED.fullmatch(metric) or _COUNT.fullmatch(metric)):
+            self._problems.add(
+                where,
+                f"metric={model.metric!r} is unknown.",
+                'There are "auc", "precision@10" (or any number), "wape" and "rmse".',
+            )
+            return
+        suits = "happened" if _HAPPENED.fullmatch(metric) else "count"
+        measure = getattr(model.label, "measure", suits)
+        if measure != suits and measure in ("happened", "count"):
+            self._problems.add(
+                where,
+                f"{metric} does not judge outcomes measured as {measure!r}.",
+                f'Write measure="{suits}" in fl.outcome, or choose another metric.',
+            )
+
+    def _check_label_keys(self, where: str, model: Model, spec: ModelSpec) -> None:
+        event = self._scope.events[model.label.event]
+        for entity in spec.keys:
+            problem = missing_key(event, entity)
+            if problem is not None:
+                what, fix = problem
+                self._problems.add(where, f"no outcome can be joined: {what}", fix)

@@ -1,0 +1,311 @@
+"""Events: what happens in the business, as typed classes and frozen values."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import types
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, dataclass
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    NoReturn,
+    Self,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
+
+from feilun.definitions.sites import Site, calling_site, snake_case
+from feilun.definitions.specs import DType, FieldSpec
+from feilun.errors import DefinitionError, InputError, Problem
+
+T_co = TypeVar("T_co", covariant=True)
+
+DTYPES: dict[Any, DType] = {int: "int", float: "float", str: "str", bool: "bool"}
+"""The types a field may have."""
+
+_UNSET: Any = object()
+_INT64 = range(-(2**63), 2**63)
+
+
+class Field(Generic[T_co]):
+    """A field of an event.
+
+    On the class it is a reference to the field, for aggregations; on an instance it is the value.
+
+    Parameters
+    ----------
+    default : None
+        Written out (``coupon: fl.Field[str | None] = fl.Field(default=None)``) it lets an optional
+        field be left out of the constructor.
+    """
+
+    event: type[Event]
+    name: str
+
+    def __init__(self, *, default: None = _UNSET) -> None:
+        self.has_default = default is not _UNSET
+
+    def __set_name__(self, owner: type[Event], name: str) -> None:
+        self.event, self.name = owner, name
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any]) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any]) -> T_co: ...
+    def __get__(self, instance: object | None, owner: type[Any]) -> Any:
+        """Return the reference from the class, the value from an instance."""
+        return self if instance is None else vars(instance)[self.name]
+
+    # Type checkers take the constructor's types from here. Nothing is ever set, so T may be
+    # covariant all the same, and Field[int] is accepted where Field[int | None] is.
+    def __set__(self, instance: object, value: T_co) -> NoReturn:  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+        """Refuse: events are frozen."""
+        raise FrozenInstanceError(f"cannot assign to field {self.name!r}")
+
+    def __repr__(self) -> str:
+        return f"{self.event.__name__}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class EventDeclaration:
+    """What the class statement of an event says beside its fields."""
+
+    name: str
+    version: int
+    owner: str
+    description: str
+    site: Site
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
+class Event:
+    """The base of every event. A subclass declares fields; an instance is one event.
+
+    Class keywords are ``version``, ``owner`` and ``description`` (by default, the docstring).
+    Fields are ``int``, ``float``, ``str``, ``bool``, or one of them ``| None``.
+
+    Raises
+    ------
+    InputError
+        By the constructor, if a value is missing, unknown, or of another type: an ``int`` fits in
+        64 bits, a ``float`` is finite.
+
+    Examples
+    --------
+    >>> class Click(Event):
+    ...     user_id: Field[int]
+    ...     page: Field[str | None] = Field(default=None)
+    >>> Click(user_id=7)
+    Click(user_id=7, page=None)
+    >>> Click(user_id=7).to_fields()
+    {'user_id': 7, 'page': None}
+    """
+
+    __feilun__: ClassVar[EventDeclaration]
+    __feilun_fields__: ClassVar[FieldReading | None] = None
+
+    def __init_subclass__(cls, *, version: int = 1, owner: str = "", description: str = "") -> None:
+        cls.__feilun__ = EventDeclaration(
+            name=snake_case(cls.__name__),
+            version=version,
+            owner=owner,
+            description=description or inspect.cleandoc(cls.__dict__.get("__doc__") or ""),
+            site=calling_site(),
+        )
+        cls.__feilun_fields__ = None
+        for name in inspect.get_annotations(cls):
+            if name not in cls.__dict__:
+                field: Field[Any] = Field()
+                field.__set_name__(cls, name)
+                setattr(cls, name, field)
+
+    def __init__(self, **values: Any) -> None:
+        specs = event_fields(type(self))
+        known = {spec.name for spec in specs}
+        faults = [f"unknown field {name!r}" for name in values if name not in known]
+        for spec in specs:
+            if spec.name in values:
+                try:
+                    vars(self)[spec.name] = checked_value(spec, values[spec.name])
+                except ValueError as error:
+                    faults.append(f"{spec.name} {error}")
+            elif vars(type(self))[spec.name].has_default:
+                vars(self)[spec.name] = None
+            else:
+                faults.append(f"{spec.name} is missing")
+        if faults:
+            raise InputError(
+                f"{type(self).__name__} cannot be made: {'; '.join(faults)}.",
+                f"Its fields are: {', '.join(map(_describe, specs))}.",
+            )
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the values by field name, in the order of the declaration."""
+        return dict(vars(self))
+
+    if not TYPE_CHECKING:  # to a type checker, it would make every attribute assignable
+
+        def __setattr__(self, name: str, value: Any) -> NoReturn:
+            raise FrozenInstanceError(f"cannot assign to {name!r}: events are frozen")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({values})"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldReading:
+    """The fields of an event class as its annotations say, and what is wrong with them."""
+
+    fields: tuple[FieldSpec, ...]
+    faults: tuple[Problem, ...]
+
+
+def read_fields(event: type[Event]) -> FieldReading:
+    """Read the annotations of an event class, once."""
+    if event.__feilun_fields__ is None:
+        event.__feilun_fields__ = _read_fields(event)
+    return event.__feilun_fields__
+
+
+def event_fields(event: type[Event]) -> tuple[FieldSpec, ...]:
+    """Return the fields of an event class.
+
+    Raises
+    ------
+    DefinitionError
+        If one of its annotations is wrong.
+    """
+    reading = read_fields(event)
+    if reading.faults:
+        raise DefinitionError(reading.faults)
+    return reading.fields
+
+
+def _read_fields(event: type[Event]) -> FieldReading:
+    where = f"{event.__feilun__.site} {event.__name__}"
+    try:
+        hints = get_type_hints(event)
+    except Exception as error:  # an annotation is the user's own expression: anything may come
+        problem = Problem(
+            where,
+            f"an annotation cannot be read ({type(error).__name__}: {error}).",
+            "Import or define the name it uses at the top of the module.",
+        )
+        return FieldReading((), (problem,))
+    fields: list[FieldSpec] = []
+    faults: list[Problem] = []
+    for name in inspect.get_annotations(event):
+        hint = hints[name]
+        if get_origin(hint) is ClassVar:
+            continue
+        spec = _field_spec(name, hint)
+        reference = vars(event).get(name)
+        if spec is None:
+            faults.append(
+                Problem(
+                    f"{where}.{name}",
+                    f"the annotation {_show(hint)} is not a field.",
+                    "Write fl.Field[int], with int, float, str or bool, or one of them | None.",
+                )
+            )
+        elif not isinstance(reference, Field) or (reference.has_default and not spec.optional):
+            faults.append(
+                Problem(
+                    f"{where}.{name}",
+                    "a field takes no value in the class.",
+                    "Leave it out; an optional field may say = fl.Field(default=None).",
+                )
+            )
+        else:
+            fields.append(spec)
+    return FieldReading(tuple(fields), tuple(faults))
+
+
+def _field_spec(name: str, hint: Any) -> FieldSpec | None:
+    if get_origin(hint) is not Field:
+        return None
+    (inner,) = get_args(hint)
+    options = get_args(inner) if get_origin(inner) in (Union, types.UnionType) else (inner,)
+    concrete = [option for option in options if option is not types.NoneType]
+    if len(concrete) != 1 or concrete[0] not in DTYPES:
+        return None
+    return FieldSpec(name, DTYPES[concrete[0]], optional=len(options) > 1)
+
+
+def _show(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+
+
+def _describe(spec: FieldSpec) -> str:
+    return f"{spec.name}: {spec.dtype}{' | None' if spec.optional else ''}"
+
+
+def checked_value(spec: FieldSpec, value: Any) -> Any:
+    """Return ``value`` as the field keeps it.
+
+    Raises
+    ------
+    ValueError
+        If it cannot; the message says what is wrong, without the field's name.
+    """
+    if value is None:
+        if spec.optional:
+            return None
+        raise ValueError(f"must be {spec.dtype}, not None")
+    return _CHECKS[spec.dtype](value)
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"must be int, not {value!r}")
+    if value not in _INT64:
+        raise ValueError("must fit in 64 bits")
+    return int(value)
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"must be float, not {value!r}")
+    if isinstance(value, int):
+        return float(_int(value))
+    if not math.isfinite(value):
+        raise ValueError(f"must be finite, not {value!r}")
+    return float(value)
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"must be str, not {value!r}")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("must be text that UTF-8 can write")
+    return value
+
+
+def _bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be bool, not {value!r}")
+    return value
+
+
+_CHECKS: dict[DType, Callable[[Any], Any]] = {
+    "int": _int,
+    "float": _float,
+    "str": _str,
+    "bool": _bool,
+}

@@ -1,0 +1,148 @@
+"""Rows: what a training function is given, and what a capability's function is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from feilun.definitions.features import Feature
+from feilun.errors import InputError, UnknownName
+
+if TYPE_CHECKING:  # importing feilun stays light
+    import numpy as np
+    import numpy.typing as npt
+
+
+class Values(Protocol):
+    """A column: values, and a mask that says which of them are there."""
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        """Values; where ``present`` is False, the feature's default or nothing of meaning."""
+        ...
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """Which of the values come from events."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Examples to train on or to judge by, in the order of their requests.
+
+    Attributes
+    ----------
+    features : tuple of str
+        The address of each column.
+    x : float32 array, rows by features
+        NaN where a feature is missing. A text feature is the index of its category.
+    y : float64 array, rows
+        The outcomes.
+    groups : int64 array, requests
+        How many rows each request has, in order.
+    as_of : int64 array, requests
+        The moment of each request, µs UTC; ascending.
+    categorical : tuple of int
+        The columns of ``x`` that hold categories.
+    """
+
+    features: tuple[str, ...]
+    x: npt.NDArray[np.float32]
+    y: npt.NDArray[np.float64]
+    groups: npt.NDArray[np.int64]
+    as_of: npt.NDArray[np.int64]
+    categorical: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.y)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """The candidates of one request with their scores and features.
+
+    Attributes
+    ----------
+    items : sequence
+        The candidates, each once, in the order in which they were found.
+    scores : float64 array
+        One a candidate; higher is better.
+    columns : mapping
+        Feature address to its column, of the length of ``items``, or of length 1 where the
+        feature does not depend on the item.
+    fallback : bool
+        True if no model scored them, but the capability's fallback.
+    """
+
+    items: Sequence[Any]
+    scores: npt.NDArray[np.float64]
+    columns: Mapping[str, Values]
+    fallback: bool = False
+
+    def __len__(self) -> int:
+        """Return the number of candidates."""
+        return len(self.items)
+
+    def __getitem__(self, feature: Feature[Any]) -> npt.NDArray[Any]:
+        """Return the values of a feature, one a candidate.
+
+        Raises
+        ------
+        UnknownName
+            If neither the model nor ``reads=`` names the feature.
+        """
+        return self._spread(self._column(feature).values)
+
+    def present(self, feature: Feature[Any]) -> npt.NDArray[np.bool_]:
+        """Return for each candidate whether the feature has a value of its own."""
+        return self._spread(self._column(feature).present)
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> Scored:
+        """Return the candidates for which ``mask`` is true."""
+        if len(mask) != len(self.items):
+            raise InputError(
+                f"where() got a mask of {len(mask)} for {len(self.items)} candidates.",
+                "Make it from scored[…] or from scored.scores.",
+            )
+        return replace(
+            self,
+            items=[item for item, keep in zip(self.items, mask, strict=True) if keep],
+            scores=self.scores[mask],
+            columns={
+                address: column if len(column.values) == 1 else _Kept(column, mask)
+                for address, column in self.columns.items()
+            },
+        )
+
+    def top(self, k: int) -> list[Any]:
+        """Return the ``k`` best items, best first; equal scores keep the candidates' order."""
+        if k < 0:
+            raise InputError(f"top() got k={k}.", "Ask for 0 or more.")
+        best = (-self.scores).argsort(kind="stable")[:k]
+        return [self.items[index] for index in best]
+
+    def _column(self, feature: Feature[Any]) -> Values:
+        try:
+            return self.columns[feature.address]
+        except KeyError:
+            raise UnknownName(
+                f"{feature!r} was not read for this request.",
+                "Name it in the model's features or in the capability's reads=.",
+            ) from None
+
+    def _spread(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Give every candidate its value where one value stands for all."""
+        return array if len(array) == len(self.items) else array.repeat(len(self.items))
+
+
+class _Kept:
+    """A column with only those values that a mask keeps."""
+
+    __slots__ = ("present", "values")
+
+    def __init__(self, column: Values, mask: npt.NDArray[np.bool_]) -> None:
+        self.values: npt.NDArray[Any] = column.values[mask]
+        self.present: npt.NDArray[np.bool_] = column.present[mask]

@@ -1,1 +1,32 @@
-"""The pure kernel: fold, merge, read, and the naive oracle."""
+"""The pure kernel: fold, merge, read, and the naive oracle.
+
+A tile is a fold over events; a feature is a read over merged tiles. No I/O, no clock, NumPy only.
+"""
+
+from feilun.aggregation.codec import decode, encode
+from feilun.aggregation.folding import expire, fold, merge, zero
+from feilun.aggregation.frames import Column, EventFrame
+from feilun.aggregation.hops import floor_hop, window_start
+from feilun.aggregation.keys import encode_key
+from feilun.aggregation.oracle import naive
+from feilun.aggregation.past import read_past
+from feilun.aggregation.reading import read
+from feilun.aggregation.tiles import Tiles
+
+__all__ = [
+    "Column",
+    "EventFrame",
+    "Tiles",
+    "decode",
+    "encode",
+    "encode_key",
+    "expire",
+    "floor_hop",
+    "fold",
+    "merge",
+    "naive",
+    "read",
+    "read_past",
+    "window_start",
+    "zero",
+]

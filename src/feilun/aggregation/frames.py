@@ -29,6 +29,10 @@ class Column:
     values: Array
     present: Bool
 
+    def take(self, index: Int64 | Bool) -> Column:
+        """Return the rows at ``index``, or where it is True."""
+        return Column(self.values[index], self.present[index])
+
 
 @dataclass(frozen=True, slots=True)
 class EventFrame:
@@ -54,3 +58,8 @@ class EventFrame:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    def take(self, index: Int64 | Bool) -> EventFrame:
+        """Return the events at ``index``, or where it is True."""
+        columns = {name: column.take(index) for name, column in self.columns.items()}
+        return EventFrame(self.time[index], self.tie[index], self.known[index], columns)

@@ -1,0 +1,85 @@
+"""Runs of rows: the array idioms that fold, merge and read are made of.
+
+A *segment* is a run of neighbouring rows; ``offsets`` of K segments has K + 1 entries, and
+segment k is ``rows[offsets[k]:offsets[k + 1]]``. Nothing here knows what a row means.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from feilun.aggregation.frames import Array, Bool, Int64
+
+
+def begins(*columns: Array) -> Bool:
+    """Return which rows differ in some column from the row before; the first does.
+
+    Examples
+    --------
+    >>> begins(np.array([1, 1, 2, 2]), np.array([5, 5, 5, 6])).tolist()
+    [True, False, True, True]
+    """
+    first = np.ones(len(columns[0]), np.bool_)
+    np.not_equal(columns[0][1:], columns[0][:-1], out=first[1:])
+    for column in columns[1:]:
+        first[1:] |= column[1:] != column[:-1]
+    return first
+
+
+def boundaries(*columns: Array) -> Int64:
+    """Return where each run of rows that agree in every column begins.
+
+    Examples
+    --------
+    >>> boundaries(np.array([1, 1, 2, 2])).tolist()
+    [0, 2]
+    """
+    return begins(*columns).nonzero()[0]
+
+
+def expand(lo: Int64, hi: Int64) -> tuple[Int64, Int64]:
+    """Return the indices of the ranges ``[lo, hi)`` one after the other, and their offsets.
+
+    Examples
+    --------
+    >>> index, offsets = expand(np.array([4, 0, 7]), np.array([6, 0, 8]))
+    >>> index.tolist(), offsets.tolist()
+    ([4, 5, 7], [0, 2, 2, 3])
+    """
+    sizes = hi - lo
+    offsets = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(sizes, out=offsets[1:])
+    index = np.repeat(lo - offsets[:-1], sizes)
+    index += np.arange(offsets[-1])
+    return index, offsets
+
+
+def reduce_segments(ufunc: np.ufunc, values: Array, offsets: Int64, empty: object) -> Array:
+    """Reduce each segment with ``ufunc``; an empty segment gives ``empty``.
+
+    Examples
+    --------
+    >>> reduce_segments(np.add, np.array([1, 2, 3]), np.array([0, 2, 2, 3]), 0).tolist()
+    [3, 0, 3]
+    """
+    starts = offsets[:-1]
+    filled = offsets[1:] > starts
+    if filled.all():
+        return np.asarray(ufunc.reduceat(values, starts)) if len(starts) else values[:0].copy()
+    result = np.full(len(starts), empty, values.dtype)
+    if len(values):
+        result[filled] = ufunc.reduceat(values, starts[filled])
+    return result
+
+
+def newest(codes: Int64, n: int) -> Int64:
+    """Return the indices of the last ``n`` rows of each run of equal ``codes``.
+
+    Examples
+    --------
+    >>> newest(np.array([0, 0, 0, 1]), 2).tolist()
+    [1, 2, 3]
+    """
+    starts = boundaries(codes)
+    ends = np.append(starts[1:], len(codes))
+    return expand(np.maximum(starts, ends - n), ends)[0]

@@ -1,0 +1,54 @@
+"""min and max.
+
+``state = x``; merging takes the smaller (larger). Negative zero counts as zero, so that equal
+numbers cannot give different states. Missing in an empty window.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from feilun.aggregation.frames import Array, Column, Int64
+from feilun.aggregation.segments import reduce_segments
+from feilun.aggregation.statistics.base import Events, Statistic, Window
+
+
+class Min(Statistic):
+    """Smallest value of a field of numbers or booleans, in the field's own type."""
+
+    better: ClassVar[np.ufunc] = np.minimum
+
+    def columns(self) -> list[tuple[str, str]]:
+        """``value``."""
+        return [("value", self.value_type)]
+
+    def lift(self, rows: Array, events: Events) -> None:
+        """One value is its own extreme."""
+        rows["value"] = events.field + 0.0 if self.dtype == "float" else events.field
+
+    def reduce(self, rows: Array, starts: Int64) -> Array:
+        """Keep the extreme.
+
+        Examples
+        --------
+        >>> rows = np.array([(0, 2.5), (0, -1.0)], Min("float").row_type)
+        >>> Min("float").reduce(rows, np.array([0])).tolist()
+        [(0, -1.0)]
+        """
+        merged: Array = rows[starts]
+        merged["value"] = self.better.reduceat(rows["value"], starts)
+        return merged
+
+    def finish(self, window: Window) -> Column:
+        """Return the extremes; missing where there is none."""
+        empty = np.nan if self.dtype == "float" else 0
+        extremes = reduce_segments(self.better, window.rows["value"], window.offsets, empty)
+        return Column(extremes, window.filled)
+
+
+class Max(Min):
+    """Largest value of a field of numbers or booleans, in the field's own type."""
+
+    better = np.maximum

@@ -1,0 +1,39 @@
+"""Tiles: the folded states of many keys, in one array."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from feilun.aggregation.frames import Array, Int64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tiles:
+    """States by key and tile. Nothing in it is changed in place.
+
+    Parameters
+    ----------
+    keys : sequence of bytes
+        Encoded entity keys; from ``fold`` and ``merge`` distinct and in the order of their bytes.
+    offsets : int64 array
+        Key ``k`` has ``rows[offsets[k]:offsets[k + 1]]``; it may have none.
+    rows : structured array
+        One state a row, sorted within its key by ``time``: the start of the tile (0 with hop 0),
+        or the time of the event where single events are kept. The other columns are the
+        statistic's own.
+    """
+
+    keys: Sequence[bytes]
+    offsets: Int64
+    rows: Array
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def codes(self) -> Int64:
+        """The place of each row's key in ``keys``."""
+        return np.arange(len(self.keys)).repeat(self.offsets[1:] - self.offsets[:-1])

@@ -38,9 +38,14 @@ class EventLog(Protocol):
         sent again is a ``duplicate``; the same id with another digest is a ``conflict`` and is
         kept as a bad event. A record whose day of ids has been closed is ``late``: it is stored
         with the flag, and a second copy of it is a duplicate too as long as its bytes are kept.
+        ``feilun.records.identity`` says which day is whose, and when it closes. Days close by the
+        records' own ``received``, never by the machine's clock; those of imported records never
+        do.
 
         Raises
         ------
+        InputError
+            If an id has not 1 to 64 characters; nothing was stored.
         StoreFull
             If nothing was stored for want of space; reads go on.
         """
@@ -50,7 +55,13 @@ class EventLog(Protocol):
         """Return up to ``limit`` records from offset ``start`` on, with their offsets, in order.
 
         Called by the engine, the flywheel and training, all the time. Returns an empty list at
-        the end. Raises CorruptData where stored bytes fail their check.
+        the end, and only there: erased records are left out.
+
+        Raises
+        ------
+        CorruptData
+            If the record at ``start`` fails its check; the message names the offsets that cannot
+            be read. Those before it are returned without an error, those behind it can be read.
         """
         ...
 
@@ -62,8 +73,20 @@ class EventLog(Protocol):
         """Keep something unusable with its reason; return its number. Durable."""
         ...
 
+    def keep_bad_many(
+        self, source: str, received: int, items: Sequence[tuple[str, bytes]]
+    ) -> list[int]:
+        """Keep unusable items, each a reason and its bytes, in one durable transaction.
+
+        Called by the collector for each body that holds some. Returns their numbers.
+        """
+        ...
+
     def bad(self, start: int = 0, limit: int = 1_000) -> list[BadEvent]:
-        """Return bad events from number ``start`` on."""
+        """Return up to ``limit`` bad events from number ``start`` on, oldest first.
+
+        Called by people. Of what was kept the oldest may have given way to the newest.
+        """
         ...
 
     def close(self) -> None:

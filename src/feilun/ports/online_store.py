@@ -9,16 +9,25 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
+KEY_LIMIT = 500
+"""The most bytes that a key may have."""
+
 
 class Mark(NamedTuple):
-    """How far the log was folded: every record below ``offset``, none later than ``time`` (µs)."""
+    """How far the log was folded: every record below ``offset``, none later than ``time`` (µs).
+
+    ``offset`` is exclusive: the record at ``offset`` is the first that is not folded.
+    """
 
     offset: int
     time: int
 
 
 class StoreSnapshot(Protocol):
-    """One moment of the store: values and mark belong together. Hold it for a request, not longer."""
+    """One moment of the store: values and mark belong together.
+
+    Hold it for a request, not longer: while it is held the store cannot reuse space.
+    """
 
     def mark(self) -> Mark:
         """Return how far the log was folded at this moment."""
@@ -30,24 +39,32 @@ class StoreSnapshot(Protocol):
 
 
 class OnlineStore(Protocol):
-    """Bytes under keys of at most 500 bytes. One writer (the engine), many readers."""
+    """Bytes under keys of 1 to 500 bytes. One writer (the engine), many readers."""
 
     def snapshot(self) -> AbstractContextManager[StoreSnapshot]:
         """Open one moment for reading. Called once a request by every gateway worker."""
         ...
 
-    def commit(
-        self, puts: Iterable[tuple[bytes, bytes]], expected: int, mark: Mark
-    ) -> None:
+    def commit(self, puts: Iterable[tuple[bytes, bytes]], expected: int, mark: Mark) -> None:
         """Store ``puts`` and move the mark, in one durable transaction.
 
         Called by the engine for each batch. If the stored offset is not ``expected`` nothing
-        changes and Fenced is raised, so that two engines cannot both fold a record.
+        changes and Fenced is raised, so that two engines cannot both fold a record. Of two puts
+        under one key the later wins.
+
+        Raises
+        ------
+        Fenced
+            If another engine has moved the mark.
+        InputError
+            If a key is empty or longer than ``KEY_LIMIT``; nothing is stored.
+        StoreFull
+            If there is no space; nothing is stored and reads go on.
         """
         ...
 
     def clear(self) -> None:
-        """Forget everything; the mark returns to offset 0. For a rebuild."""
+        """Forget everything; the mark returns to offset 0. Called for a rebuild; idempotent."""
         ...
 
     def close(self) -> None:

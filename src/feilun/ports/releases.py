@@ -31,13 +31,23 @@ class ReleaseHistory(Protocol):
     ) -> Release:
         """Put a version in production.
 
-        Idempotent by (model, turn): a turn's second try returns its first entry. With a
-        ``fence``, raises Fenced if the turn is held under a newer one.
+        Called by the flywheel at the end of a turn, and by ``feilun rollback``. Idempotent by
+        (model, turn): a turn's second try returns its first entry; without a turn each call is
+        an entry. Durable when it returns.
+
+        Raises
+        ------
+        Fenced
+            If ``fence`` is given and the turn is held under a newer one; nothing is changed.
         """
         ...
 
     def current(self, model: str) -> Release | None:
-        """Return what is in production. Polled by every gateway worker."""
+        """Return what is in production: the newest entry; None before the first.
+
+        Polled by every gateway worker, some twenty times a second: a read that never waits for a
+        writer. What it names is loaded by its digest alone, and is verified before it is parsed.
+        """
         ...
 
     def at(self, model: str, time: int) -> Release | None:
@@ -49,9 +59,17 @@ class ReleaseHistory(Protocol):
         ...
 
     def acknowledge(self, worker: str, model: str, sequence: int, now: int) -> None:
-        """A gateway worker says which release it serves; also its sign of life."""
+        """Keep which release a gateway worker serves; also its sign of life.
+
+        Called after each swap, and about once a second; ``sequence`` is 0 before the first release
+        of ``model``, so that a promotion knows of every worker it must wait for. ``now`` is the worker's clock (µs UTC).
+        Idempotent: the last call for (worker, model) counts.
+        """
         ...
 
     def serving(self, model: str, since: int) -> dict[str, int]:
-        """Return the release sequence each worker serves, of those alive after ``since`` (µs)."""
+        """Return the release sequence each worker serves, of those alive after ``since`` (µs).
+
+        Called by the flywheel after a promotion, until every live worker has taken it up.
+        """
         ...

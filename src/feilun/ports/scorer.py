@@ -12,18 +12,41 @@ class Scorer(Protocol):
     """A loaded model. Thread-safe; never changes."""
 
     def score(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Return one score a row. Called once a request.
+        """Return one score a row, higher for better. Called once a request.
 
-        ``matrix`` is C-contiguous, rows by columns, NaN where a feature is missing.
+        Pure: the same matrix gives the same scores, in any process.
+
+        Parameters
+        ----------
+        matrix : float32 array, rows by columns
+            C-contiguous; NaN where a feature is missing; possibly without rows.
+
+        Raises
+        ------
+        ModelError
+            If the matrix does not fit, or the model fails. The gateway takes anything else that
+            is raised, a score that is not finite, and a call that takes too long as a failure
+            of the model too, and falls back.
         """
         ...
 
 
 class ScorerLoader(Protocol):
-    """Turns the bytes of one model format into a scorer."""
+    """Turns the bytes of one model format into a scorer. ``format`` is ``name/version``."""
 
     format: str
 
     def load(self, data: bytes, columns: int) -> Scorer:
-        """Load a model. Raises ModelError if it is not one, or takes another number of columns."""
+        """Load a model.
+
+        Called in a thread, once for each new version, with bytes whose digest was verified.
+        Loading must not run code that the bytes bring.
+
+        Raises
+        ------
+        ModelError
+            If it is not a model of this format, or takes another number of columns.
+        MissingExtra
+            If the library it needs is not installed.
+        """
         ...

@@ -7,6 +7,7 @@ end with a default. ``docs/formats.md`` documents the bytes.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
@@ -84,11 +85,11 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
     folded_offset: int
     keys: dict[str, int | str]
     item: str
-    items: list[int] | list[str]
+    items: Sequence[int | str]
     columns: str
     vectors: bytes
     scores: bytes
-    answer: list[int] | list[str]
+    answer: Sequence[int | str]
     degraded: list[str]
     request_id: str
 

@@ -1,0 +1,194 @@
+"""One LMDB environment: its format, its quota, and LMDB's errors in Feilun's words.
+
+Durable by default and without an option to be otherwise: a commit returns after the disk has it.
+Several processes may open one folder; within a process one object must be shared.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+
+from feilun.errors import ConfigError, CorruptData, FeilunError, StoreFull, Unavailable
+
+MAP_BYTES = 1 << 40
+"""Address space, not disk: fixed, for a map that one process enlarges breaks the others."""
+
+_MAX_READERS = 1024
+_SPARE_TRANSACTIONS = 16
+_WRITES_PER_READER_CHECK = 256
+_FULL_DISK_BYTES = 1 << 20
+_META = b"meta"
+_FORMAT = b"format"
+
+
+class Environment:
+    """An LMDB folder of one kind and format.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder, made if absent.
+    kind : str
+        What it holds, such as ``feilun-log``; a folder that holds another kind is refused.
+    version : int
+        The newest format that this code reads, and the one it writes.
+    databases : tuple of str
+        The named databases beside ``meta``.
+    quota_bytes : int
+        How many bytes of live pages it may hold.
+
+    Raises
+    ------
+    ConfigError
+        If the folder cannot be opened, or is of another kind or a newer format.
+    """
+
+    def __init__(
+        self, path: Path, *, kind: str, version: int, databases: tuple[str, ...], quota_bytes: int
+    ) -> None:
+        self.path = Path(path)
+        self._quota = quota_bytes
+        self._pid = os.getpid()
+        self._stopped = ""
+        self._writes = 0
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._env = lmdb.open(
+                str(self.path),
+                map_size=MAP_BYTES,
+                max_dbs=len(databases) + 1,
+                max_readers=_MAX_READERS,
+                max_spare_txns=_SPARE_TRANSACTIONS,
+            )
+        except (OSError, lmdb.Error) as error:
+            raise ConfigError(
+                f"{self.path} cannot be opened: {error}.",
+                "Check that the folder is on a local disk, can be written by this user, and is "
+                "opened once in this process.",
+            ) from error
+        try:
+            self.reader_check()
+            with self._translated(), self._env.begin(write=True) as txn:
+                self.meta = self._env.open_db(_META, txn)
+                self._check_format(txn, kind, version)
+                self.databases = {name: self._env.open_db(name.encode(), txn) for name in databases}
+            self._page = self._env.stat()["psize"]
+        except FeilunError:
+            self._env.close()
+            raise
+
+    def _check_format(self, txn: lmdb.Transaction[bytes], kind: str, version: int) -> None:
+        raw = txn.get(_FORMAT, db=self.meta)
+        if raw is None and txn.stat()["entries"] <= 1:  # only the meta database just made
+            txn.put(_FORMAT, f"{kind}/{version}".encode(), db=self.meta)
+            return
+        found, _, number = bytes(raw or b"").decode("utf-8", "replace").partition("/")
+        if found != kind or not number.isdigit():
+            raise ConfigError(
+                f"{self.path} does not hold a {kind} (its format entry is {raw!r}).",
+                "Name another folder, or move this one away.",
+            )
+        if int(number) > version:
+            raise ConfigError(
+                f"{self.path} is of {kind} format {number}; this version of Feilun reads formats "
+                f"up to {version}.",
+                "Use the version that wrote it, or a newer one.",
+            )
+
+    @contextmanager
+    def read(self) -> Iterator[lmdb.Transaction[bytes]]:
+        """Open a moment for reading; hold it briefly, for space cannot be reused meanwhile."""
+        self._check_process()
+        with self._translated(), self._env.begin() as txn:
+            yield txn
+
+    @contextmanager
+    def write(self) -> Iterator[lmdb.Transaction[bytes]]:
+        """Open the one writing transaction; it is durable when the block ends without an error.
+
+        Raises
+        ------
+        StoreFull
+            If the quota, the map or the disk does not hold it; nothing was stored.
+        Unavailable
+            If the disk failed: what is on it is not known, so writing stops until a restart.
+        """
+        self._check_process()
+        if self._stopped:
+            raise Unavailable(self._stopped, "Check the disk, then restart this process.")
+        self._writes += 1
+        if self._writes % _WRITES_PER_READER_CHECK == 0:
+            self.reader_check()
+        with self._translated(), self._env.begin(write=True) as txn:
+            before = self.used(txn)
+            yield txn
+            if before < self.used(txn) > self._quota:
+                raise self._full(f"its quota of {self._quota} bytes is used up")
+
+    def used(self, txn: lmdb.Transaction[bytes]) -> int:
+        """Return the bytes of all live pages; pages freed for reuse do not count."""
+        return sum(self.bytes_of(txn, database) for database in self.databases.values())
+
+    def bytes_of(self, txn: lmdb.Transaction[bytes], database: lmdb._Database) -> int:
+        """Return the bytes of one database's live pages."""
+        stat = txn.stat(database)
+        return (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) * self._page
+
+    def reader_check(self) -> None:
+        """Forget readers whose process died: they would pin old pages for ever."""
+        with self._translated():
+            self._env.reader_check()
+
+    def close(self) -> None:
+        """Close the environment, but not in a forked child: its parent still uses it."""
+        if os.getpid() == self._pid:
+            self._env.close()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise ConfigError(
+                f"{self.path} was opened by process {self._pid} and is used in its fork "
+                f"{os.getpid()}.",
+                "Open it after the worker has started; start workers by spawn, not fork.",
+            )
+
+    def _full(self, why: str) -> StoreFull:
+        return StoreFull(
+            f"{self.path} took nothing: {why}.",
+            "Free space on the disk or raise the quota; reading goes on meanwhile.",
+        )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except lmdb.MapFullError as error:
+            raise self._full(f"its map of {MAP_BYTES} bytes is used up") from error
+        except lmdb.DiskError as error:
+            raise self._full("the disk is full") from error
+        except (lmdb.CorruptedError, lmdb.PageNotFoundError) as error:
+            raise CorruptData(
+                f"{self.path} has a damaged page: {error}.", "Restore it from a backup."
+            ) from error
+        except lmdb.Error as error:
+            failed = os.strerror(errno.EIO) in str(error)
+            if failed and self._disk_is_full():
+                raise self._full("the disk is full") from error
+            # After a failed write to the disk the page cache may differ from it, and a second try
+            # can succeed without the bytes being there.
+            if failed or isinstance(error, lmdb.PanicError):
+                self._stopped = f"{self.path} stopped taking writes after the disk failed: {error}."
+            raise Unavailable(
+                f"{self.path} failed: {error}.", "Try again; if that does not help, restart."
+            ) from error
+
+    def _disk_is_full(self) -> bool:
+        # LMDB reports a write that was cut short by a full disk as an input/output error.
+        return shutil.disk_usage(self.path).free < _FULL_DISK_BYTES

@@ -1,0 +1,354 @@
+"""The event log on LMDB. ``docs/formats.md`` documents what it stores.
+
+Five databases beside ``meta``: ``batches`` (first offset → a checked batch of records), ``open``
+(names of open days → offset and digest), ``kept`` (names of late and imported records, for as long
+as those are kept), ``subjects`` (hash of a subject, segment → nothing: the segment has records
+about it) and ``bad``. Everything that one append changes, it changes in one transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import lmdb
+import msgspec
+
+from feilun.adapters.lmdb.bad_events import BadEvents
+from feilun.adapters.lmdb.environment import Environment
+from feilun.errors import CorruptData, InputError, StoreFull
+from feilun.ports.event_log import Appended, BadEvent
+from feilun.records import identity
+from feilun.records.codec import Batch, decode_batch, encode_batch, encode_record
+from feilun.records.record import LATE, Record
+
+KIND = "feilun-log"
+VERSION = 1
+SEGMENT = 65_536
+"""Offsets a segment has: the unit in which records are found by subject and rewritten."""
+BATCH = 1_024
+"""The most records that one stored batch holds; no batch crosses a segment's end."""
+DEFAULT_QUOTA_BYTES = 64 << 30
+_BAD_SHARE = 10
+"""Bad events may take one part in this many of the quota; then the oldest give way."""
+_SWEEP = 256
+_SWEEP_FULL = 100_000
+
+_STATE = struct.Struct(">QQI")
+_STATE_KEY = b"state"
+_NUMBER = struct.Struct(">Q")
+_NAME = struct.Struct(">Q16s")
+_SEGMENT = struct.Struct(">I")
+_SUBJECT_BYTES = 8
+
+
+class _State(NamedTuple):
+    """Where the log stands: the next offset, the next bad number, the first open day."""
+
+    end: int = 0
+    bad_end: int = 0
+    first_open: int = 0
+
+
+@dataclass(slots=True)
+class _Append:
+    """One append in progress, before its transaction ends."""
+
+    state: _State
+    first_open: int
+    examined: int = 0
+    accepted: list[Record] = field(default_factory=list)
+    conflicts: list[tuple[Record, str]] = field(default_factory=list)
+
+
+class LmdbEventLog:
+    """An ``EventLog`` in an LMDB folder, shared by the processes of one machine.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder, made if absent; on a local disk.
+    quota_bytes : int
+        How many bytes it may hold; beyond it ``append`` raises StoreFull.
+    dedup_days : int
+        How many whole days a day of ids stays open behind the newest receipt. Time comes from
+        the records alone, so that a replay closes the days that it closed the first time.
+
+    Raises
+    ------
+    ConfigError
+        If the folder cannot be opened, holds something else, or is of a newer format.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        quota_bytes: int = DEFAULT_QUOTA_BYTES,
+        dedup_days: int = identity.DEDUP_DAYS,
+    ) -> None:
+        names = ("batches", "open", "kept", "subjects", "bad")
+        self._env = Environment(
+            path, kind=KIND, version=VERSION, databases=names, quota_bytes=quota_bytes
+        )
+        self._batches, self._open, self._kept, self._subjects, bad = (
+            self._env.databases[name] for name in names
+        )
+        self._bad = BadEvents(self._env, bad, quota_bytes // _BAD_SHARE)
+        self._days = dedup_days
+
+    def append(self, records: Sequence[Record]) -> list[Appended]:
+        """Append records with their ids in one durable transaction; one answer per record.
+
+        When the log is full it first forgets the ids of closed days and tries once more.
+
+        Raises
+        ------
+        StoreFull
+            If nothing was stored for want of space; reads go on.
+        """
+        if not records:
+            return []
+        try:
+            return self._append(records)
+        except StoreFull:
+            if not self._free(records):
+                raise
+            return self._append(records)
+
+    def _append(self, records: Sequence[Record]) -> list[Appended]:
+        with self._env.write() as txn:
+            state = self._state(txn)
+            work = _Append(state, state.first_open)
+            answers = [self._name(txn, record, work) for record in records]
+            self._store(txn, state.end, work.accepted)
+            bad_end = state.bad_end
+            for record, reason in work.conflicts:
+                raw = encode_record(record)
+                event = BadEvent(bad_end, record.received, record.source, reason, raw)
+                self._bad.put(txn, event)
+                bad_end += 1
+            end = state.end + len(work.accepted)
+            if (changed := _State(end, bad_end, work.first_open)) != state:
+                self._save(txn, changed)  # an append of duplicates alone then writes nothing
+            self._sweep(txn, work.first_open, _SWEEP + 2 * len(records))
+        return answers
+
+    def _name(self, txn: lmdb.Transaction[bytes], record: Record, work: _Append) -> Appended:
+        """Give the record its offset, or find out why it gets none."""
+        day = identity.day_of(record.client_time)
+        kept = identity.never_closes(record)
+        late = not kept and self._is_late(txn, record, day, work)
+        key = identity.name_key(day, record.source, record.id)
+        offset = work.state.end + len(work.accepted)
+        database = self._kept if kept or late else self._open
+        value = _NAME.pack(offset, record.digest)
+        if not txn.put(key, value, db=database, overwrite=False):
+            first, digest = _NAME.unpack(txn.get(key, db=database) or b"")
+            if digest == record.digest:
+                return Appended("duplicate", first)
+            work.conflicts.append((record, identity.conflict_reason(record, digest, first)))
+            return Appended("conflict", -1)
+        if late:
+            record = msgspec.structs.replace(record, flags=record.flags | LATE)
+        elif not kept and day < work.examined:
+            work.examined = day
+        work.accepted.append(record)
+        return Appended("late" if late else "accepted", offset)
+
+    def _is_late(
+        self, txn: lmdb.Transaction[bytes], record: Record, day: int, work: _Append
+    ) -> bool:
+        """Close the days that this receipt leaves behind; say whether the record's is closed."""
+        first_open = identity.first_open_day(record.received, self._days)
+        if first_open > work.examined:
+            newest = self._newest_before(txn, first_open)
+            work.first_open = max(work.first_open, newest + 1)
+            work.examined = first_open
+        if day >= first_open and day >= work.first_open:
+            return False
+        work.first_open = max(work.first_open, day + 1)
+        return True
+
+    def _newest_before(self, txn: lmdb.Transaction[bytes], day: int) -> int:
+        """Return the newest day before ``day`` that has open names; -1 if none has."""
+        with txn.cursor(self._open) as cursor:
+            found = cursor.set_range(identity.day_prefix(day))
+            found = cursor.prev() if found else cursor.last()
+            return identity.day_of_key(cursor.key()) if found else -1
+
+    def _sweep(self, txn: lmdb.Transaction[bytes], first_open: int, limit: int) -> int:
+        """Forget up to ``limit`` names of closed days: a little at each append, never a pause."""
+        swept = 0
+        with txn.cursor(self._open) as cursor:
+            more = cursor.first()
+            while more and swept < limit and identity.day_of_key(cursor.key()) < first_open:
+                more = cursor.delete() and bool(cursor.key())
+                swept += 1
+        return swept
+
+    def _free(self, records: Iterable[Record]) -> int:
+        """Close the days that these records leave behind, and forget many of their names."""
+        with self._env.write() as txn:
+            state = self._state(txn)
+            work = _Append(state, state.first_open)
+            for record in records:
+                if not identity.never_closes(record):
+                    self._is_late(txn, record, identity.day_of(record.client_time), work)
+            self._save(txn, state._replace(first_open=work.first_open))
+            return self._sweep(txn, work.first_open, _SWEEP_FULL)
+
+    def _store(self, txn: lmdb.Transaction[bytes], base: int, records: Sequence[Record]) -> None:
+        at = 0
+        while at < len(records):
+            offset = base + at
+            rows = records[at : at + min(BATCH, SEGMENT - offset % SEGMENT)]
+            # Offsets only grow, so every page is filled before the next is begun.
+            key, raw = _NUMBER.pack(offset), encode_batch(offset, rows)
+            if not txn.put(key, raw, db=self._batches, append=True):
+                raise CorruptData(
+                    f"The log ends at offset {offset}, yet holds a batch from there on."
+                )
+            segment = _SEGMENT.pack(offset // SEGMENT)
+            for subject in {row.subject for row in rows if row.subject}:
+                txn.put(_subject(subject) + segment, b"", db=self._subjects, overwrite=False)
+            at += len(rows)
+
+    def read(self, start: int, limit: int = 10_000) -> list[tuple[int, Record]]:
+        """Return up to ``limit`` records from offset ``start`` on, with their offsets, in order.
+
+        Erased records are left out. Records before a damaged batch are returned; a read that
+        begins in it raises.
+
+        Raises
+        ------
+        CorruptData
+            If the batch that holds ``start`` fails its check; the message names its offsets. What
+            follows it can still be read.
+        """
+        if start < 0:
+            raise InputError(f"A log begins at offset 0, not {start}.")
+        found: list[tuple[int, Record]] = []
+        at = start
+        while not found and (batches := self._raw_batches(at, limit)):
+            for base, raw in batches:
+                try:
+                    batch = _checked(base, raw)
+                except CorruptData as error:
+                    if found:
+                        return found
+                    raise self._damaged(base, error) from error
+                found += [
+                    (offset, record)
+                    for offset, record in enumerate(batch.records, base)
+                    if offset >= start and record is not None
+                ]
+                at = batch.end
+        return found[:limit]
+
+    def _raw_batches(self, start: int, limit: int) -> list[tuple[int, bytes]]:
+        """Copy the batches that hold ``limit`` offsets from ``start`` on; decoding comes after."""
+        batches: list[tuple[int, bytes]] = []
+        with self._env.read() as txn, txn.cursor(self._batches) as cursor:
+            stop = min(start + limit, self._state(txn).end)
+            if start >= stop:
+                return batches
+            more = cursor.set_range(_NUMBER.pack(start))
+            if not more or _offset(cursor) > start:
+                more = cursor.prev() if more else cursor.last()
+            while more and (base := _offset(cursor)) < stop:
+                batches.append((base, cursor.value()))
+                more = cursor.next()
+        return batches
+
+    def _damaged(self, base: int, error: CorruptData) -> CorruptData:
+        """Say which offsets cannot be read."""
+        with self._env.read() as txn, txn.cursor(self._batches) as cursor:
+            more = cursor.set_range(_NUMBER.pack(base + 1))
+            end = _offset(cursor) if more else self._state(txn).end
+        return CorruptData(
+            f"The log's records at offsets {base} to {end - 1} are damaged: {error.message}",
+            error.hint or f"From offset {end} on it can be read; a backup mends the rest.",
+        )
+
+    def end(self) -> int:
+        """Return the offset that the next record will get. A few microseconds."""
+        with self._env.read() as txn:
+            return self._state(txn).end
+
+    def keep_bad(self, source: str, reason: str, raw: bytes, received: int) -> int:
+        """Keep something unusable with its reason; return its number. Durable.
+
+        Bad events have a tenth of the quota; beyond it the oldest give way.
+        """
+        return self.keep_bad_many(source, received, [(reason, raw)])[0]
+
+    def keep_bad_many(
+        self, source: str, received: int, items: Sequence[tuple[str, bytes]]
+    ) -> list[int]:
+        """Keep unusable items, each a reason and its bytes, in one durable transaction."""
+        if not items:
+            return []
+        with self._env.write() as txn:
+            state = self._state(txn)
+            numbers = list(range(state.bad_end, state.bad_end + len(items)))
+            for number, (reason, raw) in zip(numbers, items, strict=True):
+                self._bad.put(txn, BadEvent(number, received, source, reason, raw))
+            self._save(txn, state._replace(bad_end=state.bad_end + len(items)))
+        return numbers
+
+    def bad(self, start: int = 0, limit: int = 1_000) -> list[BadEvent]:
+        """Return bad events from number ``start`` on.
+
+        Raises
+        ------
+        CorruptData
+            If one fails its check.
+        """
+        return self._bad.read(start, limit)
+
+    def segments(self, subject: str) -> list[int]:
+        """Return the segments that hold records about ``subject``, for erasure.
+
+        A segment may be named that holds none (two subjects may share a hash), never the reverse.
+        """
+        prefix = _subject(subject)
+        found: list[int] = []
+        with self._env.read() as txn, txn.cursor(self._subjects) as cursor:
+            more = cursor.set_range(prefix)
+            while more and cursor.key().startswith(prefix):
+                found.append(_SEGMENT.unpack(cursor.key()[_SUBJECT_BYTES:])[0])
+                more = cursor.next()
+        return found
+
+    def close(self) -> None:
+        """Close the folder; further calls are errors."""
+        self._env.close()
+
+    def _state(self, txn: lmdb.Transaction[bytes]) -> _State:
+        raw = txn.get(_STATE_KEY, db=self._env.meta)
+        return _State() if raw is None else _State(*_STATE.unpack(raw))
+
+    def _save(self, txn: lmdb.Transaction[bytes], state: _State) -> None:
+        txn.put(_STATE_KEY, _STATE.pack(*state), db=self._env.meta)
+
+
+@lru_cache(maxsize=1 << 14)
+def _subject(subject: str) -> bytes:
+    return hashlib.blake2b(subject.encode(), digest_size=_SUBJECT_BYTES).digest()
+
+
+def _offset(cursor: lmdb.Cursor[bytes]) -> int:
+    return int.from_bytes(cursor.key(), "big")
+
+
+def _checked(base: int, raw: bytes) -> Batch:
+    batch = decode_batch(raw)
+    if batch.base != base:
+        raise CorruptData(f"The batch says that it begins at offset {batch.base}.")
+    return batch

@@ -1,0 +1,107 @@
+"""The online store on LMDB: one database of values, and the mark in ``meta``."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+
+from feilun.adapters.lmdb.environment import Environment
+from feilun.errors import Fenced, InputError
+from feilun.ports.online_store import KEY_LIMIT, Mark
+
+KIND = "feilun-tiles"
+VERSION = 1
+DEFAULT_QUOTA_BYTES = 64 << 30
+
+_MARK = struct.Struct(">Qq")
+_MARK_KEY = b"mark"
+
+
+class LmdbSnapshot:
+    """One moment of an ``LmdbOnlineStore``."""
+
+    def __init__(self, txn: lmdb.Transaction[bytes], values: lmdb._Database, mark: Mark) -> None:
+        self._get = txn.get
+        self._values = values
+        self._mark = mark
+
+    def mark(self) -> Mark:
+        """Return how far the log was folded at this moment."""
+        return self._mark
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the values of ``keys``, in their order; None where there is none."""
+        get, values = self._get, self._values
+        return [get(key, None, values) if key else None for key in keys]
+
+
+class LmdbOnlineStore:
+    """An ``OnlineStore`` in an LMDB folder, read by every worker through shared memory.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder, made if absent; on a local disk.
+    quota_bytes : int
+        How many bytes it may hold; beyond it ``commit`` raises StoreFull.
+
+    Raises
+    ------
+    ConfigError
+        If the folder cannot be opened, holds something else, or is of a newer format.
+    """
+
+    def __init__(self, path: Path, *, quota_bytes: int = DEFAULT_QUOTA_BYTES) -> None:
+        self._env = Environment(
+            path, kind=KIND, version=VERSION, databases=("values",), quota_bytes=quota_bytes
+        )
+        self._values = self._env.databases["values"]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[LmdbSnapshot]:
+        """Open one moment for reading; it ends with the block."""
+        with self._env.read() as txn:
+            yield LmdbSnapshot(txn, self._values, self._mark(txn))
+
+    def commit(self, puts: Iterable[tuple[bytes, bytes]], expected: int, mark: Mark) -> None:
+        """Store ``puts`` and move the mark in one durable transaction.
+
+        Raises
+        ------
+        Fenced
+            If the stored offset is not ``expected``.
+        InputError
+            If a key is empty or too long.
+        StoreFull
+            If there is no space.
+        """
+        with self._env.write() as txn:
+            stands = self._mark(txn).offset
+            if stands != expected:
+                raise Fenced(
+                    f"The store stands at offset {stands}, not {expected}.",
+                    "Another engine folds into it; stop this one.",
+                )
+            for key, value in puts:
+                if not 0 < len(key) <= KEY_LIMIT:
+                    raise InputError(f"A store key has 1 to {KEY_LIMIT} bytes, not {len(key)}.")
+                txn.put(key, value, db=self._values)
+            txn.put(_MARK_KEY, _MARK.pack(*mark), db=self._env.meta)
+
+    def clear(self) -> None:
+        """Forget everything; the mark returns to offset 0."""
+        with self._env.write() as txn:
+            txn.drop(self._values, delete=False)
+            txn.delete(_MARK_KEY, db=self._env.meta)
+
+    def close(self) -> None:
+        """Close the folder; further calls are errors."""
+        self._env.close()
+
+    def _mark(self, txn: lmdb.Transaction[bytes]) -> Mark:
+        raw = txn.get(_MARK_KEY, db=self._env.meta)
+        return Mark(0, 0) if raw is None else Mark(*_MARK.unpack(raw))

@@ -1,0 +1,259 @@
+"""The exam of an ``EventLog``: subclass ``EventLogConformance`` and say how to open one."""
+
+# ruff: noqa: D102  (a test's name is its sentence)
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from feilun.clock import DAY, HOUR
+from feilun.errors import InputError
+from feilun.ports.event_log import Appended, EventLog
+from feilun.records.record import IMPORTED, LATE, Record
+from feilun.testing.fakes import MemoryLog
+from feilun.testing.records import START, make_record
+
+_DAYS = 7
+_SHARED = [HealthCheck.differing_executors]  # the subclasses share these tests on purpose
+
+
+@st.composite
+def _histories(draw: st.DrawFn) -> list[list[Record]]:
+    """Draw appends with resends, conflicts, late events, imports and clocks that jump both ways."""
+    return [
+        [
+            make_record(
+                draw(st.sampled_from("abc")),
+                draw(st.integers(0, 1)),
+                time=START + draw(st.integers(-20, 20)) * DAY,
+                received=START + draw(st.integers(-20, 20)) * DAY,
+                source=draw(st.sampled_from(["web", "app"])),
+                flags=draw(st.sampled_from([0, 0, 0, IMPORTED])),
+            )
+            for _ in range(draw(st.integers(0, 8)))
+        ]
+        for _ in range(draw(st.integers(1, 6)))
+    ]
+
+
+class EventLogConformance:
+    """What every ``EventLog`` must do. ``reopens`` says whether it outlives its object."""
+
+    reopens: ClassVar[bool] = True
+
+    def open(self, folder: Path) -> EventLog:
+        """Open the log of ``folder`` with a window of seven days."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def log(self, tmp_path: Path) -> Iterator[EventLog]:
+        """Open a log for one test."""
+        log = self.open(tmp_path / "log")
+        yield log
+        log.close()
+
+    def test_an_empty_log(self, log: EventLog) -> None:
+        assert log.end() == 0
+        assert log.read(0) == []
+        assert log.bad() == []
+        assert log.append([]) == []
+
+    def test_records_come_back_in_order_with_their_offsets(self, log: EventLog) -> None:
+        records = [make_record(str(n), n, subject=f"user_id={n % 3}") for n in range(10)]
+        answers = log.append(records[:4]) + log.append(records[4:5]) + log.append(records[5:])
+        assert answers == [Appended("accepted", n) for n in range(10)]
+        assert log.read(0) == list(enumerate(records))
+        assert log.end() == 10
+
+    @pytest.mark.parametrize(("start", "limit"), [(0, 3), (2, 3), (3, 100), (9, 1), (5, 0)])
+    def test_a_read_may_begin_and_end_anywhere(self, log: EventLog, start: int, limit: int) -> None:
+        records = [make_record(str(n), n) for n in range(10)]
+        log.append(records[:4])
+        log.append(records[4:])
+        assert log.read(start, limit) == list(enumerate(records))[start : start + limit]
+
+    def test_a_read_at_or_past_the_end_is_empty(self, log: EventLog) -> None:
+        log.append([make_record("1")])
+        assert log.read(1) == []
+        assert log.read(100) == []
+
+    def test_a_read_before_the_beginning_is_refused(self, log: EventLog) -> None:
+        with pytest.raises(InputError):
+            log.read(-1)
+
+    def test_more_records_than_any_segment_holds(self, log: EventLog) -> None:
+        records = [make_record(str(n), n) for n in range(70_000)]
+        log.append(records[:10])
+        log.append(records[10:])
+        assert [record.id for _, record in log.read(65_530, 10)] == [
+            str(n) for n in range(65_530, 65_540)
+        ]
+        assert log.end() == 70_000
+
+    def test_a_resend_is_a_duplicate_of_the_first(self, log: EventLog) -> None:
+        log.append([make_record("0")])
+        record = make_record("1", 5)
+        assert log.append([record, record]) == [
+            Appended("accepted", 1),
+            Appended("duplicate", 1),
+        ]
+        later = make_record("1", 5, received=START + 2 * DAY)
+        assert log.append([later]) == [Appended("duplicate", 1)]
+        assert log.end() == 2
+
+    def test_the_same_id_of_another_source_is_another_record(self, log: EventLog) -> None:
+        answers = log.append([make_record("1", source="web"), make_record("1", source="app")])
+        assert [a.status for a in answers] == ["accepted", "accepted"]
+
+    def test_the_same_id_with_another_body_is_refused_and_kept(self, log: EventLog) -> None:
+        first, second = make_record("1", 5), make_record("1", 6)
+        assert log.append([first, second]) == [Appended("accepted", 0), Appended("conflict", -1)]
+        (bad,) = log.bad()
+        assert bad.source == "web"
+        assert first.digest.hex() in bad.reason
+        assert second.digest.hex() in bad.reason
+        assert second.body in bad.raw
+        assert log.read(0) == [(0, first)]
+
+    def test_an_event_of_a_closed_day_is_late_once(self, log: EventLog) -> None:
+        log.append([make_record("new", time=START + 8 * DAY)])
+        old = make_record("old", time=START, received=START + 8 * DAY)
+        assert log.append([old, old]) == [Appended("late", 1), Appended("duplicate", 1)]
+        assert log.append([old]) == [Appended("duplicate", 1)]
+        ((_, stored),) = log.read(1)
+        assert stored.flags & LATE
+        assert stored.id == "old"
+
+    def test_a_resend_after_its_day_closed_is_late_not_counted(self, log: EventLog) -> None:
+        record = make_record("1", 5)
+        log.append([record])
+        resent = make_record("1", 5, received=START + 9 * DAY)
+        assert log.append([resent]) == [Appended("late", 1)]
+
+    def test_seven_whole_days_are_open(self, log: EventLog) -> None:
+        now = START + 7 * DAY + 23 * HOUR
+        log.append([make_record("new", time=now)])
+        old = make_record("old", time=START, received=now)
+        assert log.append([old])[0].status == "accepted"
+
+    def test_a_clock_set_back_opens_no_closed_day(self, log: EventLog) -> None:
+        record = make_record("1", 5)
+        log.append([record])
+        log.append([make_record("2", time=START + 30 * DAY)])
+        assert log.append([record]) == [Appended("late", 2)]
+
+    def test_a_clock_that_jumped_ahead_for_a_moment_does_not_close_the_future(
+        self, log: EventLog
+    ) -> None:
+        log.append([make_record("1")])
+        log.append([make_record("2", time=START, received=START + 3650 * DAY)])
+        after = make_record("3", time=START + DAY)
+        assert log.append([after])[0].status == "accepted"
+
+    def test_imported_history_is_never_late_and_never_twice(self, log: EventLog) -> None:
+        now = START + 4000 * DAY
+        old = make_record("1", received=now, flags=IMPORTED)
+        assert log.append([old])[0].status == "accepted"
+        again = make_record("1", received=now + 400 * DAY, flags=IMPORTED)
+        log.append([make_record("live", time=now + 400 * DAY)])
+        assert log.append([again]) == [Appended("duplicate", 0)]
+
+    def test_what_cannot_be_used_is_kept(self, log: EventLog) -> None:
+        assert log.keep_bad("web", "not JSON", b"\xff\x00{", START) == 0
+        assert log.keep_bad("app", "unknown event", b"{}", START + 1) == 1
+        first, second = log.bad()
+        assert first == (0, START, "web", "not JSON", b"\xff\x00{")
+        assert log.bad(1) == [second]
+        assert log.bad(0, 1) == [first]
+        assert log.end() == 0
+
+    @pytest.mark.parametrize("id", ["", "x" * 65])
+    def test_an_impossible_id_stores_nothing(self, log: EventLog, id: str) -> None:
+        with pytest.raises(InputError):
+            log.append([make_record("1"), make_record(id)])
+        assert log.end() == 0
+        assert log.append([make_record("1")]) == [Appended("accepted", 0)]
+
+    def test_any_characters_in_ids_and_subjects(self, log: EventLog) -> None:
+        record = make_record("飞" * 64, "轮", subject="user=飞轮\x1f")
+        log.append([record])
+        assert log.append([record]) == [Appended("duplicate", 0)]
+        assert log.read(0) == [(0, record)]
+
+    def test_threads_append_at_once(self, log: EventLog) -> None:
+        answers: list[Appended] = []
+
+        def send(thread: int) -> None:
+            for n in range(20):
+                answers.extend(log.append([make_record(f"{thread}-{n}"), make_record(f"all-{n}")]))
+
+        threads = [threading.Thread(target=send, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        accepted = [answer.offset for answer in answers if answer.status == "accepted"]
+        assert sorted(accepted) == list(range(100))
+        assert len({record.id for _, record in log.read(0)}) == log.end() == 100
+
+    def test_everything_is_there_after_reopening(self, tmp_path: Path) -> None:
+        if not self.reopens:
+            pytest.skip("this log does not outlive its object")
+        log = self.open(tmp_path / "log")
+        records = [make_record(str(n), n) for n in range(5)]
+        late = make_record("late", time=START - 30 * DAY, received=START)
+        log.append([*records, late])
+        log.keep_bad("web", "why", b"raw", START)
+        log.close()
+        log = self.open(tmp_path / "log")
+        try:
+            assert log.end() == 6
+            assert log.read(0)[:5] == list(enumerate(records))
+            assert [b.reason for b in log.bad()] == ["why"]
+            assert log.append([records[3], late]) == [
+                Appended("duplicate", 3),
+                Appended("duplicate", 5),
+            ]
+            assert log.append([make_record("3", 99)]) == [Appended("conflict", -1)]
+        finally:
+            log.close()
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=_SHARED)
+    @given(history=_histories())
+    def test_it_answers_as_the_log_in_memory_does(self, history: list[list[Record]]) -> None:
+        model = MemoryLog(dedup_days=_DAYS)
+        with tempfile.TemporaryDirectory() as folder:
+            log = self.open(Path(folder) / "log")
+            try:
+                for records in history:
+                    assert log.append(records) == model.append(records)
+                assert log.read(0) == model.read(0)
+                assert log.bad() == model.bad()
+            finally:
+                log.close()
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=_SHARED)
+    @given(history=_histories())
+    def test_no_name_takes_effect_twice(self, history: list[list[Record]]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            log = self.open(Path(folder) / "log")
+            try:
+                for records in history:
+                    log.append(records)
+                stored = [record for _, record in log.read(0)]
+            finally:
+                log.close()
+        names = [
+            (r.source, r.id, r.client_time, bool(r.flags & IMPORTED))
+            for r in stored
+            if not r.flags & LATE
+        ]
+        assert len(names) == len(set(names))

@@ -1,0 +1,172 @@
+"""The ports in memory: the plainest thing that passes each port's exam. For tests only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from feilun.errors import Fenced, InputError, StoreFull
+from feilun.ports.event_log import Appended, BadEvent
+from feilun.ports.online_store import KEY_LIMIT, Mark
+from feilun.records import identity
+from feilun.records.codec import encode_record
+from feilun.records.record import LATE, Record
+
+
+class MemoryLog:
+    """An ``EventLog`` in lists and dictionaries.
+
+    Parameters
+    ----------
+    dedup_days : int
+        How many whole days a day of ids stays open.
+    quota : int or None
+        The number of records after which ``append`` raises StoreFull; None: no limit. It may be
+        changed at any time.
+    """
+
+    def __init__(self, dedup_days: int = identity.DEDUP_DAYS, quota: int | None = None) -> None:
+        self.quota = quota
+        self._days = dedup_days
+        self._records: list[Record] = []
+        self._bad: list[BadEvent] = []
+        self._open: dict[int, dict[bytes, tuple[int, bytes]]] = {}
+        self._kept: dict[bytes, tuple[int, bytes]] = {}
+        self._horizon = 0
+        self._lock = threading.Lock()
+
+    def append(self, records: Sequence[Record]) -> list[Appended]:
+        """Append records with their ids; one answer per record."""
+        with self._lock:
+            if self.quota is not None and len(self._records) + len(records) > self.quota:
+                raise StoreFull(f"The log in memory holds its {self.quota} records.")
+            days = [identity.day_of(record.client_time) for record in records]
+            keys = [
+                identity.name_key(day, record.source, record.id)
+                for day, record in zip(days, records, strict=True)
+            ]
+            return [self._append(*item) for item in zip(records, days, keys, strict=True)]
+
+    def _append(self, record: Record, day: int, key: bytes) -> Appended:
+        late = self._closes(record, day)
+        kept = late or identity.never_closes(record)
+        names = self._kept if kept else self._open.setdefault(day, {})
+        if (first := names.get(key)) is not None:
+            offset, digest = first
+            if digest == record.digest:
+                return Appended("duplicate", offset)
+            reason = identity.conflict_reason(record, digest, offset)
+            self._keep_bad(record.source, reason, encode_record(record), record.received)
+            return Appended("conflict", -1)
+        if late:
+            record = msgspec.structs.replace(record, flags=record.flags | LATE)
+        offset = len(self._records)
+        self._records.append(record)
+        names[key] = (offset, record.digest)
+        return Appended("late" if late else "accepted", offset)
+
+    def _closes(self, record: Record, day: int) -> bool:
+        """Close the days that this receipt leaves behind; say whether the record is late."""
+        if identity.never_closes(record):
+            return False
+        first_open = identity.first_open_day(record.received, self._days)
+        closed = [past for past in self._open if past < first_open]
+        for past in closed:
+            del self._open[past]
+        self._horizon = max(self._horizon, 0, *(past + 1 for past in closed))
+        late = day < max(first_open, self._horizon)
+        if late:
+            self._horizon = max(self._horizon, day + 1)
+        return late
+
+    def read(self, start: int, limit: int = 10_000) -> list[tuple[int, Record]]:
+        """Return up to ``limit`` records from offset ``start`` on."""
+        if start < 0:
+            raise InputError(f"A log begins at offset 0, not {start}.")
+        return list(enumerate(self._records[start : start + limit], start))
+
+    def end(self) -> int:
+        """Return the offset that the next record will get."""
+        return len(self._records)
+
+    def keep_bad(self, source: str, reason: str, raw: bytes, received: int) -> int:
+        """Keep something unusable with its reason; return its number."""
+        with self._lock:
+            return self._keep_bad(source, reason, raw, received)
+
+    def keep_bad_many(
+        self, source: str, received: int, items: Sequence[tuple[str, bytes]]
+    ) -> list[int]:
+        """Keep unusable items, each a reason and its bytes; return their numbers."""
+        with self._lock:
+            return [self._keep_bad(source, reason, raw, received) for reason, raw in items]
+
+    def _keep_bad(self, source: str, reason: str, raw: bytes, received: int) -> int:
+        number = len(self._bad)
+        self._bad.append(BadEvent(number, received, source, reason, raw))
+        return number
+
+    def bad(self, start: int = 0, limit: int = 1_000) -> list[BadEvent]:
+        """Return bad events from number ``start`` on."""
+        return self._bad[start : start + limit]
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to give back."""
+
+
+class MemorySnapshot:
+    """One moment of a ``MemoryStore``."""
+
+    def __init__(self, values: dict[bytes, bytes], mark: Mark) -> None:
+        self._values = values
+        self._mark = mark
+
+    def mark(self) -> Mark:
+        """Return how far the log was folded at this moment."""
+        return self._mark
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the values of ``keys``, in their order; None where there is none."""
+        return [self._values.get(key) for key in keys]
+
+
+class MemoryStore:
+    """An ``OnlineStore`` in a dictionary that each commit copies, so that snapshots hold still."""
+
+    def __init__(self) -> None:
+        self._values: dict[bytes, bytes] = {}
+        self._mark = Mark(0, 0)
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[MemorySnapshot]:
+        """Open one moment for reading."""
+        with self._lock:
+            moment = MemorySnapshot(self._values, self._mark)
+        yield moment
+
+    def commit(self, puts: Iterable[tuple[bytes, bytes]], expected: int, mark: Mark) -> None:
+        """Store ``puts`` and move the mark, if the stored offset is ``expected``."""
+        with self._lock:
+            if self._mark.offset != expected:
+                raise Fenced(
+                    f"The store stands at offset {self._mark.offset}, not {expected}.",
+                    "Another engine folds into it; stop this one.",
+                )
+            values = dict(self._values)
+            for key, value in puts:
+                if not 0 < len(key) <= KEY_LIMIT:
+                    raise InputError(f"A store key has 1 to {KEY_LIMIT} bytes, not {len(key)}.")
+                values[key] = value
+            self._values, self._mark = values, mark
+
+    def clear(self) -> None:
+        """Forget everything; the mark returns to offset 0."""
+        with self._lock:
+            self._values, self._mark = {}, Mark(0, 0)
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to give back."""

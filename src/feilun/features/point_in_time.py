@@ -1,0 +1,93 @@
+"""Features as they were: what an online read would have given at moments of the past."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from feilun.aggregation import encode_key, read_past
+from feilun.aggregation.frames import Column, EventFrame, Int64
+from feilun.definitions.specs import EntitySpec, FeatureSpec, Project
+from feilun.errors import InputError
+from feilun.features.frames import empty_frame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spine:
+    """Whom to ask about, and as of when: one entry a query in every sequence.
+
+    Attributes
+    ----------
+    keys : mapping
+        Entity name to its values.
+    as_of : int64 array
+        Events before this time count, µs UTC.
+    known : int64 array
+        Events whose ``known`` in the frames is below this count: an offset (a prediction's
+        ``folded_offset``), or a time if the frames were made with ``known="available"``.
+    """
+
+    keys: Mapping[str, Sequence[int | str]]
+    as_of: Int64
+    known: Int64
+
+    def __len__(self) -> int:
+        return len(self.as_of)
+
+
+def point_in_time(
+    project: Project,
+    features: Sequence[FeatureSpec],
+    spine: Spine,
+    frames: Mapping[str, EventFrame],
+) -> dict[str, Column]:
+    """Return each feature's column over the spine, by address.
+
+    Equal to what the online store answered at the same (as_of, folded offset). List features give
+    lists, so that candidates can be made for past requests.
+
+    Parameters
+    ----------
+    project : Project
+        Whose events ``frames`` hold.
+    features : sequence of FeatureSpec
+        What to compute.
+    spine : Spine
+        The queries.
+    frames : mapping
+        Event name to its frame, from `feilun.features.frames.event_frames`.
+
+    Raises
+    ------
+    InputError
+        If the spine lacks a key of a feature, or its sequences differ in length.
+    """
+    lengths = {"known": len(spine.known)} | {n: len(values) for n, values in spine.keys.items()}
+    for name, length in lengths.items():
+        if length != len(spine):
+            raise InputError(f"The spine has {len(spine)} times, but {length} values of {name}.")
+    keys: dict[tuple[EntitySpec, ...], list[bytes]] = {}
+    columns: dict[str, Column] = {}
+    for feature in features:
+        fold = feature.fold
+        if fold.keys not in keys:
+            keys[fold.keys] = _encoded(fold.keys, spine)
+        events = frames.get(fold.event)
+        if events is None:
+            events = empty_frame(project.events[fold.event])
+        columns[feature.address] = read_past(
+            feature, events, keys[fold.keys], spine.as_of, spine.known
+        )
+    return columns
+
+
+def _encoded(entities: Sequence[EntitySpec], spine: Spine) -> list[bytes]:
+    """Return the key of each query. Each distinct value of an entity is encoded once."""
+    keys = [b""] * len(spine)
+    for entity in entities:
+        values = spine.keys.get(entity.name)
+        if values is None:
+            raise InputError(f"The spine does not say {entity.name}.", "Add its values.")
+        encoded = {value: encode_key((entity,), (value,)) for value in set(values)}
+        keys = [key + encoded[value] for key, value in zip(keys, values, strict=True)]
+    return keys

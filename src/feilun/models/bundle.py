@@ -18,11 +18,13 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from feilun.definitions.specs import ExpressionSpec, FeatureSpec, ModelSpec, Project
 from feilun.errors import ConfigError, CorruptData, ModelError, StoreFull
 
 FORMAT_VERSION = 1
@@ -40,12 +42,14 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class ColumnSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One column of the matrix: the feature it holds, by address and by meaning.
+class FeatureColumn(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="feature"
+):
+    """A column that holds a feature, by address and by meaning.
 
-    ``fingerprint`` is the hex of ``FoldSpec.fingerprint``; ``window`` (µs), ``calendar`` and
-    ``dtype`` are those of the feature. ``categories`` gives the code of each known string by its
-    place; None where the column holds numbers.
+    ``fingerprint`` is the hex of ``FoldSpec.fingerprint``; ``window`` (µs), ``calendar``,
+    ``dtype``, ``default`` and ``ttl`` (µs) are those of the feature. ``categories`` gives the
+    code of each known string by its place; None where the column holds numbers.
     """
 
     address: str
@@ -53,7 +57,22 @@ class ColumnSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: int | None
     calendar: int
     dtype: Literal["int", "float", "str", "bool"]
+    default: int | float | str | bool | None
+    ttl: int | None
     categories: tuple[str, ...] | None = None
+
+
+class ExpressionColumn(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="expression"
+):
+    """A column that is arithmetic over features and numbers."""
+
+    op: Literal["+", "-", "*", "/"]
+    left: FeatureColumn | ExpressionColumn | float
+    right: FeatureColumn | ExpressionColumn | float
+
+
+ColumnSpec = FeatureColumn | ExpressionColumn
 
 
 class ScorerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,8 +91,8 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ----------
     model : str
         The model's name in the project.
-    columns : tuple of ColumnSpec
-        The matrix's columns, in order.
+    columns : tuple of FeatureColumn and ExpressionColumn
+        The matrix's columns, in order; see :func:`columns_of`.
     item : str
         The key that differs between the rows of one request.
     scorer : ScorerFile
@@ -98,8 +117,78 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format_version: int = FORMAT_VERSION
 
 
+def columns_of(model: ModelSpec, categories: Mapping[str, Sequence[str]]) -> tuple[ColumnSpec, ...]:
+    """Describe the columns of a model.
+
+    Parameters
+    ----------
+    model : ModelSpec
+        Whose columns.
+    categories : mapping
+        By address, the known values of each text column; a value's code is its place.
+    """
+    return tuple(_column(column, categories) for column in model.columns)
+
+
+def resolve_columns(
+    columns: Sequence[ColumnSpec], project: Project
+) -> tuple[FeatureSpec | ExpressionSpec, ...]:
+    """Find a bundle's columns in a project: the same addresses with the same meanings.
+
+    Raises
+    ------
+    ModelError
+        If a feature is not there any more, or means something else now.
+    """
+    return tuple(_resolve(column, project) for column in columns)
+
+
+def _column(
+    column: FeatureSpec | ExpressionSpec, categories: Mapping[str, Sequence[str]]
+) -> ColumnSpec:
+    if isinstance(column, ExpressionSpec):
+        left, right = (
+            side if isinstance(side, float) else _column(side, categories)
+            for side in (column.left, column.right)
+        )
+        return ExpressionColumn(column.op, left, right)
+    known = categories.get(column.address)
+    return FeatureColumn(
+        address=column.address,
+        fingerprint=column.fold.fingerprint.hex(),
+        window=column.window,
+        calendar=column.calendar,
+        dtype=column.dtype,
+        default=column.default,
+        ttl=column.ttl,
+        categories=None if known is None else tuple(known),
+    )
+
+
+def _resolve(column: ColumnSpec, project: Project) -> FeatureSpec | ExpressionSpec:
+    if isinstance(column, ExpressionColumn):
+        left, right = (
+            side if isinstance(side, float) else _resolve(side, project)
+            for side in (column.left, column.right)
+        )
+        return ExpressionSpec(column.op, left, right)
+    try:
+        feature = project.feature(column.address)
+    except KeyError as error:
+        raise ModelError(
+            f"The model reads {column.address}, which the project does not define.",
+            "Put the feature back, or train the model again.",
+        ) from error
+    if msgspec.structs.replace(column, categories=None) != _column(feature, {}):
+        raise ModelError(
+            f"The model was trained on another meaning of {column.address}.",
+            "Give the new meaning a new name, or train the model again.",
+        )
+    return feature
+
+
 def scorer_file(data: bytes, format: str = "lightgbm-text/1") -> ScorerFile:
-    """Describe a model's bytes.
+    r"""Describe a model's bytes.
 
     Raises
     ------
@@ -108,7 +197,7 @@ def scorer_file(data: bytes, format: str = "lightgbm-text/1") -> ScorerFile:
 
     Examples
     --------
-    >>> scorer_file(b"tree\\n").bytes
+    >>> scorer_file(b"tree\n").bytes
     5
     """
     return ScorerFile(format, _file_of(format), hashlib.sha256(data).hexdigest(), len(data))
@@ -173,7 +262,7 @@ def read_bundle(root: Path, digest: str) -> tuple[Bundle, bytes]:
     _verify(folder / _DESCRIPTION, text, digest)
     try:
         bundle = msgspec.json.decode(text, type=Bundle)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelError(
             f"The description of bundle {digest[:12]} cannot be used: {error}.",
             "It was written by another version of Feilun; train the model again.",
@@ -204,7 +293,9 @@ def _file_of(format: str) -> str:
 
 def _within(what: str, size: int, cap: int) -> None:
     if size > cap:
-        raise ModelError(f"{what} has {size} bytes; at most {cap} are kept.", "Train a smaller one.")
+        raise ModelError(
+            f"{what} has {size} bytes; at most {cap} are kept.", "Train a smaller one."
+        )
 
 
 def _read(path: Path, cap: int) -> bytes:

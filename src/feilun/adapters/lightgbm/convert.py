@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from feilun.adapters.lightgbm.text import check_model_text
 from feilun.errors import MissingExtra, ModelError
 
 
@@ -16,13 +17,13 @@ def to_model_text(estimator: Any) -> bytes:
     Raises
     ------
     ModelError
-        If it is something else, is not trained, gives more than one number a row, or has learned
-        categories from pandas.
+        If it is something else, is not trained, gives more than one number a row, has linear
+        trees, or has learned categories from pandas.
     MissingExtra
         If LightGBM is not installed.
     """
     try:
-        import lightgbm  # noqa: PLC0415 - seconds of import, in training only
+        import lightgbm  # seconds: in training only
     except ModuleNotFoundError as error:
         raise MissingExtra("LightGBM", "models") from error
     kind = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
@@ -53,5 +54,6 @@ def to_model_text(estimator: Any) -> bytes:
             "The model has learned its own codes of pandas categories.",
             "Train on data.x, whose codes the bundle keeps, with data.categorical.",
         )
-    text: str = booster.model_to_string()
-    return text.encode()
+    text: bytes = booster.model_to_string().encode()
+    check_model_text(text, booster.num_feature())
+    return text

@@ -73,18 +73,9 @@ class LightGbmScorer:
 
 
 class LightGbmLoader:
-    """Loads ``lightgbm-text/1``: what ``Booster.model_to_string`` writes.
-
-    Raises
-    ------
-    MissingExtra
-        If LightGBM is not installed.
-    """
+    """Loads ``lightgbm-text/1``: what ``Booster.model_to_string`` writes."""
 
     format = "lightgbm-text/1"
-
-    def __init__(self) -> None:
-        self._library = _library()
 
     def load(self, data: bytes, columns: int) -> LightGbmScorer:
         """Load a model that takes ``columns`` columns and gives one number a row.
@@ -96,9 +87,11 @@ class LightGbmLoader:
         ------
         ModelError
             If it is no LightGBM model, is cut or changed, or takes another number of columns.
+        MissingExtra
+            If LightGBM is not installed.
         """
         check_model_text(data, columns)
-        library = self._library
+        library = _library()
         handle, iterations = ctypes.c_void_p(), ctypes.c_int()
         _check(
             library,

@@ -1,0 +1,99 @@
+"""`ReleaseHistory` on SQLite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from feilun.adapters.sqlite.database import Database
+from feilun.adapters.sqlite.turns import check_fence
+from feilun.ports.releases import Release
+
+_RELEASE = 'SELECT sequence, model, version, bundle, action, "offset", at, turn, "by" FROM releases'
+
+
+class SqliteReleases:
+    """What is and was in production, in ``platform.db``; see `ReleaseHistory`.
+
+    Parameters
+    ----------
+    path : Path
+        The database file; shared with `SqliteTurns`, whose fences it compares.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._database = Database(path)
+
+    def append(
+        self,
+        model: str,
+        version: int,
+        bundle: str,
+        *,
+        action: Literal["promote", "rollback"],
+        offset: int,
+        at: int,
+        turn: int | None,
+        by: str,
+        fence: int | None = None,
+    ) -> Release:
+        """Put a version in production; a turn's second try returns its first entry."""
+        with self._database.write() as db:
+            if turn is not None and fence is not None:
+                check_fence(db, turn, fence)
+            row = db.execute(f"{_RELEASE} WHERE model = ? AND turn = ?", (model, turn)).fetchone()
+            if row is None:
+                # A clock that steps back must not reorder the history.
+                sequence = db.execute(
+                    "INSERT INTO releases VALUES (NULL, ?1, ?2, ?3, ?4, ?5,"
+                    " max(?6, coalesce((SELECT max(at) FROM releases WHERE model = ?1), ?6)),"
+                    " ?7, ?8)",
+                    (model, version, bundle, action, offset, at, turn, by),
+                ).lastrowid
+                row = db.execute(f"{_RELEASE} WHERE sequence = ?", (sequence,)).fetchone()
+            return Release(*row)
+
+    def current(self, model: str) -> Release | None:
+        """Return what is in production."""
+        rows = self._database.read(
+            f"{_RELEASE} WHERE model = ? ORDER BY sequence DESC LIMIT 1", model
+        )
+        return Release(*rows[0]) if rows else None
+
+    def at(self, model: str, time: int) -> Release | None:
+        """Return what was in production at ``time`` (µs UTC)."""
+        rows = self._database.read(
+            f"{_RELEASE} WHERE model = ? AND at <= ? ORDER BY sequence DESC LIMIT 1", model, time
+        )
+        return Release(*rows[0]) if rows else None
+
+    def entries(self, model: str | None = None) -> list[Release]:
+        """Return the whole history, oldest first."""
+        rows = self._database.read(
+            f"{_RELEASE} WHERE ?1 IS NULL OR model = ?1 ORDER BY sequence", model
+        )
+        return [Release(*row) for row in rows]
+
+    def acknowledge(self, worker: str, model: str, sequence: int, now: int) -> None:
+        """Keep which release a gateway worker serves, and that it lives."""
+        with self._database.write() as db:
+            db.execute(
+                "INSERT INTO workers (worker, model, sequence, seen) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (worker, model) DO UPDATE SET"
+                " sequence = excluded.sequence, seen = excluded.seen",
+                (worker, model, sequence, now),
+            )
+
+    def serving(self, model: str, since: int) -> dict[str, int]:
+        """Return the release sequence of each worker alive after ``since`` (µs)."""
+        return dict(
+            self._database.read(
+                "SELECT worker, sequence FROM workers WHERE model = ? AND seen > ? ORDER BY worker",
+                model,
+                since,
+            )
+        )
+
+    def close(self) -> None:
+        """Give back what it holds; further calls are errors."""
+        self._database.close()

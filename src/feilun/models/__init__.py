@@ -1,0 +1,1 @@
+"""Training sets, training, evaluation, and the bundles that come of them."""

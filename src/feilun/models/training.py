@@ -1,0 +1,194 @@
+"""From examples to a bundle, and from a bundle to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from feilun.definitions.specs import FeatureSpec, ModelSpec
+from feilun.errors import FeilunError, ModelError
+from feilun.models.bundle import (
+    Bundle,
+    ColumnSpec,
+    FeatureColumn,
+    columns_of,
+    read_bundle,
+    scorer_file,
+    write_bundle,
+)
+from feilun.models.examples import Examples
+from feilun.ports.scorer import ScorerLoader
+
+HOLDOUT = 0.2
+"""The newest part of the requests, which a challenger is not trained on but judged by."""
+
+
+class Converter(Protocol):
+    """Turns what a training function returned into bytes that the gateway can load."""
+
+    def __call__(self, estimator: Any) -> bytes:
+        """Convert, or raise ModelError with the way to convert it by hand."""
+        ...
+
+
+class Split(NamedTuple):
+    """Examples to train on, examples to judge by, and the moment between them (µs UTC)."""
+
+    train: Examples
+    holdout: Examples
+    start: int
+
+
+class Trained(NamedTuple):
+    """A challenger: its bundle's digest, and the parameters that its estimator names."""
+
+    bundle: str
+    params: dict[str, str]
+
+
+def split(examples: Examples, within: int, not_before: int = 0) -> Split:
+    """Part the examples in time.
+
+    The holdout is the newest fifth of the requests, but nothing from before ``not_before``: where
+    the champion's own training ended, so that neither contestant has seen any of it. A request
+    whose outcome's window reaches into the holdout is in neither part: its outcome would tell of
+    events that the holdout is judged by.
+
+    Parameters
+    ----------
+    examples : Examples
+        Ripe requests, oldest first.
+    within : int
+        The outcome's window, µs.
+    not_before : int
+        The earliest moment that the holdout may begin at, µs UTC.
+
+    Raises
+    ------
+    ModelError
+        If either part is empty.
+    """
+    if not len(examples):
+        raise ModelError("There is no request with a known outcome.", "Wait for more outcomes.")
+    newest = examples.as_of[min(int(len(examples) * (1 - HOLDOUT)), len(examples) - 1)]
+    start = max(int(newest), not_before)
+    train = examples.take(examples.as_of + within <= start)
+    holdout = examples.take(examples.as_of >= start)
+    if not len(train) or not len(holdout):
+        raise ModelError(
+            f"{len(examples)} requests cannot be parted: {len(train)} had their outcome before "
+            f"the {len(holdout)} to judge by.",
+            "Wait for more outcomes, or shorten the outcome's within=.",
+        )
+    return Split(train, holdout, start)
+
+
+def train(
+    model: ModelSpec,
+    item: str,
+    parts: Split,
+    categories: Mapping[str, Sequence[str]],
+    *,
+    convert: Converter,
+    root: Path,
+    cut: int,
+) -> Trained:
+    """Call the project's training function and store what it returns as a bundle under ``root``.
+
+    The bundle is a function of the definitions, the data and the estimator alone: a training
+    function that always gives the same estimator always gives the same digest.
+
+    Raises
+    ------
+    ModelError
+        If the training function fails, or its estimator cannot be converted.
+    """
+    categorical = tuple(
+        place for place, column in enumerate(model.columns) if column.address in categories
+    )
+    estimator = _call(model, parts.train, categorical)
+    data = convert(estimator)
+    bundle = Bundle(
+        model=model.name,
+        columns=columns_of(model, categories),
+        item=item,
+        scorer=scorer_file(data),
+        metric=model.metric,
+        trained={
+            "cut": cut,
+            "until": parts.start,
+            "requests": len(parts.train),
+            "rows": len(parts.train.y),
+            "data": parts.train.digest(),
+            "code": model.code_digest,
+        },
+        definition_digest=model.definition_digest,
+    )
+    return Trained(write_bundle(root, bundle, data), _params(estimator))
+
+
+def trained_until(root: Path, digest: str) -> int:
+    """Return the moment (µs UTC) from which on the bundle's training has seen nothing."""
+    bundle, _ = read_bundle(root, digest)
+    return int(bundle.trained.get("until", 0))
+
+
+def score(
+    root: Path, digest: str, loader: ScorerLoader, model: ModelSpec, examples: Examples
+) -> npt.NDArray[np.float64] | None:
+    """Return the scores a bundle gives the examples; None if they lack a column that it reads.
+
+    Raises
+    ------
+    ModelError, CorruptData
+        If the bundle cannot be loaded.
+    """
+    bundle, data = read_bundle(root, digest)
+    known = list(columns_of(model, {}))
+    try:
+        places = [known.index(_meaning(column)) for column in bundle.columns]
+    except ValueError:
+        return None
+    x = examples.x[:, places]
+    for place, column in enumerate(bundle.columns):
+        # Values that it did not know when it was trained are none to it.
+        if isinstance(column, FeatureColumn) and column.categories is not None:
+            x[x[:, place] >= len(column.categories), place] = np.nan
+    return loader.load(data, len(places)).score(np.ascontiguousarray(x))
+
+
+def _meaning(column: ColumnSpec) -> ColumnSpec:
+    """Return a column without its dictionary, which only grows."""
+    if isinstance(column, FeatureColumn):
+        return msgspec.structs.replace(column, categories=None)
+    return column
+
+
+def text_columns(model: ModelSpec) -> list[FeatureSpec]:
+    """Return the columns whose values are coded by a dictionary."""
+    return [c for c in model.columns if isinstance(c, FeatureSpec) and c.dtype == "str"]
+
+
+def _call(model: ModelSpec, examples: Examples, categorical: tuple[int, ...]) -> Any:
+    """Run the user's code: whatever it raises fails the turn, not the process."""
+    try:
+        return model.train(examples.dataset(categorical))
+    except FeilunError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ModelError(
+            f"Training {model.name} raised {type(error).__name__}: {error}.",
+            f"Mend the function {model.name}; the version in production stays.",
+        ) from error
+
+
+def _params(estimator: Any) -> dict[str, str]:
+    """Return what the estimator says of itself, as scikit-learn's do."""
+    ask = getattr(estimator, "get_params", None)
+    found = ask() if callable(ask) else getattr(estimator, "params", {})
+    return {str(name): str(value) for name, value in dict(found).items() if value is not None}

@@ -1,0 +1,1 @@
+"""The gateway: request → features → scorer → reply, and the events that come in."""

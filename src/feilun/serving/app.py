@@ -1,0 +1,156 @@
+"""The ASGI application: a table of routes, and nothing that is not in it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from feilun.clock import Clock
+from feilun.errors import FeilunError, UnknownName
+from feilun.events.ids import uuid7
+from feilun.serving.http import (
+    MethodError,
+    Receive,
+    Request,
+    RequestHead,
+    Response,
+    Scope,
+    Send,
+    check_json,
+    check_origin,
+    error_response,
+    read_body,
+    read_head,
+    send_response,
+)
+from feilun.serving.metrics import Metrics
+
+Handler = Callable[[Request], Awaitable[Response]]
+Hook = Callable[[], Awaitable[None]]
+
+BODY_BYTES = 1 << 20
+"""The most bytes of a body, where a route does not say otherwise."""
+
+_UNMATCHED = "unmatched"
+_log = logging.getLogger(__name__)
+
+
+class InternalError(FeilunError):
+    """Something raised that should not have; its traceback is in the log, not in the reply."""
+
+    code = "internal"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The gateway could not answer.", "Its log has the reason, under the request id."
+        )
+
+
+@dataclass(frozen=True)
+class Route:
+    """One path: what answers each method, and how large a body may be."""
+
+    methods: Mapping[str, Handler]
+    body_bytes: int = BODY_BYTES
+
+
+class Gateway:
+    """Answers what is in its table and refuses the rest: 404 for a path, 405 for a method.
+
+    Parameters
+    ----------
+    routes : mapping
+        Exact path to route. Paths are compared as the server decoded them, once.
+    hosts : frozenset of str
+        The host names under which it answers.
+    metrics : Metrics
+        Counts every answer.
+    clock : Clock
+        Stamps the ids of requests that came without one.
+    start, stop : callables
+        Awaited before the first request and after the last.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        *,
+        hosts: frozenset[str],
+        metrics: Metrics,
+        clock: Clock,
+        start: Hook,
+        stop: Hook,
+    ) -> None:
+        self.routes = routes
+        self._hosts = hosts
+        self._metrics = metrics
+        self._clock = clock
+        self.start = start
+        self.stop = stop
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        head = read_head(scope["headers"])
+        head.id = head.id or uuid7(self._clock.now())
+        path = scope["path"]
+        try:
+            response = await self._answer(head, scope, receive)
+        except FeilunError as error:
+            if error.status >= 500:
+                _log.warning("%s %s %s: %s", head.id, scope["method"], path[:200], error)
+            response = error_response(error, head.id)
+            if isinstance(error, MethodError):
+                response = self._with_allow(response, path)
+        except Exception:  # a defect: it costs one reply, never the process
+            _log.exception("%s %s %r failed", head.id, scope["method"], path[:200])
+            response = error_response(InternalError(), head.id)
+        await send_response(send, response, head.id)
+        name = path if path in self.routes else _UNMATCHED
+        self._metrics.add("feilun_requests_total", route=name, status=str(response.status))
+        self._metrics.observe("feilun_request_seconds", time.perf_counter() - started, route=name)
+
+    async def _answer(self, head: RequestHead, scope: Scope, receive: Receive) -> Response:
+        check_origin(head, self._hosts)
+        path, method = scope["path"], scope["method"]
+        route = self.routes.get(path)
+        if route is None:
+            raise UnknownName(f"Nothing answers at {path[:200]!r}.", "See /docs for what does.")
+        handler = route.methods.get(method)
+        if handler is None:
+            raise MethodError(
+                f"{path} does not take {method[:20]!r}.", f"It takes {', '.join(route.methods)}."
+            )
+        body = b""
+        if method == "POST":
+            check_json(head)
+            body = await read_body(head, receive, route.body_bytes)
+        return await handler(
+            Request(method, path, scope["query_string"], body, head.id, head.hosts[0])
+        )
+
+    def _with_allow(self, response: Response, path: str) -> Response:
+        allow = ", ".join(self.routes[path].methods).encode()
+        return Response(response.body, response.status, headers=((b"allow", allow),))
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.start()
+        except FeilunError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,166 @@
+"""``/docs``: the OpenAPI description as one page that opens offline.
+
+No script and no asset of another host: the only style is inline and named by its hash in the
+Content-Security-Policy, and every text from the definitions is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+from urllib.parse import urlencode
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c2024; --soft: #60646c; --line: #e0e1e6;
+  --page: #fcfcfd; --card: #fff; --code: #f3f4f7; --get: #0b6e4f; --post: #2b5fb8; }
+@media (prefers-color-scheme: dark) { :root { --ink: #edeef0; --soft: #a5a9b2; --line: #33363d;
+  --page: #121316; --card: #191b1f; --code: #22252a; --get: #4cc38a; --post: #7ab0ff; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink); line-height: 1.55;
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "PingFang SC", "Noto Sans CJK SC",
+  "Microsoft YaHei", sans-serif; }
+main { max-width: 56rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+h1 { margin: 0 0 .25rem; font-size: 1.9rem; letter-spacing: -.02em; }
+h2 { margin: 2.5rem 0 .25rem; font-size: 1.2rem; }
+p { margin: .4rem 0; } a { color: var(--post); } .soft { color: var(--soft); }
+details { margin: .6rem 0; border: 1px solid var(--line); border-radius: .6rem;
+  background: var(--card); }
+summary { display: flex; gap: .75rem; align-items: baseline; padding: .7rem 1rem; cursor: pointer;
+  list-style: none; flex-wrap: wrap; } summary::-webkit-details-marker { display: none; }
+summary:focus-visible { outline: 2px solid var(--post); border-radius: .6rem; }
+.method { font: 600 .75rem/1 ui-monospace, Menlo, Consolas, monospace; letter-spacing: .05em; }
+.get { color: var(--get); } .post { color: var(--post); }
+code, pre { font: .875rem/1.5 ui-monospace, Menlo, Consolas, monospace; }
+.inside { padding: 0 1rem 1rem; border-top: 1px solid var(--line); }
+pre { margin: .4rem 0 .8rem; padding: .75rem .9rem; overflow-x: auto; border-radius: .4rem;
+  background: var(--code); }
+table { width: 100%; border-collapse: collapse; margin: .4rem 0 .8rem; font-size: .925rem; }
+th, td { padding: .35rem .6rem .35rem 0; text-align: left; vertical-align: top;
+  border-bottom: 1px solid var(--line); } th { color: var(--soft); font-weight: 500; }
+h3 { margin: .9rem 0 .2rem; font-size: .8rem; color: var(--soft); font-weight: 600;
+  text-transform: uppercase; letter-spacing: .06em; }
+"""
+
+_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+
+CONTENT_SECURITY_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+"""What a browser may do with the page: show it."""
+
+
+def render(description: Mapping[str, Any], url: str) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    description : mapping
+        What ``openapi.describe`` returned.
+    url : str
+        Where the gateway answers, for the curl examples.
+    """
+    info = description["info"]
+    sections = [_section(tag, description, url) for tag in description["tags"]]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(info['title'])} · API</title><style>{_STYLE}</style></head><body><main>"
+        f"<h1>{escape(info['title'])}</h1>"
+        f'<p class="soft">{escape(info["description"])} Feilun {escape(info["version"])} · '
+        '<a href="/openapi.json">openapi.json</a> · <a href="/status">status</a></p>'
+        f"{''.join(sections)}</main></body></html>\n"
+    )
+
+
+def _section(tag: Mapping[str, str], description: Mapping[str, Any], url: str) -> str:
+    operations = [
+        _operation(method, path, operation, url)
+        for path, item in description["paths"].items()
+        for method, operation in item.items()
+        if tag["name"] in operation["tags"]
+    ]
+    if not operations:
+        return ""
+    return (
+        f"<section><h2>{escape(tag['name'].capitalize())}</h2>"
+        f'<p class="soft">{escape(tag["description"])}</p>{"".join(operations)}</section>'
+    )
+
+
+def _operation(method: str, path: str, operation: Mapping[str, Any], url: str) -> str:
+    parts = [
+        f"<p>{escape(line)}</p>"
+        for line in operation.get("description", "").splitlines()
+        if line.strip()
+    ]
+    parts.append(_parameters(operation))
+    parts.append(f"<h3>Try it</h3><pre>{escape(_curl(method, path, operation, url))}</pre>")
+    for media in operation["responses"]["200"]["content"].values():
+        if "example" in media:
+            shown = json.dumps(media["example"], indent=2, ensure_ascii=False)
+            parts.append(f"<h3>Reply</h3><pre>{escape(shown)}</pre>")
+    return (
+        f'<details><summary><span class="method {method}">{method.upper()}</span>'
+        f'<code>{escape(path)}</code><span class="soft">{escape(operation["summary"])}</span>'
+        f'</summary><div class="inside">{"".join(parts)}</div></details>'
+    )
+
+
+def _parameters(operation: Mapping[str, Any]) -> str:
+    rows = [
+        (p["name"], p["schema"], p["required"], p.get("description", ""))
+        for p in operation.get("parameters", ())
+    ]
+    for media in operation.get("requestBody", {}).get("content", {}).values():
+        required = media["schema"].get("required", ())
+        rows = [
+            (name, schema, name in required, "in the body")
+            for name, schema in media["schema"].get("properties", {}).items()
+        ] + rows
+    if not rows:
+        return ""
+    lines = [
+        f"<tr><td><code>{escape(name)}</code></td><td>{escape(_type(schema))}</td>"
+        f"<td>{'yes' if required else escape(_default(schema))}</td><td>{escape(text)}</td></tr>"
+        for name, schema, required, text in rows
+    ]
+    head = "<tr><th>Parameter</th><th>Type</th><th>Required</th><th></th></tr>"
+    return f"<table>{head}{''.join(lines)}</table>"
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_type(part) for part in schema["anyOf"])
+    if schema.get("type") == "array" and schema.get("items"):
+        return f"list of {_type(schema['items'])}"
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    return str(schema.get("type", "any"))
+
+
+def _default(schema: Mapping[str, Any]) -> str:
+    return f"no, {json.dumps(schema['default'])}" if "default" in schema else "no"
+
+
+def _curl(method: str, path: str, operation: Mapping[str, Any], url: str) -> str:
+    if method == "get":
+        pairs = [
+            (p["name"], str(value).lower() if isinstance(value, bool) else value)
+            for p in operation.get("parameters", ())
+            if "example" in p
+            for value in (p["example"] if isinstance(p["example"], list) else [p["example"]])
+        ]
+        target = f"{url}{path}?{urlencode(pairs)}" if pairs else f"{url}{path}"
+        return f"curl {shlex.quote(target)}"
+    (media,) = operation["requestBody"]["content"].values()
+    body = json.dumps(media["example"], ensure_ascii=False)
+    return (
+        f"curl {shlex.quote(url + path)} -H 'Content-Type: application/json' \\\n"
+        f"  -d {shlex.quote(body)}"
+    )

@@ -1,0 +1,156 @@
+"""``/health``, ``/ready``, ``/metrics`` and ``/status``: the gateway about itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from feilun.clock import Clock
+from feilun.definitions.specs import Project
+from feilun.errors import FeilunError
+from feilun.ports.event_log import EventLog
+from feilun.ports.turn_store import TurnStore
+from feilun.serving.champion import Champions
+from feilun.serving.http import Request, Response
+from feilun.serving.metrics import Metrics
+from feilun.serving.moment import ClockMode, Moments
+
+METRICS = {
+    "feilun_requests_total": "Requests answered, by route and HTTP status.",
+    "feilun_request_seconds": "Time from the first byte of a request to its reply, in seconds.",
+    "feilun_predictions_total": "Answers of capabilities; version 0 is the fallback.",
+    "feilun_degraded_total": "Answers that were less than asked for, by reason.",
+    "feilun_model_failures_total": "Calls in which a model raised, hung or gave no number.",
+    "feilun_folded_offset": "Every record below this offset is in the features.",
+    "feilun_log_end": "The offset that the next record will get.",
+    "feilun_lag_records": "Records in the log that are not in the features yet.",
+    "feilun_model_version": "The version of a model that this worker serves.",
+    "feilun_release_refused": "1 while the newest release of a model cannot be loaded.",
+}
+"""Every metric that the gateway exposes, with its help text."""
+
+_PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+class Health:
+    """Answers about the gateway's own state. Nothing here changes anything."""
+
+    def __init__(
+        self,
+        *,
+        project: Project,
+        log: EventLog,
+        moments: Moments,
+        champions: Champions,
+        turns: TurnStore,
+        metrics: Metrics,
+        clock: Clock,
+        mode: ClockMode,
+        worker: str,
+        log_problem: Callable[[], str],
+    ) -> None:
+        self._project = project
+        self._log = log
+        self._moments = moments
+        self._champions = champions
+        self._turns = turns
+        self._metrics = metrics
+        self._clock = clock
+        self._mode = mode
+        self._worker = worker
+        self._log_problem = log_problem
+
+    async def health(self, _: Request) -> Response:
+        """Say that the process lives: a supervisor restarts it when this does not answer."""
+        return Response(b'{"status":"alive"}')
+
+    async def ready(self, _: Request) -> Response:
+        """Say whether requests can be answered: a load balancer sends none while this is 503."""
+        problems = self._problems()
+        body = {"status": "not ready" if problems else "ready", "problems": problems}
+        return Response(msgspec.json.encode(body), 503 if problems else 200)
+
+    def _problems(self) -> list[str]:
+        problems = []
+        try:
+            self._moments.mark()
+        except FeilunError as error:
+            problems.append(f"The features cannot be read: {error}")
+        try:
+            self._log.end()
+            if problem := self._log_problem():
+                problems.append(f"The log takes no records: {problem}")
+        except FeilunError as error:
+            problems.append(f"The log cannot be read: {error}")
+        problems += [
+            f"{capability.path} has no version of {capability.model} and no fallback."
+            for capability in self._project.capabilities.values()
+            if self._champions.get(capability.model) is None and capability.fallback is None
+        ]
+        return problems
+
+    async def metrics(self, _: Request) -> Response:
+        """Return what Prometheus scrapes."""
+        mark, end = self._moments.mark(), self._log.end()
+        self._metrics.set("feilun_folded_offset", mark.offset)
+        self._metrics.set("feilun_log_end", end)
+        self._metrics.set("feilun_lag_records", max(0, end - mark.offset))
+        for model in self._project.models:
+            served = self._champions.get(model)
+            self._metrics.set(
+                "feilun_model_version", served.release.version if served else 0, model=model
+            )
+            refused = self._champions.refusal(model) is not None
+            self._metrics.set("feilun_release_refused", float(refused), model=model)
+        return Response(self._metrics.expose().encode(), content_type=_PROMETHEUS)
+
+    async def status(self, _: Request) -> Response:
+        """Return where everything stands, for people and for ``feilun status``."""
+        mark, end = self._moments.mark(), self._log.end()
+        body = {
+            "project": self._project.name,
+            "worker": self._worker,
+            "clock": self._mode,
+            "now": self._clock.now(),
+            "folded_offset": mark.offset,
+            "folded_time": mark.time,
+            "log_end": end,
+            "lag": max(0, end - mark.offset),
+            "models": {model: self._model(model) for model in self._project.models},
+            # The turns are in a database that another process may be writing to.
+            "flywheels": await asyncio.to_thread(self._flywheels),
+            "problems": self._problems(),
+        }
+        return Response(msgspec.json.encode(body))
+
+    def _model(self, model: str) -> dict[str, Any]:
+        served, refused = self._champions.get(model), self._champions.refusal(model)
+        return {
+            "version": served.release.version if served else None,
+            "sequence": served.release.sequence if served else None,
+            "bundle": served.release.bundle if served else None,
+            "since_offset": served.release.offset if served else None,
+            "refused": {
+                "version": refused.release.version,
+                "sequence": refused.release.sequence,
+                "reason": refused.reason,
+            }
+            if refused
+            else None,
+        }
+
+    def _flywheels(self) -> dict[str, Any]:
+        state: dict[str, Any] = {}
+        for model in self._project.flywheels:
+            turns = self._turns.turns(model)
+            running = [turn for turn in turns if turn.state == "running"]
+            state[model] = {
+                "examined_offset": self._turns.examined(model),
+                "turns": len(turns),
+                "running_turn": running[-1]._asdict() if running else None,
+                "last": turns[-1]._asdict() if turns else None,
+            }
+        return state

@@ -1,0 +1,217 @@
+"""The HTTP that the gateway speaks, on bare ASGI: one request in, one whole reply out.
+
+What arrives is judged before it is parsed: the host it was sent to, its size, its type.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from feilun.errors import FeilunError, InputError, TooLarge
+
+Headers = Iterable[tuple[bytes, bytes]]
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+JSON = b"application/json"
+BODY_SECONDS = 30.0
+"""How long a client may take to send its body."""
+QUERY_BYTES = 16_384
+"""The most bytes of a query; longer lists of parameters are sent by POST."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class MethodError(InputError):
+    """The path is right, the method is not."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class OriginError(InputError):
+    """The request was sent to another host's name, or by another site's page."""
+
+    status = 403
+    code = "refused"
+
+
+class ContentTypeError(InputError):
+    """The body is not plain JSON."""
+
+    status = 415
+    code = "unsupported_type"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request: ``query`` is as sent, ``body`` is complete and within its cap.
+
+    ``host`` is one of the allowed names, with the port if the client gave one.
+    """
+
+    method: str
+    path: str
+    query: bytes
+    body: bytes
+    id: str
+    host: str = "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One whole reply."""
+
+    body: bytes
+    status: int = 200
+    content_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class RequestHead(msgspec.Struct):
+    """What the headers say, read in one pass; names are lower-case by the ASGI standard."""
+
+    hosts: list[str]
+    id: str
+    content_type: bytes = b""
+    content_length: bytes = b""
+    content_encoding: bytes = b""
+    fetch_site: bytes = b""
+
+
+def read_head(headers: Headers) -> RequestHead:
+    """Read the headers that matter. A request id that is missing or malformed is empty."""
+    head = RequestHead(hosts=[], id="")
+    for name, value in headers:
+        if name == b"host":
+            head.hosts.append(value.decode("latin-1"))
+        elif name == b"content-type":
+            head.content_type = value
+        elif name == b"content-length":
+            head.content_length = value
+        elif name == b"content-encoding":
+            head.content_encoding = value
+        elif name == b"sec-fetch-site":
+            head.fetch_site = value
+        elif name == b"x-request-id":
+            head.id = value.decode("latin-1")
+    if not _REQUEST_ID.fullmatch(head.id):
+        head.id = ""
+    return head
+
+
+def check_origin(head: RequestHead, hosts: frozenset[str]) -> None:
+    """Refuse what a page of another site could make a browser send.
+
+    A name that an attacker points at this machine (DNS rebinding) comes with that name as host.
+
+    Raises
+    ------
+    OriginError
+        If the host is not one of ``hosts`` (lower-case, without port), or a browser says that the
+        request comes from another site.
+    """
+    if len(head.hosts) != 1 or _host_name(head.hosts[0]) not in hosts:
+        raise OriginError(
+            "This gateway does not answer under that host name.",
+            f"Send the request to one of: {', '.join(sorted(hosts))}.",
+        )
+    if head.fetch_site == b"cross-site":
+        raise OriginError(
+            "Pages of other sites may not call this gateway.", "Call it from a server."
+        )
+
+
+def _host_name(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() else host).lower()
+
+
+def check_json(head: RequestHead) -> None:
+    """Raise ContentTypeError unless the body is said to be plain JSON."""
+    kind, _, parameters = head.content_type.partition(b";")
+    plain = head.content_encoding in (b"", b"identity")
+    charset = parameters.strip().lower().replace(b'"', b"")
+    if kind.strip().lower() != JSON or charset not in (b"", b"charset=utf-8") or not plain:
+        raise ContentTypeError(
+            "The body must be uncompressed JSON in UTF-8.",
+            "Send the header Content-Type: application/json.",
+        )
+
+
+async def read_body(head: RequestHead, receive: Receive, cap: int) -> bytes:
+    """Return the whole body, reading no more than ``cap`` bytes of it.
+
+    Raises
+    ------
+    TooLarge
+        If it is larger; at once where its length is announced.
+    InputError
+        If the client stops sending.
+    """
+    length = head.content_length
+    if length.isdigit() and (len(length) > 12 or int(length) > cap):
+        raise _too_large(cap)
+    message = await receive()
+    body = message.get("body", b"")
+    if message.get("more_body", False):
+        body = await _read_rest(body, receive, cap)
+    if len(body) > cap:
+        raise _too_large(cap)
+    return bytes(body)
+
+
+async def _read_rest(first: bytes, receive: Receive, cap: int) -> bytes:
+    parts, size, more = [first], len(first), True
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while more and size <= cap:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise InputError("The client went away before its body was complete.")
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                more = message.get("more_body", False)
+    except TimeoutError as error:
+        raise InputError(
+            f"The body was not complete after {BODY_SECONDS:.0f} s.", "Send it again."
+        ) from error
+    return b"".join(parts)
+
+
+def _too_large(cap: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {cap} bytes.", "Send less in one request.")
+
+
+async def send_response(send: Send, response: Response, request_id: str) -> None:
+    """Send a reply. Every reply carries its request's id and is never cached."""
+    headers = [
+        (b"content-type", response.content_type),
+        (b"content-length", str(len(response.body)).encode()),
+        (b"x-request-id", request_id.encode()),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        *response.headers,
+    ]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})
+
+
+def error_response(error: FeilunError, request_id: str) -> Response:
+    """Return what a caller sees of an error: its code, message and hint."""
+    body = {
+        "error": {
+            "code": error.code,
+            "message": error.message,
+            "hint": error.hint,
+            "request_id": request_id,
+        }
+    }
+    headers = ((b"retry-after", b"1"),) if error.status == 503 else ()
+    return Response(msgspec.json.encode(body), error.status, headers=headers)

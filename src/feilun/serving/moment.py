@@ -1,0 +1,90 @@
+"""The moment at which a read stands: which records it must have folded, and its time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Literal
+
+from feilun.clock import Clock
+from feilun.errors import Behind, InputError
+from feilun.ports.online_store import Mark, OnlineStore
+from feilun.serving.requests import ReadOptions
+
+POLL_SECONDS = 0.001
+
+ClockMode = Literal["wall", "request"]
+
+
+class Moments:
+    """Chooses the moment of each read.
+
+    Parameters
+    ----------
+    store : OnlineStore
+        Asked how far the log was folded.
+    clock : Clock
+        The time of reads in mode ``wall``.
+    mode : {"wall", "request"}
+        ``request``: the caller gives the time, as a replay does; without one a read stands just
+        after the newest folded event.
+    patience : float
+        Seconds that a read waits for the record it asks to see.
+    """
+
+    def __init__(
+        self, store: OnlineStore, clock: Clock, mode: ClockMode, patience: float = 2.0
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._mode = mode
+        self._patience = patience
+
+    async def reach(self, options: ReadOptions) -> None:
+        """Wait until the record at ``options.min_offset`` is folded.
+
+        Raises
+        ------
+        Behind
+            If it is not within the patience.
+        """
+        offset = options.min_offset
+        if offset is None or self.mark().offset > offset:
+            return
+        deadline = time.monotonic() + self._patience
+        while (mark := self.mark()).offset <= offset:
+            if time.monotonic() > deadline:
+                raise Behind(
+                    f"The record at offset {offset} was not folded within {self._patience:g} s; "
+                    f"the features stand at {mark.offset}.",
+                    "Try again; if it stays so, see whether the engine runs (/status).",
+                )
+            await asyncio.sleep(POLL_SECONDS)
+
+    def mark(self) -> Mark:
+        """Return how far the log is folded now."""
+        with self._store.snapshot() as snapshot:
+            return snapshot.mark()
+
+    def as_of(self, mark: Mark, options: ReadOptions) -> int:
+        """Return the time (µs) of a read from a snapshot at ``mark``; later than all it holds.
+
+        Raises
+        ------
+        InputError
+            If the caller gives a time that this gateway does not take, or one that is past.
+        """
+        asked = options.as_of
+        if self._mode == "wall":
+            if asked is not None:
+                raise InputError(
+                    "This gateway takes the time from its own clock, not from as_of.",
+                    'Leave as_of out, or set clock = "request" in feilun.toml for a replay.',
+                )
+            return max(self._clock.now(), mark.time + 1)
+        if asked is not None and asked <= mark.time:
+            raise InputError(
+                f"as_of={asked} is not later than {mark.time}, the newest folded event.",
+                "Ask for a later time: the past is read from the log, by training.",
+            )
+        return mark.time + 1 if asked is None else asked

@@ -1,0 +1,345 @@
+"""The gateway's OpenAPI 3.1 description, made from the definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from feilun.definitions.specs import EventSpec, ParameterSpec, Project
+from feilun.serving.capability import Capability, CapabilityReply
+from feilun.serving.collect import Collect, EventsReply
+from feilun.serving.requests import is_list
+from feilun.serving.schemas import EXAMPLES, Schemas, json_type, reference
+from feilun.serving.schemas import example as example_of
+from feilun.serving.views import View, ViewReply
+
+_JSON = "application/json"
+_EXAMPLE_ID = "0193f0a0-7a5e-7cc3-98c5-0242ac120002"
+_EVENTS_TEXT = (
+    "Each event is answered with what became of it, and with its offset in the log, once it is "
+    "durable: accepted; duplicate (it was there already and counts once); late; conflict (the id "
+    "came before with other content); or bad, with the reason.\n"
+    "An event that is sent again under its id counts once. Give the offset as min_offset to a "
+    "read, and the read will have seen the event.\n"
+    "A body may be one event, an array, or an object with events and, for all of them, source and "
+    "sent_at, from which the skew of the sender's clock is known."
+)
+_MIN_OFFSET = "Answer only once the record at this log offset is in the features (for 2 s)."
+_AS_OF = "Replays only: the time of the read, µs UTC, later than every folded event."
+
+
+class ErrorBody(msgspec.Struct):
+    """What went wrong, and what to do next."""
+
+    code: str
+    message: str
+    hint: str
+    request_id: str
+
+
+class ErrorReply(msgspec.Struct):
+    """Every reply that is not 200 has this form."""
+
+    error: ErrorBody
+
+
+def describe(
+    project: Project, version: str, capabilities: Sequence[Capability], views: Sequence[View]
+) -> dict[str, Any]:
+    """Return the description as JSON values.
+
+    Parameters
+    ----------
+    project : Project
+        Its name and events.
+    version : str
+        The version of Feilun that answers.
+    capabilities, views
+        The routes that are there.
+    """
+    annotations = [p.annotation for c in capabilities for p in c.spec.parameters]
+    annotations += [c.spec.returns for c in capabilities]
+    schemas = Schemas([CapabilityReply, ViewReply, EventsReply, ErrorReply, *annotations])
+    paths: dict[str, Any] = {
+        Collect.path: {"post": _events_operation(project)},
+        **{capability.spec.path: _capability_item(capability, schemas)
+           for capability in capabilities},
+        **{view.path: {"get": _view_operation(view, schemas)} for view in views},
+        **{path: {"get": operation} for path, operation in _own_operations().items()},
+    }  # fmt: skip
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": project.name,
+            "version": version,
+            "description": "Features, models and events of one Feilun project.",
+        },
+        "tags": [
+            {"name": "capabilities", "description": "What the models do."},
+            {"name": "views", "description": "The features, as they are now."},
+            {"name": "events", "description": "What happened."},
+            {"name": "operations", "description": "The gateway about itself."},
+        ],
+        "paths": paths,
+        "components": {"schemas": {**schemas.components, **_event_schemas(project)}},
+    }
+
+
+def _operation(
+    name: str, *, tag: str, summary: str, description: str, reply: Any, example: Any
+) -> dict[str, Any]:
+    media = {"schema": reply, "example": example} if example is not None else {"schema": reply}
+    error = {_JSON: {"schema": reference("ErrorReply")}}
+    return {
+        "operationId": name,
+        "tags": [tag],
+        "summary": summary,
+        "description": description,
+        "responses": {
+            "200": {"description": "The answer.", "content": {_JSON: media}},
+            "400": {"description": "The request cannot be used.", "content": error},
+            "503": {"description": "Not now; try again.", "content": error},
+        },
+    }
+
+
+def _capability_item(capability: Capability, schemas: Schemas) -> dict[str, Any]:
+    spec = capability.spec
+    reply_schema = {
+        "allOf": [
+            reference("CapabilityReply"),
+            {"type": "object", "properties": {"result": schemas.of(spec.returns)}},
+        ]
+    }
+    example = {
+        "result": example_of(schemas.of(spec.returns), schemas.components),
+        "request_id": _EXAMPLE_ID,
+        "model": spec.model,
+        "version": 3,
+        "as_of": 1_764_000_000_000_000,
+        "folded_offset": 1_024,
+        "degraded": [],
+    }
+    text = "\n\n".join(
+        part
+        for part in (
+            spec.description,
+            f"Scored by the model {spec.model}." + (f" Owner: {spec.owner}." if spec.owner else ""),
+        )
+        if part
+    )
+    base = _operation(
+        spec.name,
+        tag="capabilities",
+        summary=_summary(spec.description, spec.name),
+        description=text,
+        reply=reply_schema,
+        example=example,
+    )
+    properties = {p.name: _parameter_schema(p, schemas) for p in spec.parameters}
+    body = {
+        "type": "object",
+        "properties": properties,
+        "required": [p.name for p in spec.parameters if p.required],
+        "additionalProperties": False,
+    }
+    get = {**base, "parameters": _query(spec.parameters, schemas)}
+    post = {
+        **base,
+        "operationId": f"{spec.name}_post",
+        "parameters": _options(),
+        "requestBody": {
+            "required": True,
+            "content": {
+                _JSON: {
+                    "schema": body,
+                    "example": {p.name: _parameter_example(p, schemas) for p in spec.parameters},
+                }
+            },
+        },
+    }
+    return {"get": get, "post": post}
+
+
+def _view_operation(view: View, schemas: Schemas) -> dict[str, Any]:
+    spec = view.spec
+    values = {
+        f.name: {"type": "array"} if f.is_list else {"type": [json_type(f.dtype), "null"]}
+        for f in spec.features
+    }
+    example = {
+        "view": spec.name,
+        "keys": {e.name: EXAMPLES[json_type(e.dtype)] for e in spec.entities},
+        "features": {
+            f.name: [example] if f.is_list else example
+            for f in spec.features
+            for example in (EXAMPLES[json_type(f.dtype)],)
+        },
+        "request_id": _EXAMPLE_ID,
+        "as_of": 1_764_000_000_000_000,
+        "folded_offset": 1_024,
+        "degraded": [],
+    }  # fmt: skip
+    schema = {
+        "allOf": [
+            reference("ViewReply"),
+            {
+                "type": "object",
+                "properties": {"features": {"type": "object", "properties": values}},
+            },
+        ]
+    }
+    lines = [spec.description] if spec.description else []
+    lines += [f"- `{f.name}`: {f.description}" for f in spec.features if f.description]
+    lines += [f"Owner: {spec.owner}."] if spec.owner else []
+    operation = _operation(
+        spec.name,
+        tag="views",
+        summary=_summary(spec.description, spec.name),
+        description="\n".join(lines),
+        reply=schema,
+        example=example,
+    )
+    return {**operation, "parameters": _query(view.parameters, schemas)}
+
+
+def _events_operation(project: Project) -> dict[str, Any]:
+    examples = [
+        {
+            "event": event.name,
+            "id": _EXAMPLE_ID,
+            "time": "2026-05-01T09:30:00Z",
+            "fields": {f.name: EXAMPLES[json_type(f.dtype)] for f in event.fields},
+        }
+        for event in project.events.values()
+    ]
+    operation = _operation(
+        "send_events",
+        tag="events",
+        summary="Send one event, an array of events, or a batch",
+        description=_EVENTS_TEXT,
+        reply=reference("EventsReply"),
+        example={
+            "events": [{"status": "accepted", "id": _EXAMPLE_ID, "offset": 1_024}],
+            "request_id": _EXAMPLE_ID,
+        },
+    )
+    one = {"anyOf": [reference(f"event.{name}") for name in project.events]}
+    if not project.events:
+        one = {"anyOf": []}
+    many = {"type": "array", "items": one}
+    batch = {
+        "type": "object",
+        "properties": {
+            "events": many,
+            "source": {"type": "string"},
+            "sent_at": {"type": ["string", "integer"]},
+        },
+        "required": ["events"],
+        "additionalProperties": False,
+    }
+    body = {"schema": {"anyOf": [one, many, batch]}, "example": {"events": examples[:1]}}
+    return {**operation, "requestBody": {"required": True, "content": {_JSON: body}}}
+
+
+def _event_schemas(project: Project) -> dict[str, Any]:
+    return {f"event.{event.name}": _event_schema(event) for event in project.events.values()}
+
+
+def _event_schema(event: EventSpec) -> dict[str, Any]:
+    types = {f.name: json_type(f.dtype) for f in event.fields}
+    fields = {
+        f.name: {"type": [types[f.name], "null"] if f.optional else types[f.name]}
+        for f in event.fields
+    }
+    return {
+        "type": "object",
+        "description": event.description or f"The event {event.name}.",
+        "properties": {
+            "event": {"const": event.name},
+            "id": {"type": "string", "minLength": 1, "maxLength": 64},
+            "time": {"type": ["string", "integer"], "description": "ISO 8601, or int µs UTC."},
+            "fields": {
+                "type": "object",
+                "properties": fields,
+                "required": [f.name for f in event.fields if not f.optional],
+                "additionalProperties": False,
+            },
+        },
+        "required": ["event", "fields"],
+        "additionalProperties": False,
+    }
+
+
+def _own_operations() -> dict[str, Any]:
+    texts = {
+        "/health": "Whether the process lives",
+        "/ready": "Whether requests can be answered",
+        "/status": "Where everything stands",
+        "/metrics": "What Prometheus scrapes",
+        "/openapi.json": "This description",
+        "/docs": "This description, for people",
+    }
+    kinds = {"/metrics": "text/plain", "/docs": "text/html"}
+    return {
+        path: {
+            "operationId": path.strip("/").replace(".", "_"),
+            "tags": ["operations"],
+            "summary": summary,
+            "responses": {
+                "200": {
+                    "description": summary,
+                    "content": {kinds.get(path, _JSON): {}},
+                }
+            },
+        }
+        for path, summary in texts.items()
+    }
+
+
+def _query(parameters: Sequence[ParameterSpec], schemas: Schemas) -> list[dict[str, Any]]:
+    own = [
+        {
+            "name": p.name,
+            "in": "query",
+            "required": p.required,
+            "schema": _parameter_schema(p, schemas),
+            "example": _parameter_example(p, schemas),
+        }
+        for p in parameters
+    ]
+    return own + _options()
+
+
+def _options() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": text,
+            "schema": {"type": "integer", "minimum": 0},
+        }
+        for name, text in (("min_offset", _MIN_OFFSET), ("as_of", _AS_OF))
+    ]
+
+
+def _parameter_schema(parameter: ParameterSpec, schemas: Schemas) -> dict[str, Any]:
+    schema = schemas.of(parameter.annotation)
+    if not parameter.required and isinstance(parameter.default, int | float | str | bool | None):
+        schema["default"] = parameter.default
+    return schema
+
+
+def _parameter_example(parameter: ParameterSpec, schemas: Schemas) -> Any:
+    if not parameter.required and parameter.default is not None:
+        return parameter.default
+    example = example_of(schemas.of(parameter.annotation), schemas.components)
+    return example or [1] if is_list(parameter.annotation) else example
+
+
+def _summary(description: str, name: str) -> str:
+    first = description.strip().splitlines()
+    return first[0] if first else name

@@ -1,0 +1,117 @@
+"""Calls a scorer so that whatever it does, the gateway goes on answering.
+
+A scorer that is quick runs in the event loop, which costs nothing. One that has been slow runs in
+threads with a deadline, a few at a time; once all of those are stuck, further calls fail at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import Future
+
+import numpy as np
+import numpy.typing as npt
+
+from feilun.errors import ModelError
+from feilun.ports.scorer import Scorer
+
+SLOW_SECONDS = 0.005
+"""A call longer than this moves the scorer out of the event loop for good."""
+DEADLINE_SECONDS = 1.0
+"""How long a request waits for a slow scorer."""
+SLOTS = 4
+"""How many calls of a slow scorer may be in progress."""
+WARM_ROWS = 128
+"""Rows of the dummy matrix that a new model must score before it serves."""
+
+Matrix = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.float64]
+
+
+class GuardedScorer:
+    """A scorer whose failures are all ModelErrors, within a deadline."""
+
+    def __init__(self, scorer: Scorer, columns: int) -> None:
+        self._scorer = scorer
+        self._columns = columns
+        self._quick = True
+        self._slots = asyncio.Semaphore(SLOTS)
+        self._answered = 0.0
+
+    def warm(self, deadline: float) -> None:
+        """Score a dummy matrix, outside the event loop, so that the first request finds it warm.
+
+        Raises
+        ------
+        ModelError
+            If the model fails on it or takes longer than ``deadline`` seconds.
+        """
+        matrix = np.zeros((WARM_ROWS, self._columns), np.float32)
+        try:
+            self._start(matrix).result(deadline)
+            started = time.perf_counter()
+            self._start(matrix).result(deadline)
+        except TimeoutError as error:
+            raise ModelError(f"The model took more than {deadline:.0f} s to warm up.") from error
+        self._quick = time.perf_counter() - started < SLOW_SECONDS
+
+    async def score(self, matrix: Matrix) -> Scores:
+        """Return one finite score a row.
+
+        Raises
+        ------
+        ModelError
+            If the model raises, is too slow, or returns anything else.
+        """
+        if self._quick:
+            started = time.perf_counter()
+            scores = self._call(matrix)
+            self._quick = time.perf_counter() - started < SLOW_SECONDS
+            return scores
+        now = time.monotonic()
+        if self._slots.locked() and now - self._answered > DEADLINE_SECONDS:
+            raise ModelError(f"All {SLOTS} calls of the model in progress are stuck.")
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                return await self._score_aside(matrix)
+        except TimeoutError as error:
+            raise ModelError(f"The model did not answer in {DEADLINE_SECONDS:.0f} s.") from error
+
+    async def _score_aside(self, matrix: Matrix) -> Scores:
+        await self._slots.acquire()
+        loop = asyncio.get_running_loop()
+        running = self._start(matrix)
+        # The slot is free when the call has ended, not when its request has given up.
+        running.add_done_callback(lambda _: loop.call_soon_threadsafe(self._slots.release))
+        scores = await asyncio.wrap_future(running)
+        self._answered = time.monotonic()
+        return scores
+
+    def _start(self, matrix: Matrix) -> Future[Scores]:
+        """Call the model in a daemon thread: a call that never ends does not hold up shutdown."""
+        running: Future[Scores] = Future()
+        running.set_running_or_notify_cancel()
+
+        def call() -> None:
+            try:
+                running.set_result(self._call(matrix))
+            except ModelError as error:
+                running.set_exception(error)
+
+        threading.Thread(target=call, name="scorer", daemon=True).start()
+        return running
+
+    def _call(self, matrix: Matrix) -> Scores:
+        try:
+            scores = self._scorer.score(matrix)
+        except ModelError:
+            raise
+        except Exception as error:  # whatever a model raises, the gateway answers
+            raise ModelError(f"The model raised {type(error).__name__}: {error}") from error
+        if not isinstance(scores, np.ndarray) or scores.shape != (len(matrix),):
+            raise ModelError(f"The model did not give one score for each of {len(matrix)} rows.")
+        if not np.isfinite(scores).all():
+            raise ModelError("The model gave a score that is not a finite number.")
+        return scores

@@ -1,0 +1,78 @@
+"""``GET /api/<view>``: the features of one entity, now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from feilun.aggregation.frames import Column
+from feilun.definitions.specs import ParameterSpec, ViewSpec
+from feilun.features.online import OnlineReader
+from feilun.serving.http import Request, Response
+from feilun.serving.moment import Moments
+from feilun.serving.requests import Parameters
+
+
+class ViewReply(msgspec.Struct):
+    """The features of one entity. What is missing is null, or its default, and is named."""
+
+    view: str
+    keys: dict[str, int | str]
+    features: dict[str, Any]
+    request_id: str
+    as_of: int
+    folded_offset: int
+    degraded: list[str]
+
+
+class View:
+    """The route of one feature view."""
+
+    def __init__(self, spec: ViewSpec, reader: OnlineReader, moments: Moments) -> None:
+        self.spec = spec
+        self.path = f"/api/{spec.name}"
+        self.parameters = tuple(
+            ParameterSpec(entity.name, int if entity.dtype == "int" else str, True, None)
+            for entity in spec.entities
+        )
+        self._read = Parameters(self.path, self.parameters, {e.name: e for e in spec.entities})
+        self._reader = reader
+        self._moments = moments
+        self._encoder = msgspec.json.Encoder(enc_hook=plain)
+
+    async def answer(self, request: Request) -> Response:
+        """Return the features of the entity that the request names."""
+        keys, options = self._read.read(request)
+        await self._moments.reach(options)
+        with self._reader.snapshot() as snapshot:
+            mark = snapshot.mark
+            as_of = self._moments.as_of(mark, options)
+            columns = snapshot.read(self.spec.features, keys, None, (), as_of)
+            unbuilt = snapshot.unbuilt(self.spec.features)
+        reply = ViewReply(
+            view=self.spec.name,
+            keys=keys,
+            features={f.name: _value(f.default, columns[f.address]) for f in self.spec.features},
+            request_id=request.id,
+            as_of=as_of,
+            folded_offset=mark.offset,
+            degraded=[
+                f"missing:{f.address}"
+                for f in self.spec.features
+                if f.address in unbuilt or (f.default is None and not columns[f.address].present[0])
+            ],
+        )
+        return Response(self._encoder.encode(reply))
+
+
+def _value(default: Any, column: Column) -> Any:
+    return column.values[0] if column.present[0] else default
+
+
+def plain(value: Any) -> Any:
+    """Turn a NumPy value into what JSON knows."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise NotImplementedError(f"{type(value).__name__} has no form in JSON")

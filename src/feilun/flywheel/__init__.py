@@ -1,0 +1,1 @@
+"""Triggers, the turn, the gate, promotion, rollback, and the effect of each."""

@@ -1,0 +1,54 @@
+"""What a turn works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from feilun.clock import Clock
+from feilun.definitions.specs import Project
+from feilun.models.training import Converter
+from feilun.ports.event_log import EventLog
+from feilun.ports.model_registry import ModelRegistry
+from feilun.ports.releases import ReleaseHistory
+from feilun.ports.scorer import ScorerLoader
+from feilun.ports.turn_store import TurnStore
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """The project, its stores and the tools of training; made by the composition root.
+
+    Parameters
+    ----------
+    project : Project
+        The definitions.
+    log, turns, releases, registry
+        The ports.
+    bundles : Path
+        The folder that bundles are written to, and that the gateway reads.
+    convert : Converter
+        Makes a gateway's model of what a training function returns.
+    loader : ScorerLoader
+        Loads that model, as the gateway does.
+    clock : Clock
+        Dates turns and releases, and times the steps.
+    pause : callable
+        Waits so many seconds; ``time.sleep``, but for tests.
+    owner : str
+        Names the controller in leases. Two that run at once need different names; one that was
+        killed and comes back under its own name goes on at once.
+    """
+
+    project: Project
+    log: EventLog
+    turns: TurnStore
+    releases: ReleaseHistory
+    registry: ModelRegistry
+    bundles: Path
+    convert: Converter
+    loader: ScorerLoader
+    clock: Clock
+    pause: Callable[[float], None]
+    owner: str

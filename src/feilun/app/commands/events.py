@@ -1,0 +1,167 @@
+"""Events and what is made of them: send, import, features, rebuild, events bad."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from feilun.app.options import AsJson, ProjectFolder, configured
+from feilun.errors import InputError
+from feilun.i18n import _
+
+if TYPE_CHECKING:
+    from feilun.app.config import Config
+
+BATCH = 500
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("send", help=_("Send an event, or a file of events, to the running platform."))(
+        send
+    )
+    group = typer.Typer(rich_markup_mode=None, help=_("Look at stored events."))
+    group.command("bad", help=_("List what could not be used, and why."))(bad)
+    app.add_typer(group, name="events")
+
+
+def send(
+    event: Annotated[
+        str | None, typer.Argument(metavar="[EVENT]", help=_("The event's name."))
+    ] = None,
+    fields: Annotated[
+        list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help=_("Its fields."))
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file", metavar="FILE", help=_("JSON lines, one event each; - reads stdin.")
+        ),
+    ] = None,
+    project: ProjectFolder = None,
+    as_json: AsJson = False,
+) -> int:
+    """Send events over HTTP; print what became of each."""
+    from feilun.app.calls import call
+    from feilun.app.terminal import say, say_json
+
+    config = configured(project)
+    if (event is None) == (file is None):
+        raise InputError(
+            _("Give an event with its fields, or --file."),
+            "feilun send order_line user_id=1 item_id=2",
+        )
+    events = _lines(file) if file is not None else [_one(config, str(event), fields or [])]
+    answers: list[Any] = []
+    for start in range(0, len(events), BATCH):
+        reply = call(config, "/api/events", {"events": events[start : start + BATCH]})
+        answers += reply["events"]
+    if as_json:
+        say_json({"events": answers})
+    else:
+        for answer in answers:
+            say(_answer_line(answer))
+    refused = sum(answer["status"] in ("bad", "conflict") for answer in answers)
+    return 1 if refused else 0
+
+
+def bad(
+    start: Annotated[int, typer.Option("--from", min=0, help=_("The first number to show."))] = 0,
+    limit: Annotated[int, typer.Option("--limit", min=1, help=_("At most so many."))] = 100,
+    project: ProjectFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """List bad events with their reasons."""
+    from contextlib import closing
+
+    from feilun.app import compose
+    from feilun.app.terminal import say, say_json, say_table
+    from feilun.clock import to_iso
+
+    config = configured(project)
+    with closing(compose.event_log(config)) as log:
+        found = log.bad(start, limit)
+    if as_json:
+        say_json({"bad": [{**e._asdict(), "raw": e.raw.decode(errors="replace")} for e in found]})
+    elif not found:
+        say(_("No bad events."))
+    else:
+        say_table(
+            (_("number"), _("received"), _("source"), _("reason"), _("event")),
+            [
+                (
+                    e.number,
+                    to_iso(e.received)[:19],
+                    e.source,
+                    e.reason,
+                    e.raw[:200].decode(errors="replace"),
+                )
+                for e in found
+            ],
+        )
+
+
+def _one(config: Config, name: str, pairs: list[str]) -> dict[str, Any]:
+    """Return the event that the command line describes; values get the types of its fields."""
+    from feilun.app.compose import definitions
+    from feilun.app.values import pairs_of, typed
+
+    spec = definitions(config).events.get(name)
+    if spec is None:
+        known = ", ".join(definitions(config).events)
+        raise InputError(
+            _("There is no event {name}.", name=repr(name)), _("Known: {names}.", names=known)
+        )
+    dtypes = {field.name: field.dtype for field in spec.fields}
+    return {"event": name, "fields": typed(pairs_of(pairs), dtypes)}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines. A line without an id gets one made of its text, so sending twice is safe."""
+    import hashlib
+    import json
+    import sys
+
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(_("{path} cannot be read: {reason}.", path=path, reason=error)) from error
+    events = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line)
+        except ValueError as error:
+            raise InputError(
+                _(
+                    "{path}, line {number}, is not JSON: {reason}.",
+                    path=path,
+                    number=number,
+                    reason=error,
+                ),
+                _("Nothing was sent. Mend the line."),
+            ) from error
+        if not isinstance(event, dict):
+            raise InputError(
+                _("{path}, line {number}, is not a JSON object.", path=path, number=number)
+            )
+        name = hashlib.blake2b(f"{number}\0{line}".encode(), digest_size=16).hexdigest()
+        events.append({"id": name, **event})
+    return events
+
+
+def _answer_line(answer: dict[str, Any]) -> str:
+    states = {
+        "accepted": _("accepted"),
+        "late": _("late: kept, but never counted"),
+        "duplicate": _("duplicate: counted before"),
+        "conflict": _("conflict: the same id came before with other content"),
+        "bad": _("bad"),
+    }
+    line = f"{answer.get('id') or ''} {states.get(answer['status'], answer['status'])}".strip()
+    if answer.get("offset") is not None:
+        line += " " + _("at offset {offset}", offset=answer["offset"])
+    return f"{line}: {answer['reason']}" if answer.get("reason") else line

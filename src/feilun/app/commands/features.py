@@ -1,0 +1,126 @@
+"""What events are made into: features, rebuild."""
+
+from __future__ import annotations
+
+import difflib
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from feilun.app.options import AsJson, ProjectFolder, configured
+from feilun.clock import SystemClock
+from feilun.errors import InputError, UnknownName
+from feilun.i18n import _
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from feilun.aggregation.frames import Column
+    from feilun.definitions.specs import FeatureSpec, Project
+    from feilun.features.online import OnlineReader
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("features", help=_("Show the values of features now."))(features)
+    app.command("rebuild", help=_("Compute all features anew from the log."))(rebuild)
+
+
+def features(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ADDRESS... [KEY=VALUE]...",
+            help=_("Features as view:feature, or whole views; and whose: user_id=1."),
+        ),
+    ],
+    project: ProjectFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read features from the store, at this moment; the platform need not run."""
+    from feilun.app import compose
+    from feilun.app.terminal import say_json, say_table
+    from feilun.app.values import pairs_of, typed
+
+    config = configured(project)
+    definitions = compose.definitions(config)
+    wanted = _wanted(definitions, [word for word in words if "=" not in word])
+    entities = {entity.name: entity for spec in wanted for entity in spec.fold.keys}
+    pairs = pairs_of(word for word in words if "=" in word)
+    values = typed(pairs, {name: entity.dtype for name, entity in entities.items()})
+    keys = {name: value for name, value in values.items() if not isinstance(value, float)}
+    missing = [name for name in entities if name not in keys]
+    if missing:
+        raise InputError(
+            _("Whose? {names} is missing.", names=", ".join(missing)), f"{missing[0]}=…"
+        )
+    with closing(compose.online_store(config)) as store:
+        found = _read(compose.online_reader(definitions, store), wanted, keys)
+    if as_json:
+        say_json(found)
+    else:
+        say_table(
+            (_("feature"), _("value")),
+            [(name, _("missing") if v is None else v) for name, v in found["features"].items()],
+        )
+
+
+def rebuild(project: ProjectFolder = None) -> None:
+    """Clear the store and fold the whole log again; reads are incomplete until it ends."""
+    from feilun.app import compose
+    from feilun.app.config import prepare_data
+    from feilun.app.locks import ProcessLock
+    from feilun.app.terminal import say
+
+    config = configured(project)
+    definitions = compose.definitions(config)
+    prepare_data(config)
+    with (
+        ProcessLock(config.run_path, "engine"),
+        closing(compose.event_log(config)) as log,
+        closing(compose.online_store(config)) as store,
+    ):
+        count = compose.engine(definitions, log, store).rebuild()
+    say(_("{count} records folded.", count=count))
+
+
+def _wanted(definitions: Project, words: Sequence[str]) -> list[FeatureSpec]:
+    """Return the features that the words name; a view's name stands for all of its features."""
+    by_address = {f.address: [f] for view in definitions.views.values() for f in view.features}
+    named = {name: list(view.features) for name, view in definitions.views.items()} | by_address
+    if not words:
+        raise InputError(_("Which features?"), _("Known: {names}.", names=", ".join(named)))
+    found: list[FeatureSpec] = []
+    for word in words:
+        if word not in named:
+            close = difflib.get_close_matches(word, named, n=1)
+            raise UnknownName(
+                _("There is no feature or view {name}.", name=repr(word)),
+                _("Did you mean {name}?", name=repr(close[0])) if close else "feilun check",
+            )
+        found += named[word]
+    return found
+
+
+def _read(
+    reader: OnlineReader, wanted: Sequence[FeatureSpec], keys: dict[str, int | str]
+) -> dict[str, Any]:
+    with reader.snapshot() as snapshot:
+        mark = snapshot.mark
+        as_of = max(SystemClock().now(), mark.time + 1)
+        columns = snapshot.read(wanted, keys, None, (), as_of)
+    return {
+        "keys": keys,
+        "as_of": as_of,
+        "folded_offset": mark.offset,
+        "features": {spec.address: _plain(columns[spec.address], spec.default) for spec in wanted},
+    }
+
+
+def _plain(column: Column, default: Any) -> Any:
+    """Return the only value of a column as Python has it; None where it is missing."""
+    if not column.present[0]:
+        return default
+    value = column.values[0]
+    return value.item() if hasattr(value, "item") else value

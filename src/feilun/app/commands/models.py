@@ -1,0 +1,174 @@
+"""Models, their turns and what is in production: train, turn, history, rollback."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from feilun.app.options import AsJson, ProjectFolder, configured
+from feilun.errors import InputError, UnknownName
+from feilun.i18n import _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from feilun.app.config import Config
+    from feilun.definitions.specs import ModelSpec
+    from feilun.flywheel.workshop import Workshop
+
+POLL_SECONDS = 0.1
+
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help=_("The model's name."))]
+AnyModel = Annotated[
+    str | None, typer.Argument(metavar="[MODEL]", help=_("The model's name; default: all."))
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("turn", help=_("Take a turn of a model's loop now."))(turn)
+    app.command("history", help=_("Show what is and was in production."))(history)
+    app.command("rollback", help=_("Put an earlier version of a model back in production."))(
+        rollback
+    )
+
+
+def turn(model: ModelName, project: ProjectFolder = None, as_json: AsJson = False) -> int:
+    """Take a turn by hand, here or in the running flywheel, and show what became of it."""
+    import time
+
+    from feilun.app.terminal import say_json, say_table
+    from feilun.flywheel.controller import Controller
+    from feilun.flywheel.record import turn_record
+
+    with _workshop(configured(project)) as workshop:
+        _check_loop(workshop, model)
+        controller = Controller(workshop)
+        opened = controller.turn_by_hand(model)
+        while True:
+            controller.run_once()
+            taken = workshop.turns.get(opened.id)
+            if taken is None or taken.state != "running":
+                break
+            time.sleep(POLL_SECONDS)  # the running flywheel has it
+        found = turn_record(workshop.turns, taken or opened)
+    if as_json:
+        say_json(found)
+    else:
+        say_table((_("turn"), str(opened.id)), [(k, v) for k, v in found.items() if k != "turn"])
+    return 1 if found["state"] == "failed" else 0
+
+
+def history(
+    model: AnyModel = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at", metavar="TIME", help=_("Only what was in production then (ISO 8601).")
+        ),
+    ] = None,
+    project: ProjectFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the releases."""
+    from feilun.app import compose
+    from feilun.app.terminal import say, say_json, say_table
+    from feilun.clock import to_iso
+
+    config = configured(project)
+    with closing(compose.releases(config)) as releases:
+        found = releases.entries(model)
+        if at is not None:
+            moment = _moment(at)
+            names = sorted({release.model for release in found})
+            found = [r for name in names if (r := releases.at(name, moment)) is not None]
+    if as_json:
+        say_json({"releases": [release._asdict() for release in found]})
+    elif not found:
+        say(_("No model has been in production."))
+    else:
+        say_table(
+            (_("model"), _("version"), _("action"), _("from offset"), _("at"), _("turn"), _("by")),
+            [
+                (
+                    r.model,
+                    r.version,
+                    _ACTIONS[r.action](),
+                    r.offset,
+                    to_iso(r.at)[:19],
+                    r.turn,
+                    r.by,
+                )
+                for r in found
+            ],
+        )
+
+
+def rollback(
+    model: ModelName,
+    to: Annotated[
+        int | None,
+        typer.Option("--to", min=1, metavar="VERSION", help=_("Default: the one before.")),
+    ] = None,
+    project: ProjectFolder = None,
+) -> None:
+    """Put an earlier version back; the gateway switches between two requests."""
+    from feilun.app.terminal import say
+    from feilun.flywheel.release import rollback as put_back
+
+    with _workshop(configured(project)) as workshop:
+        _spec(workshop, model)
+        release = put_back(workshop, model, getpass.getuser(), to)
+    say(_("{model} version {version} is in production.", model=model, version=release.version))
+
+
+@contextmanager
+def _workshop(config: Config) -> Iterator[Workshop]:
+    """Open what turns work with; a command is an owner of its own, beside the flywheel's."""
+    from feilun.app import compose
+
+    with (
+        closing(compose.event_log(config)) as log,
+        closing(compose.turn_store(config)) as turns,
+        closing(compose.releases(config)) as releases,
+    ):
+        yield compose.workshop(config, log, turns, releases, f"command {os.getpid()}")
+
+
+def _spec(workshop: Workshop, name: str) -> ModelSpec:
+    models = workshop.project.models
+    if name not in models:
+        raise UnknownName(
+            _("There is no model {name}.", name=repr(name)),
+            _("Known: {names}.", names=", ".join(models)),
+        )
+    return models[name]
+
+
+def _check_loop(workshop: Workshop, model: str) -> None:
+    _spec(workshop, model)
+    if model not in workshop.project.flywheels:
+        raise UnknownName(
+            _("{model} has no loop.", model=model),
+            _("Define one: loop = fl.Flywheel({model}, …)", model=model),
+        )
+
+
+def _moment(text: str) -> int:
+    """Return µs UTC; a time without a zone is the machine's local time."""
+    from datetime import datetime
+
+    try:
+        moment = datetime.fromisoformat(text).astimezone()
+    except ValueError as error:
+        raise InputError(
+            _("{text} is not a time.", text=repr(text)), "2026-11-22T10:00:00+08:00"
+        ) from error
+    return round(moment.timestamp() * 1_000_000)
+
+
+_ACTIONS = {"promote": lambda: _("promoted"), "rollback": lambda: _("rolled back to")}

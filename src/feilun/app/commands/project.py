@@ -1,0 +1,190 @@
+"""A project's own files: init, check, version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from feilun.app.options import AsJson, ProjectFolder, configured
+from feilun.errors import ConfigError
+from feilun.i18n import _
+
+if TYPE_CHECKING:
+    from feilun.definitions.specs import FeatureSpec, Project
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("init", help=_("Begin a project from a template in this folder."))(init)
+    app.command("check", help=_("Check the definitions and show what they define."))(check)
+    app.command("version", help=_("Show Feilun's version."))(version)
+
+
+def init(
+    template: Annotated[
+        str, typer.Argument(metavar="[TEMPLATE]", help=_("What to begin with; now only: shop."))
+    ] = "shop",
+    project: Annotated[
+        Path | None, typer.Option("--project", metavar="DIR", help=_("Where; default: here."))
+    ] = None,
+) -> None:
+    """Copy a template's files; never over existing ones."""
+    from feilun import demo
+    from feilun.app.terminal import say
+
+    templates = {path.name: path for path in Path(demo.__file__).parent.glob("templates/*")}
+    if template not in templates:
+        raise ConfigError(
+            _("There is no template {name}.", name=repr(template)),
+            _("Known: {names}.", names=", ".join(sorted(templates))),
+        )
+    target = project or Path()
+    files = sorted(path for path in templates[template].iterdir() if path.is_file())
+    present = [path.name for path in files if (target / path.name).exists()]
+    if present:
+        raise ConfigError(
+            _("{folder} has {files} already.", folder=target.resolve(), files=", ".join(present)),
+            _("Choose an empty folder: feilun init {name} --project DIR", name=template),
+        )
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for path in files:
+            (target / path.name).write_bytes(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(
+            _("{folder} cannot be written: {reason}.", folder=target, reason=error.strerror)
+        ) from error
+    for path in files:
+        say(_("wrote {path}", path=target / path.name))
+    say(_("Next: feilun up"))
+
+
+def check(project: ProjectFolder = None, as_json: AsJson = False) -> None:
+    """Compile the definitions; show every problem, or everything they define."""
+    from feilun.app.compose import definitions
+    from feilun.app.terminal import say_json
+
+    config = configured(project)
+    found = definitions(config)
+    if as_json:
+        say_json(_as_json(found))
+    else:
+        _show(found)
+
+
+def version() -> None:
+    """Print the installed version."""
+    from importlib.metadata import version as installed
+
+    from feilun.app.terminal import say
+
+    say(installed("feilun"))
+
+
+def _show(found: Project) -> None:
+    from feilun.app.terminal import say, say_table
+
+    say_table(
+        (_("event"), _("fields")),
+        [
+            (event.name, ", ".join(f"{f.name}: {f.dtype}" for f in event.fields))
+            for event in found.events.values()
+        ],
+    )
+    say_table(
+        (_("feature"), _("entity"), _("from"), _("window"), _("used by")),
+        [
+            (
+                feature.address,
+                ", ".join(entity.name for entity in view.entities),
+                _source(feature),
+                _window(feature),
+                ", ".join(_users(found, feature)),
+            )
+            for view in found.views.values()
+            for feature in view.features
+        ],
+    )
+    say_table(
+        (_("API"), _("model"), _("judged by"), _("turn")),
+        [
+            (
+                capability.path,
+                capability.model,
+                found.models[capability.model].label.event,
+                _triggers(found, capability.model),
+            )
+            for capability in found.capabilities.values()
+        ],
+    )
+    say(_("{name}: everything is in order.", name=found.name))
+
+
+def _as_json(found: Project) -> dict[str, Any]:
+    return {
+        "project": found.name,
+        "timezone": found.timezone,
+        "events": {
+            event.name: {field.name: field.dtype for field in event.fields}
+            for event in found.events.values()
+        },
+        "features": {
+            feature.address: {
+                "entity": [entity.name for entity in view.entities],
+                "from": _source(feature),
+                "window": _window(feature),
+                "used_by": _users(found, feature),
+            }
+            for view in found.views.values()
+            for feature in view.features
+        },
+        "models": {
+            model.name: {
+                "features": [feature.address for feature in model.features],
+                "label": model.label.event,
+                "metric": model.metric,
+                "turn": _triggers(found, model.name),
+            }
+            for model in found.models.values()
+        },
+        "capabilities": {c.path: c.model for c in found.capabilities.values()},
+    }
+
+
+def _source(feature: FeatureSpec) -> str:
+    fold = feature.fold
+    return f"{fold.kind}({fold.event}{'.' + fold.field if fold.field else ''})"
+
+
+def _window(feature: FeatureSpec) -> str:
+    """Write a window as a definition would: ``7d``, ``1h``, ``2 local days``, or nothing."""
+    from feilun.clock import DAY, HOUR, MINUTE, SECOND
+
+    if feature.calendar:
+        return _("today") if feature.calendar == 1 else _("{n} days", n=feature.calendar)
+    if feature.window is None:
+        return ""
+    for unit, letter in ((DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (SECOND, "s")):
+        if feature.window % unit == 0:
+            return f"{feature.window // unit}{letter}"
+    return f"{feature.window} µs"
+
+
+def _users(found: Project, feature: FeatureSpec) -> list[str]:
+    return [
+        model.name
+        for model in found.models.values()
+        if any(used.address == feature.address for used in model.features)
+    ]
+
+
+def _triggers(found: Project, model: str) -> str:
+    loop = found.flywheels.get(model)
+    if loop is None:
+        return _("by hand")
+    return " | ".join(
+        _("{count} {event}", count=trigger.count, event=trigger.event or _("outcomes"))
+        for trigger in loop.triggers
+    )

@@ -1,0 +1,136 @@
+"""Running: up, serve, status."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from feilun.app.options import AsJson, ClockName, Port, ProjectFolder, configured
+from feilun.i18n import _
+
+Supervised = Annotated[bool, typer.Option("--supervised", hidden=True)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("up", help=_("Start the whole platform on this machine."))(up)
+    app.command("serve", help=_("Run one part alone: gateway, engine or flywheel."))(serve)
+    app.command("status", help=_("Show what runs, how far it is, and what is in production."))(
+        status
+    )
+
+
+def up(
+    project: ProjectFolder = None,
+    port: Port = None,
+    clock: ClockName = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help=_("Print nothing but errors."))] = False,
+) -> None:
+    """Start the whole platform and stay until told to stop."""
+    from feilun.app import compose
+    from feilun.app.config import prepare_data
+    from feilun.app.supervisor import up as run_all
+    from feilun.app.welcome import welcome
+
+    config = configured(project, port, clock)
+    definitions = compose.definitions(config)
+    prepare_data(config)
+    options = ["--port", str(config.port), "--clock", config.clock]
+    run_all(config, options, lambda: None if quiet else welcome(config, definitions))
+
+
+def serve(
+    part: Annotated[
+        Literal["gateway", "engine", "flywheel"],
+        typer.Argument(metavar="PART", help=_("gateway, engine or flywheel")),
+    ],
+    project: ProjectFolder = None,
+    port: Port = None,
+    clock: ClockName = None,
+    supervised: Supervised = False,
+) -> None:
+    """Run one part until told to stop."""
+    import logging.config
+
+    from feilun.app import parts, process
+    from feilun.app.config import prepare_data
+    from feilun.app.locks import ProcessLock
+    from feilun.errors import FeilunError
+
+    config = configured(project, port, clock)
+    prepare_data(config)
+    if supervised:
+        process.follow_parent()
+    logging.config.dictConfig(process.LOGGING)
+    try:
+        with ProcessLock(config.run_path, part) as lock:
+            parts.PARTS[part](config, lock)
+    except FeilunError:
+        raise
+    except Exception:
+        logging.getLogger("feilun.app").exception("the %s failed", part)
+        raise
+
+
+def status(project: ProjectFolder = None, as_json: AsJson = False) -> int:
+    """Show the processes and, if the gateway answers, where everything stands."""
+    from feilun.app.calls import call
+    from feilun.app.locks import holder
+    from feilun.app.supervisor import PARTS
+    from feilun.app.terminal import say_json
+    from feilun.errors import Unavailable
+
+    config = configured(project)
+    processes = {name: holder(config.run_path, name) for name in ("up", *PARTS)}
+    try:
+        platform = call(config, "/status")
+    except Unavailable:
+        platform = None
+    if as_json:
+        alive = {name: {"pid": h[0], "state": h[1]} if h else None for name, h in processes.items()}
+        say_json({"url": config.url, "processes": alive, "platform": platform})
+    else:
+        _show_status(config.url, processes, platform)
+    return 3 if platform is None else 0
+
+
+def _show_status(
+    url: str, processes: dict[str, tuple[int, str] | None], platform: dict[str, Any] | None
+) -> None:
+    from feilun.app.terminal import complain, say, say_table
+
+    states = {"ready": _("ready"), "starting": _("starting")}
+    say_table(
+        (_("process"), _("pid"), _("state")),
+        [
+            (name, held[0] if held else None, states[held[1]] if held else _("not running"))
+            for name, held in processes.items()
+        ],
+    )
+    if platform is None:
+        complain(_("The gateway at {url} does not answer.", url=url), _("Start it: feilun up"))
+        return
+    say_table(
+        (_("model"), _("version"), _("since offset"), _("turns"), _("last turn")),
+        [
+            (name, model["version"], model["since_offset"], *_turns(platform, name))
+            for name, model in platform["models"].items()
+        ],
+    )
+    say(
+        _(
+            "{events} records in the log, {lag} of them not folded yet.",
+            events=platform["log_end"],
+            lag=platform["lag"],
+        )
+    )
+    for problem in platform["problems"]:
+        say(_("problem: {problem}", problem=problem))
+
+
+def _turns(platform: dict[str, Any], model: str) -> tuple[object, object]:
+    loop = platform["flywheels"].get(model)
+    if loop is None:
+        return None, None
+    return loop["turns"], loop["last"]["state"] if loop["last"] else None

@@ -1,0 +1,153 @@
+"""The composition root: which adapter stands behind each port. Nothing else imports adapters.
+
+Heavy libraries are imported by the function that needs them, never by this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from feilun.adapters.files.table import Encoding
+    from feilun.adapters.sqlite import SqliteReleases, SqliteTurns
+    from feilun.app.config import Config
+    from feilun.definitions.specs import Project
+    from feilun.features.engine import Engine
+    from feilun.features.online import OnlineReader
+    from feilun.flywheel.workshop import Workshop
+    from feilun.ports.event_log import EventLog
+    from feilun.ports.model_registry import ModelRegistry
+    from feilun.ports.online_store import OnlineStore
+    from feilun.ports.releases import ReleaseHistory
+    from feilun.ports.scorer import ScorerLoader
+    from feilun.ports.turn_store import TurnStore
+    from feilun.serving.app import Gateway
+
+
+def event_log(config: Config) -> EventLog:
+    """Open the event log. Once a process, after it was spawned."""
+    from feilun.adapters.lmdb import LmdbEventLog
+
+    return LmdbEventLog(config.log_path)
+
+
+def online_store(config: Config) -> OnlineStore:
+    """Open the online store. Once a process, after it was spawned."""
+    from feilun.adapters.lmdb import LmdbOnlineStore
+
+    return LmdbOnlineStore(config.tiles_path)
+
+
+def turn_store(config: Config) -> SqliteTurns:
+    """Open the record of turns."""
+    from feilun.adapters.sqlite import SqliteTurns
+
+    return SqliteTurns(config.database_path)
+
+
+def releases(config: Config) -> SqliteReleases:
+    """Open the history of what is in production."""
+    from feilun.adapters.sqlite import SqliteReleases
+
+    return SqliteReleases(config.database_path)
+
+
+def registry(config: Config) -> ModelRegistry:
+    """Open the model registry; MLflow itself is imported at its first use."""
+    from feilun.adapters.mlflow import MlflowRegistry
+
+    return MlflowRegistry(config.data / "mlflow.db", config.data / "mlartifacts")
+
+
+def scorer_loaders() -> dict[str, ScorerLoader]:
+    """Return a loader for each model format that may run."""
+    from feilun.adapters.lightgbm import LightGbmLoader
+
+    loader = LightGbmLoader()
+    return {loader.format: loader}
+
+
+def workshop(
+    config: Config, log: EventLog, turns: TurnStore, history: ReleaseHistory, owner: str
+) -> Workshop:
+    """Gather what turns work with. ``owner`` names this process in the leases of turns."""
+    import time
+
+    from feilun.adapters.lightgbm import LightGbmLoader, to_model_text
+    from feilun.clock import SystemClock
+    from feilun.flywheel.workshop import Workshop
+
+    return Workshop(
+        project=definitions(config),
+        log=log,
+        turns=turns,
+        releases=history,
+        registry=registry(config),
+        bundles=config.bundles_path,
+        convert=to_model_text,
+        loader=LightGbmLoader(),
+        clock=SystemClock(),
+        pause=time.sleep,
+        owner=owner,
+    )
+
+
+def read_table(
+    path: Path,
+    names: Sequence[str] | None = None,
+    *,
+    optional: Sequence[str] = (),
+    encoding: Encoding = "auto",
+    text: bool = False,
+) -> dict[str, list[Any]]:
+    """Read a CSV or Parquet file; see `feilun.adapters.files.read_table`."""
+    from feilun.adapters.files import read_table as read
+
+    return read(path, names, optional=optional, encoding=encoding, text=text)
+
+
+def definitions(config: Config) -> Project:
+    """Import the project's file and compile what it defines."""
+    from feilun.definitions.loading import load_project
+
+    return load_project(config.module)
+
+
+def engine(project: Project, log: EventLog, store: OnlineStore) -> Engine:
+    """Return what folds the log into the store."""
+    from feilun.features.engine import Engine
+
+    return Engine(project, log, store)
+
+
+def online_reader(project: Project, store: OnlineStore) -> OnlineReader:
+    """Return what reads features from the store."""
+    from feilun.features.online import OnlineReader
+
+    return OnlineReader(project, store)
+
+
+def gateway_application(config: Config) -> Gateway:
+    """Build one gateway worker. Called after the worker was spawned: it opens the stores."""
+    import os
+
+    from feilun.clock import SystemClock
+    from feilun.serving.worker import LOOPBACK, GatewayParts, make_app
+
+    return make_app(
+        GatewayParts(
+            project=definitions(config),
+            log=event_log(config),
+            store=online_store(config),
+            releases=releases(config),
+            turns=turn_store(config),
+            loaders=scorer_loaders(),
+            bundles=config.bundles_path,
+            clock=SystemClock(),
+            clock_mode=config.clock,
+            worker=f"gateway-{os.getpid()}",
+            hosts=LOOPBACK | {config.host},
+        )
+    )

@@ -1,0 +1,248 @@
+"""``feilun.toml``: where things run. It names no feature; definitions name no infrastructure."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from feilun.errors import ConfigError
+from feilun.i18n import _
+
+FILE = "feilun.toml"
+
+_KEYS: Mapping[str, Mapping[str, tuple[type, Any]]] = {
+    "project": {"module": (str, "project.py")},
+    "platform": {
+        "data": (str, ".feilun"),
+        "host": (str, "127.0.0.1"),
+        "port": (int, 8600),
+        "workers": (int, 1),
+        "clock": (str, "wall"),
+    },
+}
+_CLOCKS = ("wall", "request")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One project's settings, checked.
+
+    Attributes
+    ----------
+    root : Path
+        The folder of ``feilun.toml``; other paths are relative to it.
+    module : Path
+        The file of definitions.
+    data : Path
+        Where everything that the platform stores lives.
+    host, port : str, int
+        Where the gateway listens; loopback only.
+    workers : int
+        Gateway processes.
+    clock : {"wall", "request"}
+        Where reads take their time from; ``request`` is for replays.
+    """
+
+    root: Path
+    module: Path
+    data: Path
+    host: str
+    port: int
+    workers: int
+    clock: Literal["wall", "request"]
+
+    @property
+    def url(self) -> str:
+        """Return where the gateway answers."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def log_path(self) -> Path:
+        """Return the folder of the event log."""
+        return self.data / "log"
+
+    @property
+    def tiles_path(self) -> Path:
+        """Return the folder of the online store."""
+        return self.data / "tiles"
+
+    @property
+    def bundles_path(self) -> Path:
+        """Return the folder of the models that the gateway loads."""
+        return self.data / "bundles"
+
+    @property
+    def database_path(self) -> Path:
+        """Return the file of turns and releases."""
+        return self.data / "platform.db"
+
+    @property
+    def run_path(self) -> Path:
+        """Return the folder of locks, signs of life and logs of the running processes."""
+        return self.data / "run"
+
+
+def find(start: Path) -> Path:
+    """Return the nearest folder with a ``feilun.toml``, from ``start`` upwards.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / FILE).is_file():
+            return folder
+    raise ConfigError(
+        _("No {file} in {folder} or in a folder above it.", file=FILE, folder=start),
+        _("Go to your project, name it with --project DIR, or begin one: feilun init shop"),
+    )
+
+
+def load(root: Path, **instead: Any) -> Config:
+    """Read and check ``feilun.toml`` in ``root``; ``instead`` holds values that outrank its own.
+
+    Raises
+    ------
+    ConfigError
+        With everything that is wrong in it, one line each.
+    """
+    path = root.resolve() / FILE
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            _("There is no {path}.", path=path), _("Begin a project: feilun init shop")
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            _("{path} cannot be read: {reason}.", path=path, reason=error),
+            _("It must be a UTF-8 file."),
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            _("{path} is not TOML: {reason}.", path=path, reason=error), _("Mend that line.")
+        ) from error
+    problems: list[str] = []
+    values = _values(document, problems) | instead
+    problems += _wrong_values(values)
+    if problems:
+        lines = "\n".join(f"{FILE}: {problem}" for problem in problems)
+        raise ConfigError(lines, _("Mend {path}.", path=path))
+    return Config(
+        root=path.parent,
+        module=path.parent / values["module"],
+        data=path.parent / values["data"],
+        host=values["host"],
+        port=values["port"],
+        workers=values["workers"],
+        clock=values["clock"],
+    )
+
+
+def prepare_data(config: Config) -> None:
+    """Make the data folder, and see that it can be written.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot.
+    """
+    probe = config.run_path / ".writable"
+    try:
+        config.run_path.mkdir(parents=True, exist_ok=True)
+        config.bundles_path.mkdir(exist_ok=True)
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            _(
+                "The data folder {folder} cannot be written: {reason}.",
+                folder=config.data,
+                reason=error.strerror or error,
+            ),
+            _("Give yourself the right to write there, or set [platform] data in feilun.toml."),
+        ) from error
+
+
+def _values(document: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Take every known value, or its default; note what is unknown or of the wrong type."""
+    values = {key: default for table in _KEYS.values() for key, (_type, default) in table.items()}
+    for table, entries in document.items():
+        if table not in _KEYS:
+            problems.append(_("unknown table [{table}].", table=table) + _known(table, _KEYS))
+            continue
+        if not isinstance(entries, dict):
+            problems.append(
+                _("{table} must be a table: write [{table}] on a line of its own.", table=table)
+            )
+            continue
+        known = _KEYS[table]
+        for key, value in entries.items():
+            name = f"[{table}] {key}"
+            if key not in known:
+                problems.append(_("unknown key {name}.", name=name) + _known(key, known))
+            elif type(value) is not known[key][0]:
+                problems.append(_wrong_type(name, known[key][0], value))
+            else:
+                values[key] = value
+    return values
+
+
+def _wrong_type(name: str, kind: type, value: object) -> str:
+    if kind is str:
+        return _("{name} must be text in quotes, not {value}.", name=name, value=repr(value))
+    return _("{name} must be a whole number, not {value}.", name=name, value=repr(value))
+
+
+def _wrong_values(values: Mapping[str, Any]) -> list[str]:
+    problems = []
+    if not values["module"].endswith(".py"):
+        problems.append(_("[project] module must name a .py file."))
+    if not values["data"]:
+        problems.append(_("[platform] data must name a folder."))
+    if not _is_loopback(values["host"]):
+        problems.append(
+            _(
+                "[platform] host {host} is not a loopback address, and a gateway that others can "
+                "reach needs keys, which come with the gateway's teams. "
+                "Use 127.0.0.1, ::1 or localhost.",
+                host=repr(values["host"]),
+            )
+        )
+    for key, largest in (("port", 65_535), ("workers", 64)):
+        if not 1 <= values[key] <= largest:
+            problems.append(
+                _(
+                    "[platform] {key} must be from 1 to {largest}, not {value}.",
+                    key=key,
+                    largest=largest,
+                    value=values[key],
+                )
+            )
+    if values["clock"] not in _CLOCKS:
+        problems.append(
+            _("[platform] clock must be wall or request, not {value}.", value=repr(values["clock"]))
+        )
+    return problems
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _known(name: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return " " + _("Did you mean {name}?", name=repr(close[0]))
+    return " " + _("Known: {names}.", names=", ".join(known))

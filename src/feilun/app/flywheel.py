@@ -1,0 +1,87 @@
+"""The flywheel's process: takes the turns that the log makes due, until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from feilun.app import compose
+from feilun.app.config import Config
+from feilun.app.locks import ProcessLock
+from feilun.app.process import Stop
+from feilun.errors import FeilunError
+
+if TYPE_CHECKING:
+    from feilun.flywheel.controller import Controller
+    from feilun.flywheel.workshop import Workshop
+
+SHORTEST_PAUSE = 0.002
+LONGEST_PAUSE = 0.02
+LOOK_AROUND = 0.5
+"""Seconds after which it looks for turns opened by hand, though the log stands still."""
+FAILED_PAUSE = 1.0
+"""Seconds before it goes on after something failed."""
+
+logger = logging.getLogger("feilun.flywheel")
+
+
+def run(config: Config, lock: ProcessLock, stop: Stop) -> None:
+    """Take turns until told to stop. A turn under way is resumed by the next process."""
+    from feilun.flywheel.controller import Controller
+
+    with (
+        closing(compose.event_log(config)) as log,
+        closing(compose.turn_store(config)) as turns,
+        closing(compose.releases(config)) as releases,
+    ):
+        # The lock lets one flywheel run, so the next one may go on with this one's turns at once.
+        workshop = compose.workshop(config, log, turns, releases, owner="flywheel")
+        lock.ready()
+        logger.info("the flywheel is ready")
+        _follow(workshop, Controller(workshop), stop)
+
+
+def _follow(workshop: Workshop, controller: Controller, stop: Stop) -> None:
+    pause, seen, looked, warmed = SHORTEST_PAUSE, -1, 0.0, False
+    while not stop:
+        end = workshop.log.end()
+        if end == seen and time.monotonic() - looked < LOOK_AROUND:
+            time.sleep(pause)
+            pause = min(pause * 1.2, LONGEST_PAUSE)
+            continue
+        if not warmed and _is_turn_near(workshop, end):
+            warmed = True
+            threading.Thread(target=_warm, args=(workshop,), name="warm", daemon=True).start()
+        if end != seen:
+            pause = SHORTEST_PAUSE
+        seen, looked = end, time.monotonic()
+        try:
+            controller.run_once()
+        except FeilunError as error:
+            logger.error("cannot take turns now: %s", error)
+            time.sleep(FAILED_PAUSE)
+        time.sleep(pause)
+
+
+def _is_turn_near(workshop: Workshop, end: int) -> bool:
+    """Return whether the log has grown by half of what some trigger waits for, or more."""
+    for model, loop in workshop.project.flywheels.items():
+        cut = max((turn.cut for turn in workshop.turns.turns(model)), default=0)
+        if any(2 * (end - cut) >= trigger.count for trigger in loop.triggers):
+            return True
+    return False
+
+
+def _warm(workshop: Workshop) -> None:
+    """Import what a turn needs (MLflow takes seconds) before the turn has to wait for it."""
+    started = time.monotonic()
+    try:
+        for model in workshop.project.flywheels:
+            workshop.registry.versions(model)
+    except FeilunError as error:
+        logger.warning("the registry cannot be used now: %s", error)
+    logger.info("process %d is warm after %.1f s", os.getpid(), time.monotonic() - started)

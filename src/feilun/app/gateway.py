@@ -1,0 +1,82 @@
+"""The gateway's processes: Granian with one event loop a worker, each spawned, never forked."""
+
+from __future__ import annotations
+
+import functools
+import logging.config
+import multiprocessing
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from feilun.app.config import Config
+from feilun.app.locks import ProcessLock
+from feilun.app.process import GRACE, LOGGING
+from feilun.errors import ConfigError
+from feilun.i18n import _
+
+
+def serve(config: Config, lock: ProcessLock) -> None:
+    """Serve until SIGTERM or SIGINT; requests in flight are answered first.
+
+    Raises
+    ------
+    ConfigError
+        If the port is taken.
+    """
+    from granian import Granian
+    from granian.constants import Interfaces
+
+    check_port(config)
+    # An LMDB environment and a library's threads do not survive a fork, Granian's default on Linux.
+    multiprocessing.set_start_method("spawn")
+    server = Granian(
+        target="feilun",
+        address=config.host,
+        port=config.port,
+        interface=Interfaces.ASGI,
+        workers=config.workers,
+        websockets=False,
+        respawn_failed_workers=True,
+        workers_kill_timeout=int(GRACE),
+        log_dictconfig=LOGGING,
+    )
+    lock.ready()
+    server.serve(target_loader=functools.partial(load_application, config), wrap_loader=False)
+
+
+def load_application(config: Config) -> Callable[..., Any]:
+    """Build the gateway's ASGI application; called in each worker, after it was spawned."""
+    logging.config.dictConfig(LOGGING)
+    threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
+    from feilun.app.compose import gateway_application
+
+    return gateway_application(config)
+
+
+def check_port(config: Config) -> None:
+    """Raise ConfigError if something listens where the gateway should."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            raise ConfigError(
+                _(
+                    "The gateway cannot listen on {host}, port {port}: {reason}.",
+                    host=config.host,
+                    port=config.port,
+                    reason=error.strerror,
+                ),
+                _("Stop what listens there, or choose another port (--port or feilun.toml)."),
+            ) from error
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()  # a worker that outlived it would keep the port
+        os._exit(1)

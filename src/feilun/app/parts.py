@@ -1,0 +1,49 @@
+"""The three parts of a running platform, each as a process of its own: ``feilun serve PART``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import closing
+
+from feilun.app import compose
+from feilun.app.config import Config
+from feilun.app.locks import ProcessLock
+from feilun.app.process import Stop
+
+logger = logging.getLogger("feilun.app")
+
+
+def gateway(config: Config, lock: ProcessLock) -> None:
+    """Answer HTTP until told to stop."""
+    from feilun.app.gateway import serve
+
+    serve(config, lock)
+
+
+def engine(config: Config, lock: ProcessLock) -> None:
+    """Fold the log until told to stop."""
+    from feilun.app.engine import run
+
+    stop = Stop()
+    with closing(compose.event_log(config)) as log, closing(compose.online_store(config)) as store:
+        folder = compose.engine(compose.definitions(config), log, store)
+        folder.run_once()  # from now on the store answers for every feature of the project
+        lock.ready()
+        logger.info("the engine is ready")
+        run(folder, log, stop)
+
+
+def flywheel(config: Config, lock: ProcessLock) -> None:
+    """Take turns until told to stop."""
+    from feilun.app.flywheel import run
+
+    stop = Stop()
+    run(config, lock, stop)
+
+
+PARTS: Mapping[str, Callable[[Config, ProcessLock], None]] = {
+    "gateway": gateway,
+    "engine": engine,
+    "flywheel": flywheel,
+}

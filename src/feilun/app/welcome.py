@@ -1,0 +1,26 @@
+"""What ``feilun up`` says when everything is ready."""
+
+from __future__ import annotations
+
+from feilun.app.config import Config
+from feilun.app.terminal import say, say_table
+from feilun.definitions.specs import Project
+from feilun.i18n import _
+
+
+def welcome(config: Config, project: Project) -> None:
+    """Print where to send what."""
+    rows = [
+        (_("documentation"), "GET", f"{config.url}/docs"),
+        (_("send events"), "POST", f"{config.url}/api/events"),
+    ]
+    rows += [(c.name, "GET", f"{config.url}{c.path}") for c in project.capabilities.values()]
+    for view in project.views.values():
+        keys = "&".join(f"{entity.name}=…" for entity in view.entities)
+        query = f"?{keys}" if keys else ""
+        rows.append((view.name, "GET", f"{config.url}/api/{view.name}{query}"))
+    rows.append((_("state"), "GET", f"{config.url}/status"))
+    say_table(
+        (_("what"), "", _("where")), rows, title=_("Feilun serves {name}.", name=project.name)
+    )
+    say(_("Logs: {folder}. Ctrl-C stops.", folder=config.run_path))

@@ -1,0 +1,69 @@
+"""What people read, in their language: English, or Chinese where the environment asks for it.
+
+Logs, names, docstrings and the errors of the HTTP API stay English. ``tools/update_messages.py``
+gathers the messages; ``locale/`` holds their translations.
+"""
+
+from __future__ import annotations
+
+import gettext
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+DOMAIN = "feilun"
+LOCALE = Path(__file__).parent / "locale"
+
+
+def language(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the language to speak: ``en`` or ``zh_CN``.
+
+    The first variable that is set decides, in gettext's order: LANGUAGE (a list), LC_ALL,
+    LC_MESSAGES, LANG. Every kind of Chinese is answered in zh_CN.
+
+    Examples
+    --------
+    >>> language({"LANG": "zh_CN.UTF-8"})
+    'zh_CN'
+    >>> language({"LANGUAGE": "en_GB:zh_CN", "LANG": "zh_CN.UTF-8"})
+    'en'
+    >>> language({"LANG": "de_DE.UTF-8"})
+    'en'
+    """
+    for variable in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
+        if value := environment.get(variable):
+            for name in value.split(":"):
+                if name.startswith("zh"):
+                    return "zh_CN"
+                if name.startswith(("en", "C", "POSIX")):
+                    return "en"
+            return "en"
+    return "en"
+
+
+def _(message: str, /, **values: Any) -> str:
+    """Return ``message`` in the user's language, with ``{name}`` replaced by ``values``.
+
+    Examples
+    --------
+    >>> _("{count} of {total}", count=1, total=2)
+    '1 of 2'
+    """
+    text = _translations(language()).gettext(message)
+    return text.format(**values) if values else text
+
+
+def speak_through_libraries() -> None:
+    """Let libraries that ask Python's global gettext (Typer) find their messages here too."""
+    chosen = language()
+    if chosen != "en":
+        os.environ["LANGUAGE"] = chosen
+        gettext.bindtextdomain(DOMAIN, LOCALE)
+        gettext.textdomain(DOMAIN)
+
+
+@cache
+def _translations(chosen: str) -> gettext.NullTranslations:
+    return gettext.translation(DOMAIN, LOCALE, languages=[chosen], fallback=True)

@@ -97,9 +97,9 @@ def instacart(columns: Columns, timezone: str) -> OrderHistory:
     for user, number, weekday, hour, gap, place, product in zip(
         *(columns[name] for name in names), strict=True
     ):
-        key = (int(user), int(number))  # type: ignore[call-overload]
-        heads[key] = (int(weekday), int(hour), float(gap or 0))  # type: ignore[arg-type]
-        carts[key].append((int(place), int(product)))  # type: ignore[call-overload]
+        key = (int(user), int(number))
+        heads[key] = (int(weekday), int(hour), float(gap or 0))
+        carts[key].append((int(place), int(product)))
     orders = []
     days: dict[int, date] = {}
     for (user, number), (weekday, hour, gap) in sorted(heads.items()):

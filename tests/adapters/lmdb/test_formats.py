@@ -1,0 +1,69 @@
+"""What the LMDB folders hold, byte by byte as docs/formats.md draws it."""
+
+from __future__ import annotations
+
+import lmdb
+
+from feilun.adapters.lmdb import LmdbEventLog, LmdbOnlineStore
+from feilun.adapters.lmdb.bad_events import decode_bad, encode_bad
+from feilun.ports.event_log import BadEvent
+from feilun.ports.online_store import Mark
+from feilun.records.codec import encode_batch
+from feilun.records.identity import name_key
+from feilun.testing.records import START, make_record
+
+
+def _contents(folder):
+    with lmdb.open(str(folder), max_dbs=8, map_size=1 << 40) as env, env.begin() as txn:
+        names = [bytes(name) for name, _ in txn.cursor()]
+        handles = {name: env.open_db(name, txn, create=False) for name in names}
+        return {name.decode(): dict(txn.cursor(db)) for name, db in handles.items()}
+
+
+def test_a_log_of_format_1(tmp_path):
+    log = LmdbEventLog(tmp_path)
+    record = make_record("A-1", 7, subject="user_id=7")
+    late = make_record("A-2", time=0, received=START)
+    log.append([record, late])
+    log.keep_bad("web", "why", b"\xff", 5)
+    log.close()
+    assert _contents(tmp_path) == {
+        "meta": {
+            b"format": b"feilun-log/1",
+            # end 2, next bad number 1, first open day 1 (day 0 closed by the late record)
+            b"state": bytes.fromhex("0000000000000002 0000000000000001 00000001"),
+        },
+        "batches": {
+            bytes(8): encode_batch(0, [record, make_record("A-2", time=0, received=START, flags=1)])
+        },
+        "open": {name_key(20_000, "web", "A-1"): bytes(8) + record.digest},
+        "kept": {name_key(0, "web", "A-2"): bytes(7) + b"\x01" + late.digest},
+        "subjects": {bytes.fromhex("21126a9f4677662e 00000000"): b""},
+        "bad": {bytes(8): BAD_1},
+    }
+
+
+BAD_1 = bytes.fromhex(
+    "01"  # format
+    "ade455f1"  # CRC-32 of what follows
+    "95 00 05 a3776562 a3776879 c401ff"  # number, received, source, reason, raw
+)
+
+
+def test_a_bad_event_of_format_1():
+    event = BadEvent(0, 5, "web", "why", b"\xff")
+    assert encode_bad(event) == BAD_1
+    assert decode_bad(BAD_1) == event
+
+
+def test_a_store_of_format_1(tmp_path):
+    store = LmdbOnlineStore(tmp_path)
+    store.commit([(b"key", b"value")], 0, Mark(3, -1))
+    store.close()
+    assert _contents(tmp_path) == {
+        "meta": {
+            b"format": b"feilun-tiles/1",
+            b"mark": bytes.fromhex("0000000000000003 ffffffffffffffff"),
+        },
+        "values": {b"key": b"value"},
+    }

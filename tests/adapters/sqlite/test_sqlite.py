@@ -1,0 +1,224 @@
+"""SQLite passes the exams, and what only a file shared by processes can do wrong."""
+
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from feilun.adapters.sqlite import SqliteReleases, SqliteTurns
+from feilun.errors import ConfigError, CorruptData, FeilunError
+from feilun.ports.turn_store import Step
+from feilun.testing.platform_fakes import InMemoryReleases, InMemoryTurns
+from feilun.testing.release_conformance import ReleaseHistoryExam, Stores
+from feilun.testing.turn_conformance import TurnStoreExam
+
+
+class TestSqliteTurns(TurnStoreExam):
+    @pytest.fixture
+    def turns(self, tmp_path):
+        store = self.make(tmp_path)
+        yield store
+        store.close()
+
+    def make(self, folder):
+        return SqliteTurns(folder / "platform.db")
+
+
+class TestInMemoryTurns(TurnStoreExam):
+    def make(self, folder):
+        return InMemoryTurns()
+
+
+class TestSqliteReleases(ReleaseHistoryExam):
+    @pytest.fixture
+    def stores(self, tmp_path):
+        stores = self.make(tmp_path)
+        yield stores
+        stores.turns.close()
+        stores.releases.close()
+
+    def make(self, folder):
+        path = folder / "platform.db"
+        return Stores(SqliteTurns(path), SqliteReleases(path))
+
+
+class TestInMemoryReleases(ReleaseHistoryExam):
+    def make(self, folder):
+        turns = InMemoryTurns()
+        return Stores(turns, InMemoryReleases(turns))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "data" / "platform.db"
+
+
+@pytest.fixture
+def releases(path):
+    store = SqliteReleases(path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def turns(path):
+    store = SqliteTurns(path)
+    yield store
+    store.close()
+
+
+def promote(releases, version, **options):
+    options = {"action": "promote", "offset": 5, "at": 10, "turn": None, "by": "test"} | options
+    return releases.append("ranker", version, f"b{version}", **options)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE releases SET version = 9",
+        "DELETE FROM releases",
+        "REPLACE INTO releases SELECT * FROM releases",
+        "DELETE FROM turns",
+        "UPDATE turns SET state = 'promoted'",
+    ],
+)
+def test_history_cannot_be_rewritten_by_hand(path, turns, releases, statement):
+    turn = turns.open("ranker", "t", 1, now=0).id
+    turns.finish(turn, "failed", 1, turns.claim(turn, "one", now=0, lease=10))
+    entry = promote(releases, 1)
+    before = turns.turns()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA recursive_triggers = ON")
+    with pytest.raises(sqlite3.IntegrityError):
+        other.execute(statement)
+    other.close()
+    assert releases.entries() == [entry]
+    assert turns.turns() == before
+
+
+def test_it_survives_closing(path, turns):
+    turn = turns.open("ranker", "t", 50, now=0)
+    fence = turns.claim(turn.id, "one", now=0, lease=10)
+    turns.save_step(turn.id, Step("collect", "a", {"rows": 1}, 0.5), fence)
+    again = SqliteTurns(path)
+    assert again.get(turn.id) == turn
+    assert again.steps(turn.id) == [Step("collect", "a", {"rows": 1}, 0.5)]
+    again.close()
+
+
+def test_a_newer_schema_is_refused_and_left_alone(path, turns):
+    other = sqlite3.connect(path)
+    other.execute("PRAGMA user_version = 99")
+    other.close()
+    with pytest.raises(ConfigError, match="newer Feilun"):
+        SqliteTurns(path)
+    other = sqlite3.connect(path)
+    assert other.execute("PRAGMA user_version").fetchone() == (99,)
+    other.close()
+
+
+def test_a_file_that_is_no_database_is_kept_as_it_is(tmp_path):
+    path = tmp_path / "platform.db"
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(CorruptData):
+        SqliteTurns(path)
+    assert path.read_bytes() == b"not a database" * 100
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError):
+        SqliteTurns(tmp_path / "file" / "platform.db")
+
+
+def test_use_after_close_is_an_error(path):
+    store = SqliteTurns(path)
+    store.close()
+    with pytest.raises(FeilunError):
+        store.turns()
+
+
+def test_writes_are_durable_and_reads_do_not_wait(path, releases):
+    assert releases._database._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert releases._database._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    entry = promote(releases, 1)
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    assert releases.current("ranker") == entry
+    writer.execute("ROLLBACK")
+    writer.close()
+
+
+def test_current_is_cheap_enough_to_poll(releases):
+    for version in range(1, 30):
+        promote(releases, version)
+    best = min(_seconds(lambda: releases.current("ranker"), 200) for _ in range(10))
+    assert best / 200 < 50e-6
+
+
+def _seconds(call, times):
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    return time.perf_counter() - start
+
+
+RACER = """
+import sys
+from pathlib import Path
+from feilun.adapters.sqlite import SqliteReleases, SqliteTurns
+from feilun.errors import Fenced
+
+name, version, path = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+print("ready", flush=True)
+sys.stdin.readline()
+turns, releases = SqliteTurns(path), SqliteReleases(path)
+for cut in range(1, 21):
+    turn = turns.open("ranker", "t", cut, now=0).id
+    try:
+        # Leases of no length: both may claim at any moment, so only the fence decides.
+        fence = turns.claim(turn, name, now=0, lease=0)
+        releases.append("ranker", version, f"b{version}", action="promote", offset=cut, at=0,
+                        turn=turn, by=name, fence=fence)
+        turns.finish(turn, "promoted", 1, fence)
+    except Fenced:
+        pass
+"""
+
+
+def test_two_promoters_race_and_one_wins_each_turn(path):
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, name, str(version), str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for version, name in enumerate(("one", "two"), start=1)
+    ]
+    for racer in racers:
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:  # they also race to make the file
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    for racer in racers:
+        racer.communicate(timeout=60)
+        assert racer.returncode == 0
+    turns, releases = SqliteTurns(path), SqliteReleases(path)
+    assert [turn.cut for turn in turns.turns()] == list(range(1, 21))
+    # Whoever claimed last could always finish, and nothing was released twice.
+    assert {turn.state for turn in turns.turns()} == {"promoted"}
+    assert sorted(entry.turn for entry in releases.entries()) == [t.id for t in turns.turns()]
+    turns.close()
+    releases.close()
+
+
+def test_many_threads_share_one_store(turns):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        opened = list(pool.map(lambda n: turns.open("ranker", "t", n % 5, now=n), range(40)))
+    assert len({turn.id for turn in opened}) == 5
+    assert {turn.cut for turn in turns.turns()} == set(range(5))

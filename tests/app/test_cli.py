@@ -1,0 +1,175 @@
+"""The command line as users meet it, without a running platform."""
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("numpy", "lmdb", "mlflow", "polars", "pandas", "sklearn", "lightgbm", "granian", "rich")
+
+
+def cpu_seconds(*arguments):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_help_is_quick():
+    """Less than 0.3 s on a machine that imports Typer in 0.17 s; in proportion on a slower one.
+
+    Processor time, and measured beside the import of Typer: other tests run at the same time.
+    """
+    pairs = [
+        (cpu_seconds("-m", "feilun", "--help"), cpu_seconds("-c", "import typer")) for _ in range(7)
+    ]
+    ours, typers = (statistics.median(column) for column in zip(*pairs, strict=True))
+    assert ours < 0.3 * max(1.0, typers / 0.17)
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nsys.argv = ['feilun', '--help']\nfrom feilun.app.cli import main\n"
+        f"try: main()\nexcept SystemExit: pass\nprint(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_explains_the_exit_codes(shop):
+    said = " ".join(shop.run("--help").stdout.split())
+    assert "Exit codes: 0 done; 1 failed at run time; 2 the command" in said
+    assert shop.run().stdout == shop.run("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["tuurn"], "tuurn"),
+        (["check", "--nonsense"], "--nonsense"),
+        (["serve", "kitchen"], "kitchen"),
+        (["up", "--port", "0"], "--port"),
+        (["send"], "--file"),
+        (["send", "click", "user_id"], "NAME=VALUE"),
+        (["send", "clik", "user_id=1"], "click"),
+        (["send", "click", "user=1"], "user_id"),
+        (["send", "click", "user_id=x"], "int"),
+        (["send", "--file", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["history", "--at", "yesterday"], "yesterday"),
+        (["rollback", "nobody"], "ranker"),
+        (["features"], "ADDRESS"),
+        (["features", "user_profil:clicks", "user_id=1"], "user_profile"),
+        (["import", "nowhere.csv", "--event", "click", "--time", "t"], "nowhere.csv"),
+    ],
+)
+def test_a_wrong_command_is_two_lines_and_exit_code_2(shop, arguments, said):
+    error = shop.run(*arguments, code=2).stderr
+    assert said in error
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) <= 4
+
+
+def test_check_shows_what_is_defined(shop):
+    said = shop.run("check").stdout
+    assert "user_profile:top_items" in said
+    assert "/api/recommend" in said
+    found = shop.json("check")
+    assert found["capabilities"] == {"/api/recommend": "ranker"}
+    assert found["features"]["user_item:clicks"]["entity"] == ["user_id", "item_id"]
+    assert found["features"]["user_item:clicks"]["used_by"] == ["ranker"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import feilun as fl\nx = = 2\n", "shop.py:2"),
+        ("import feilun as fl\n\nx = 1 / 0\n", "shop.py:3"),
+        ("import nothing_of_that_name\n", "shop.py:1"),
+        (b"x = '\xff\xfe'\n", "shop.py"),
+        ("import sys\nsys.exit(3)\n", "shop.py:2"),
+    ],
+)
+def test_a_broken_definition_file_names_the_line(shop, text, said):
+    (shop.root / "shop.py").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert said in shop.run("check", code=2).stderr
+
+
+def test_up_starts_nothing_on_broken_definitions(shop):
+    (shop.root / "shop.py").write_text("x = 1 / 0")
+    assert "shop.py:1" in shop.run("up", code=2).stderr
+    assert not (shop.root / ".feilun").exists()
+
+
+def test_every_problem_of_the_definitions_comes_at_once(shop):
+    text = (shop.root / "shop.py").read_text()
+    text = text.replace('metric="precision@10"', 'metric="prettiness"')
+    text = text.replace('timezone="Asia/Shanghai"', 'timezone="Asia/Nowhere"')
+    (shop.root / "shop.py").write_text(text)
+    error = shop.run("check", code=2).stderr
+    assert "prettiness" in error
+    assert "Asia/Nowhere" in error
+
+
+def test_without_a_project_there_is_a_way_on(shop, tmp_path_factory):
+    error = shop.run("check", code=2, cwd=tmp_path_factory.mktemp("empty")).stderr
+    assert "feilun.toml" in error
+    assert "feilun init" in error
+
+
+def test_a_project_is_found_from_a_folder_within_it(shop):
+    (shop.root / "a").mkdir()
+    shop.run("check", cwd=shop.root / "a")
+    shop.run("check", "--project", shop.root, cwd="/")
+
+
+def test_init_writes_a_project_that_checks_and_never_overwrites(shop, tmp_path):
+    target = tmp_path / "mine"
+    shop.run("init", "shop", "--project", target)
+    shop.run("check", cwd=target)
+    before = (target / "shop.py").read_bytes()
+    assert "shop.py" in shop.run("init", "shop", "--project", target, code=2).stderr
+    assert (target / "shop.py").read_bytes() == before
+    assert "shop" in shop.run("init", "../shop", code=2).stderr
+
+
+@pytest.mark.parametrize("command", ["up", "serve"])
+def test_a_data_folder_that_cannot_be_written(shop, command):
+    (shop.root / ".feilun").write_text("in the way")
+    arguments = [command, "engine"] if command == "serve" else [command]
+    error = shop.run(*arguments, code=2).stderr
+    assert "cannot be written" in error
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_data_folder_without_the_right_to_write(shop):
+    (shop.root / ".feilun").mkdir(mode=0o500)
+    assert "cannot be written" in shop.run("up", code=2).stderr
+
+
+def test_a_gateway_that_does_not_answer_is_exit_code_3(shop):
+    assert "feilun up" in shop.run("send", "click", "user_id=1", "item_id=2", code=3).stderr
+    shop.run("status", code=3)
+
+
+def test_feilun_debug_shows_where(shop):
+    result = subprocess.run(
+        [sys.executable, "-m", "feilun", "check"],
+        cwd="/",
+        env={**os.environ, "FEILUN_DEBUG": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" in result.stderr
+
+
+def test_errors_come_in_chinese(shop):
+    shop.environment = {"LANG": "zh_CN.UTF-8", "LC_ALL": "", "LANGUAGE": ""}
+    error = shop.run("up", code=2, cwd="/").stderr
+    assert error.startswith("错误：")

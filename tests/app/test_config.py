@@ -1,0 +1,113 @@
+import pytest
+
+from feilun.app.config import find, load, prepare_data
+from feilun.errors import ConfigError
+
+
+def write(folder, text):
+    (folder / "feilun.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_everything_has_a_default(tmp_path):
+    config = load(write(tmp_path, ""))
+    assert config.module == tmp_path.resolve() / "project.py"
+    assert config.data == tmp_path.resolve() / ".feilun"
+    assert config.url == "http://127.0.0.1:8600"
+    assert (config.workers, config.clock) == (1, "wall")
+
+
+def test_the_nearest_project_upwards_is_found(tmp_path):
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    write(tmp_path, "")
+    assert find(inner) == tmp_path.resolve()
+    write(inner, "")
+    assert find(inner) == inner.resolve()
+
+
+def test_no_project_says_how_to_begin_one(tmp_path):
+    with pytest.raises(ConfigError, match="feilun init"):
+        find(tmp_path)
+
+
+def test_all_problems_come_at_once(tmp_path):
+    text = """
+    [projekt]
+    [project]
+    module = "shop.txt"
+    [platform]
+    prot = 1
+    port = 70000
+    workers = "two"
+    clock = "sundial"
+    host = "0.0.0.0"
+    """
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, text))
+    lines = caught.value.message.splitlines()
+    assert len(lines) == 7
+    for part in (
+        "[projekt]",
+        "Did you mean 'project'?",
+        "Did you mean 'port'?",
+        "workers must be a whole number",
+        "0.0.0.0",
+        "sundial",
+        "70000",
+        "must name a .py file",
+    ):
+        assert part in caught.value.message
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.com", ""])
+def test_only_loopback_until_there_are_keys(tmp_path, host):
+    with pytest.raises(ConfigError, match="keys"):
+        load(write(tmp_path, f'[platform]\nhost = "{host}"'))
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:9"),
+        ("::1", "http://[::1]:9"),
+        ("localhost", "http://localhost:9"),
+    ],
+)
+def test_loopback_hosts(tmp_path, host, url):
+    assert load(write(tmp_path, f'[platform]\nhost = "{host}"\nport = 9')).url == url
+
+
+def test_true_is_not_a_port(tmp_path):
+    with pytest.raises(ConfigError, match="whole number"):
+        load(write(tmp_path, "[platform]\nport = true"))
+
+
+def test_a_table_must_be_a_table(tmp_path):
+    with pytest.raises(ConfigError, match="must be a table"):
+        load(write(tmp_path, 'platform = "here"'))
+
+
+def test_what_is_not_toml_names_its_line(tmp_path):
+    with pytest.raises(ConfigError, match="line 2"):
+        load(write(tmp_path, "[project]\nmodule = shop.py"))
+
+
+def test_what_is_not_utf8_is_refused(tmp_path):
+    (tmp_path / "feilun.toml").write_bytes("# 飞轮".encode("gb18030"))
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load(tmp_path)
+
+
+def test_the_command_line_outranks_the_file_and_is_checked_too(tmp_path):
+    write(tmp_path, "[platform]\nport = 9")
+    assert load(tmp_path, port=10).port == 10
+    with pytest.raises(ConfigError, match="sundial"):
+        load(tmp_path, clock="sundial")
+
+
+def test_a_data_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    config = load(write(tmp_path, '[platform]\ndata = "file/data"'))
+    with pytest.raises(ConfigError, match="cannot be written"):
+        prepare_data(config)

@@ -1,0 +1,261 @@
+"""What a module compiles to."""
+
+import copy
+import dataclasses
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import feilun as fl
+from feilun.clock import DAY, HOUR, MINUTE
+from feilun.definitions.specs import (
+    EntitySpec,
+    ExpressionSpec,
+    FieldSpec,
+    GateSpec,
+    OutcomeSpec,
+    ParameterSpec,
+    Project,
+    TriggerSpec,
+)
+from feilun.errors import DefinitionError
+
+SHOP = Path(__file__).with_name("shop.py")
+USER = EntitySpec("user_id", "int", "A customer.")
+ITEM = EntitySpec("item_id", "int")
+
+
+def imported(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, SHOP)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def module() -> ModuleType:
+    return imported("shop")
+
+
+@pytest.fixture(scope="module")
+def project(module: ModuleType) -> Project:
+    return fl.compile(module)
+
+
+def test_everything_is_found_once_and_in_order(project):
+    assert project.name == "shop"
+    assert project.timezone == "Asia/Shanghai"
+    assert list(project.entities) == ["user_id", "item_id"]
+    assert list(project.events) == ["order", "stock"]
+    assert list(project.views) == ["user_profile", "item_profile", "user_item", "trends"]
+    assert list(project.models) == ["ranker", "demand"]
+    assert list(project.capabilities) == ["recommend", "inventory"]
+    assert list(project.flywheels) == ["ranker", "demand"]
+
+
+def test_events(project):
+    order, stock = project.events["order"], project.events["stock"]
+    assert order.version == 2
+    assert order.fields == (
+        FieldSpec("user_id", "int"),
+        FieldSpec("item_id", "int"),
+        FieldSpec("price", "float"),
+        FieldSpec("category", "str"),
+        FieldSpec("again", "bool"),
+        FieldSpec("coupon", "str", optional=True),
+        FieldSpec("points", "int", optional=True),
+    )
+    assert (order.subject, stock.subject) == ("user_id", "item_id")
+    assert (order.owner, stock.owner) == ("orders", "shop")
+    assert order.description == "One product in one order."
+    assert stock.description == "How much is on the shelf."
+
+
+def test_views(project):
+    user, pair, trends = (project.views[v] for v in ("user_profile", "user_item", "trends"))
+    assert (user.entities, pair.entities, trends.entities) == ((USER,), (USER, ITEM), ())
+    assert (user.owner, pair.owner) == ("growth", "shop")
+    assert user.description == "How a customer shops."
+    assert pair.features[0].fold.keys == (USER, ITEM)
+
+
+@pytest.mark.parametrize(
+    ("feature", "kind", "dtype", "window", "calendar", "hop"),
+    [
+        ("orders", "count", "int", None, 0, 0),
+        ("orders_7d", "count", "int", 7 * DAY, 0, HOUR),
+        ("orders_30d", "count", "int", 30 * DAY, 0, DAY),
+        ("orders_today", "count", "int", DAY, 1, DAY),
+        ("spent_1h", "sum", "float", HOUR, 0, MINUTE),
+        ("points", "sum", "int", 7 * DAY, 7, DAY),
+        ("bought_again", "mean", "float", None, 0, 0),
+        ("cheapest", "min", "float", None, 0, 0),
+        ("first_coupon", "first", "str", None, 0, 0),
+        ("category", "top", "str", 30 * DAY, 0, DAY),
+        ("since_order", "since_last", "float", None, 0, 0),
+        ("fondness", "decayed", "float", None, 0, 0),
+    ],
+)
+def test_features(project, feature, kind, dtype, window, calendar, hop):
+    spec = project.feature(f"user_profile:{feature}")
+    assert (spec.fold.kind, spec.dtype, spec.is_list) == (kind, dtype, False)
+    assert (spec.window, spec.calendar, spec.fold.hop) == (window, calendar, hop)
+    assert spec.fold.retention == window
+    assert spec.fold.timezone == "Asia/Shanghai"
+
+
+def test_what_a_feature_is_read_with(project):
+    recent, categories, stock, fondness = (
+        project.feature(address)
+        for address in (
+            "user_profile:recent_items",
+            "user_profile:categories",
+            "item_profile:stock",
+            "user_profile:fondness",
+        )
+    )
+    assert (recent.is_list, recent.n, recent.fold.n, recent.dtype) == (True, 50, 50, "int")
+    # Tiles of top hold every value, so features with other n share them.
+    assert (categories.is_list, categories.n, categories.fold.n) == (True, 3, 1)
+    assert (stock.ttl, stock.default, stock.fold.event) == (DAY, 1, "stock")
+    assert (fondness.fold.half_life, fondness.fold.field) == (30 * DAY, None)
+    assert project.feature("user_profile:orders_7d").description == "Order lines of seven days."
+    assert project.feature("user_profile:points").fold.dtype == "int"
+    assert project.feature("user_profile:bought_again").fold.dtype == "bool"
+
+
+def test_features_of_one_fold_share_its_tiles(project):
+    category = project.feature("user_profile:category").fold
+    assert category.fingerprint == project.feature("user_profile:categories").fold.fingerprint
+    fingerprints = [fold.fingerprint for fold in project.folds]
+    assert len(set(fingerprints)) == len(fingerprints)
+    assert fingerprints.count(category.fingerprint) == 1
+
+
+def test_a_whole_view_gives_a_model_its_scalars(project):
+    ranker = project.models["ranker"]
+    addresses = [column.address for column in ranker.columns]
+    assert "user_profile:orders" in addresses
+    assert "user_profile:recent_items" not in addresses
+    assert addresses[-3:] == [
+        "user_item:orders",
+        "(user_item:orders / user_profile:orders)",
+        "(user_profile:dearest - (user_profile:cheapest * 2.0))",
+    ]
+    assert isinstance(ranker.columns[-1], ExpressionSpec)
+    assert ranker.keys == (USER, ITEM)
+    assert ranker.label == OutcomeSpec("order", 30 * MINUTE, "happened")
+    assert ranker.metric == "precision@10"
+    assert (ranker.owner, ranker.description) == ("ml", "Will the customer buy it?")
+    assert project.models["demand"].label == OutcomeSpec("order", DAY, "count")
+
+
+def test_capabilities(project):
+    recommend, inventory = project.capabilities["recommend"], project.capabilities["inventory"]
+    assert recommend.item == inventory.item == "item_id"
+    assert [f.address for f in recommend.candidates] == [
+        "user_profile:recent_items",
+        "trends:popular",
+    ]
+    assert recommend.fallback == project.feature("trends:popular")
+    assert recommend.reads == (project.feature("item_profile:stock"),)
+    assert recommend.parameters == (
+        ParameterSpec("user_id", int, required=True, default=None),
+        ParameterSpec("k", int, required=False, default=10),
+    )
+    assert (recommend.returns, inventory.returns) == (list[int], list[float])
+    assert inventory.parameters == (ParameterSpec("item_id", list[int], True, None),)
+    assert (recommend.description, recommend.owner) == ("Products for a customer.", "shop")
+
+
+def test_flywheels(project):
+    assert project.flywheels["ranker"].triggers == (
+        TriggerSpec(1000, None),
+        TriggerSpec(5000, "order"),
+    )
+    assert project.flywheels["ranker"].gate == GateSpec(0.9, 0.0)
+    assert project.flywheels["demand"].gate == GateSpec(0.95, 0.05)
+
+
+def test_the_same_definitions_give_an_equal_project(module, project):
+    for other in (fl.compile(module), fl.compile(imported("shop"))):
+        assert other == project
+        for name, model in project.models.items():
+            assert other.models[name].definition_digest == model.definition_digest
+            assert other.models[name].code_digest == model.code_digest
+        assert [f.fingerprint for f in other.folds] == [f.fingerprint for f in project.folds]
+        assert other.events["order"].schema_id == project.events["order"].schema_id
+
+
+def test_importing_registers_nothing(module, project):
+    before = dict(sys.modules), copy.copy(vars(module))
+    fl.compile(module)
+    assert (dict(sys.modules), vars(module)) == before
+
+
+def test_a_project_is_frozen(project):
+    with pytest.raises(TypeError):
+        project.views["more"] = project.views["trends"]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        project.timezone = "UTC"
+
+
+def test_no_reference_to_the_users_classes(module, project):
+    classes = (module.Order, module.UserProfile, module.user, module.ranker)
+    seen: list[object] = [project]
+    for value in seen:
+        if dataclasses.is_dataclass(value):
+            seen += [getattr(value, field.name) for field in dataclasses.fields(value)]
+        elif hasattr(value, "values"):
+            seen += value.values()
+        elif isinstance(value, tuple):
+            seen += value
+    assert len(seen) > 100
+    assert not [value for value in seen if any(value is cls for cls in classes)]
+
+
+def test_what_definitions_refer_to_belongs_to_the_project(module):
+    part = ModuleType("part")
+    part.recommend = module.recommend
+    project = fl.compile(part)
+    assert list(project.capabilities) == ["recommend"]
+    assert list(project.models) == ["ranker"]
+    assert set(project.views) == {"user_profile", "item_profile", "user_item", "trends"}
+    assert project.timezone == "UTC"
+
+
+def test_names_exported_twice_are_found_once(module, project):
+    double = ModuleType("shop")
+    vars(double).update(vars(module))
+    vars(double).update({f"{name}_again": value for name, value in vars(module).items()})
+    assert fl.compile(double) == project
+
+
+def test_two_projects_in_one_process():
+    one, two = ModuleType("one"), ModuleType("two")
+    one.user, two.user = fl.Entity("user_id", int), fl.Entity("user_id", str)
+    assert fl.compile(one).entities["user_id"].dtype == "int"
+    assert fl.compile(two).entities["user_id"].dtype == "str"
+
+
+def test_an_empty_module_is_an_empty_project():
+    project = fl.compile(ModuleType("nothing"))
+    assert (project.name, project.timezone, dict(project.events)) == ("nothing", "UTC", {})
+
+
+def test_decorated_functions_can_still_be_called(module):
+    assert module.ranker(fl.Dataset((), "x", "y", "g", "t")) == "x"  # type: ignore[arg-type]
+    scored = fl.Scored(items=[1], scores=[0.5], columns={})  # type: ignore[arg-type]
+    assert module.inventory(scored, item_id=[1]) == [0.5]
+
+
+def test_addresses(module):
+    assert module.UserProfile.recent_items.address == "user_profile:recent_items"
+    assert repr(module.UserProfile.recent_items) == "UserProfile.recent_items"
+    with pytest.raises(DefinitionError, match="belongs to no view"):
+        _ = fl.count(module.Order).address

@@ -1,0 +1,119 @@
+"""Past events come in once, however often their file is imported."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feilun.clock import DAY, HOUR
+from feilun.errors import InputError
+from feilun.events.importing import Importer, Mapped, import_rows
+from feilun.records.record import IMPORTED
+from feilun.testing.fakes import MemoryLog
+from feilun.testing.records import START as NOW
+
+MAPPED = Mapped(time="when", fields={"user_id": "customer", "item_id": "商品"}, available=HOUR)
+PAST = NOW - 1_000 * DAY
+
+
+def row(**columns):
+    return {"customer": 7, "商品": 42, "city": "北京", "when": PAST, "unused": 1, **columns}
+
+
+def importer(project, mapped=MAPPED):
+    return Importer(project, "order_line", "orders", mapped)
+
+
+def test_a_row_becomes_a_record_that_was_known_later(project):
+    record = importer(project).record(row(price=1.5), NOW)
+    assert (record.time, record.client_time) == (PAST, PAST)
+    assert (record.available, record.received) == (PAST + HOUR, NOW)
+    assert (record.source, record.subject, record.flags) == (
+        "import:orders",
+        "user_id=7",
+        IMPORTED,
+    )
+
+
+def test_the_same_file_twice_is_all_duplicates(project):
+    log = MemoryLog()
+    rows = [row(**{"商品": n // 2}) for n in range(10)]  # each line twice
+    assert import_rows(importer(project), rows, log, NOW) == (10, 10, 0, 0)
+    assert import_rows(importer(project), rows, log, NOW + 99 * DAY) == (10, 0, 10, 0)
+    assert log.end() == 10
+
+
+@given(st.lists(st.integers(0, 3), max_size=20), st.integers(0, 20))
+def test_an_interrupted_import_is_completed_by_the_next(project, items, stop):
+    rows = [row(**{"商品": item}) for item in items]
+    log = MemoryLog()
+    import_rows(importer(project), rows[:stop], log, NOW)
+    import_rows(importer(project), rows, log, NOW)
+    assert log.end() == len(rows)
+
+
+def test_bad_rows_are_kept_and_cost_no_other(project):
+    log = MemoryLog()
+    rows = [
+        row(),
+        row(customer="seven"),
+        row(customer=None),
+        row(when="soon"),
+        row(when=None),
+        row(when=-1),
+        row(price=float("nan")),
+        row(city=None),
+        row(**{"商品": 43}),
+    ]
+    assert import_rows(importer(project), rows, log, NOW) == (9, 2, 0, 7)
+    reasons = [bad.reason for bad in log.bad()]
+    assert "fields.user_id" in reasons[0]
+    assert "lacks the field 'user_id'" in reasons[1]
+    assert reasons[2].startswith("when: 'soon'")
+    assert "seven" in log.bad()[0].raw.decode()
+
+
+@pytest.mark.parametrize(
+    ("value", "time"),
+    [
+        ("2024-05-01T08:00:00", 1_714_521_600_000_000),  # in the project's zone, UTC+8
+        ("2024-05-01 00:00:00+00:00", 1_714_521_600_000_000),
+        ("2024-05-01", 1_714_492_800_000_000),
+        (datetime(2024, 5, 1, 8), 1_714_521_600_000_000),
+        (datetime(2024, 5, 1, tzinfo=UTC), 1_714_521_600_000_000),
+        (1_714_521_600_000_000, 1_714_521_600_000_000),
+        ("1714521600000000", 1_714_521_600_000_000),
+    ],
+)
+def test_times_of_files(project, value, time):
+    assert importer(project).record(row(when=value), NOW).time == time
+
+
+def test_text_of_a_file_becomes_the_number_it_writes(project):
+    texts = row(customer="7", **{"商品": "42"}, price="2.5", gift="true", city=1000)
+    typed = row(price=2.5, gift=True, city="1000")
+    assert importer(project).record(texts, NOW) == importer(project).record(typed, NOW)
+
+
+def test_a_column_may_say_when_a_row_became_known(project):
+    mapped = MAPPED._replace(available="known")
+    assert importer(project, mapped).record(row(known=PAST + DAY), NOW).available == PAST + DAY
+    with pytest.raises(InputError, match="before it happened"):
+        importer(project, mapped).record(row(known=PAST - 1), NOW)
+
+
+def test_a_column_may_name_rows(project):
+    mapped = MAPPED._replace(id="line")
+    assert importer(project, mapped).record(row(line=5), NOW).id == "5"
+    with pytest.raises(InputError, match="no id"):
+        importer(project, mapped).record(row(line=None), NOW)
+
+
+def test_unknown_names_are_refused_at_once(project):
+    with pytest.raises(InputError, match="order_line"):
+        Importer(project, "orderline", "orders", MAPPED)
+    with pytest.raises(InputError, match="no field"):
+        importer(project, MAPPED._replace(fields={"user": "customer"}))

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from feilun.adapters.lmdb import LmdbOnlineStore
+from feilun.clock import HOUR
+from feilun.errors import InputError
+from feilun.features import online as online_module
+from feilun.features.engine import Engine
+from feilun.features.online import OnlineReader
+from feilun.testing.fakes import MemoryLog, MemoryStore
+
+
+class CountingSnapshot:
+    def __init__(self, snapshot, calls):
+        self.mark, self.calls, self._snapshot = snapshot.mark, calls, snapshot
+
+    def get_many(self, keys):
+        self.calls.append(len(keys))
+        return self._snapshot.get_many(keys)
+
+
+@pytest.fixture(params=["memory", "lmdb"])
+def store(request, tmp_path):
+    store = MemoryStore() if request.param == "memory" else LmdbOnlineStore(tmp_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def features(shop):
+    return [
+        shop.feature("popular", "top", of="item", n=2),
+        shop.feature("bought", "count", "user"),
+        shop.feature("heat", "count", "item", window=2 * HOUR),
+        shop.feature("hotter", "count", "item", window=HOUR),
+        shop.feature("pair", "count", "item user"),
+        shop.feature("mean", "mean", "user item", of="price"),
+    ]
+
+
+def filled(shop, features, store):
+    log = MemoryLog()
+    times = [shop.start + n * HOUR // 2 for n in range(6)]
+    pairs = [(1, 10), (1, 11), (2, 10), (1, 10), (2, 12), (1, 12)]
+    log.append(
+        [shop.buy(u, i, None, float(i), time=t) for (u, i), t in zip(pairs, times, strict=True)]
+    )
+    project = shop.project(*features)
+    Engine(project, log, store).run_once()
+    return OnlineReader(project, store)
+
+
+def read(reader, features, keys, item=None, items=()):
+    with reader.snapshot() as snapshot:
+        columns = snapshot.read(features, keys, item, items, snapshot.mark.time + 1)
+    return {
+        address.partition(":")[2]: [
+            v if p else None for v, p in zip(c.values.tolist(), c.present.tolist(), strict=True)
+        ]
+        for address, c in columns.items()
+    }
+
+
+def test_items_keys_and_no_keys_in_one_read(shop, features, store):
+    reader = filled(shop, features, store)
+    assert read(reader, features, {"user": 1}, "item", [10, 99, 12]) == {
+        "popular": [[10, 12]],
+        "bought": [4],
+        "heat": [2, 0, 2],
+        "hotter": [1, 0, 2],
+        "pair": [2, 0, 1],
+        "mean": [10.0, None, 12.0],
+    }
+
+
+def test_the_order_of_the_answer_is_that_of_the_features(shop, features, store):
+    reader = filled(shop, features, store)
+    backwards = features[::-1]
+    found = read(reader, backwards, {"user": 1, "item": 10})
+    assert list(found) == [feature.name for feature in backwards]
+    assert found["pair"] == [2]
+
+
+def test_no_items_give_no_rows(shop, features, store):
+    found = read(filled(shop, features, store), features, {"user": 1}, "item", [])
+    assert found["pair"] == found["mean"] == found["heat"] == []
+    assert found["bought"] == [4]
+
+
+def test_one_pass_over_the_store_and_one_decode_a_fold(shop, features, monkeypatch):
+    reader = filled(shop, features, MemoryStore())
+    calls, decoded = [], []
+    decode = online_module.decode
+    monkeypatch.setattr(online_module, "decode", lambda *a: decoded.append(a[0]) or decode(*a))
+    with reader.snapshot() as snapshot:
+        snapshot._moment = CountingSnapshot(snapshot._moment, calls)
+        snapshot.read(features, {"user": 1}, "item", [10, 11], snapshot.mark.time + 1)
+    assert calls == [1 + 1 + 1 + 3 * 2]  # what is whole; nobody; the user; heat, pair and mean
+    assert len(decoded) == len({feature.fold.fingerprint for feature in features}) == 5
+
+
+def test_defaults_stand_where_nothing_is_present(shop, store):
+    spent = shop.feature("spent", "mean", "user", of="price", default=-1.0)
+    likes = shop.feature("likes", "last", "user", of="item", n=3, default=[7])
+    reader = filled(shop, [spent, likes], store)
+    unbuilt = shop.feature("unbuilt", "mean", "item", of="price", default=-2.0)
+    lists = shop.feature("lists", "last", "item", of="user", n=3, default=[8])
+    with reader.snapshot() as snapshot:
+        columns = snapshot.read(
+            [spent, likes, unbuilt, lists],
+            {"user": 9, "item": 10},
+            None,
+            (),
+            snapshot.mark.time + 1,
+        )
+    assert [c.values.tolist()[0] for c in columns.values()] == [-1.0, [7], -2.0, [8]]
+    assert not any(c.present[0] for c in columns.values())
+
+
+def test_a_snapshot_stands_still_while_the_engine_goes_on(shop, features, store):
+    bought = features[1]
+    project = shop.project(bought)
+    log = MemoryLog()
+    engine, reader = Engine(project, log, store), OnlineReader(project, store)
+    log.append([shop.buy(1, 1)])
+    engine.run_once()
+    with reader.snapshot() as snapshot:
+        log.append([shop.buy(1, 1)])
+        engine.run_once()
+        column = snapshot.read([bought], {"user": 1}, None, (), snapshot.mark.time + 1)
+        assert (snapshot.mark.offset, column["view:bought"].values.tolist()) == (1, [1])
+    assert read(reader, [bought], {"user": 1}) == {"bought": [2]}
+
+
+@pytest.mark.parametrize(
+    ("keys", "match"),
+    [({}, "user is missing"), ({"user": "x"}, "user must be"), ({"user": [1]}, "user must be"),
+     ({"user": True}, "user must be"), ({"user": 1.0}, "user must be")],
+)  # fmt: skip
+def test_keys_that_cannot_be_used(shop, features, keys, match):
+    reader = filled(shop, features, MemoryStore())
+    read(reader, [features[1]], {"user": 1})  # 1 == True == 1.0, also in a cache
+    with pytest.raises(InputError, match=match):
+        read(reader, [features[1]], keys)
+
+
+def test_a_read_of_the_past_is_refused(shop, features):
+    reader = filled(shop, features, MemoryStore())
+    with reader.snapshot() as snapshot, pytest.raises(InputError, match="not after"):
+        snapshot.read(features, {"user": 1}, "item", [], snapshot.mark.time)
+
+
+def test_plans_are_made_once_and_do_not_pile_up(shop, features, monkeypatch):
+    reader = filled(shop, features, MemoryStore())
+    assert reader.plan(features) is reader.plan(tuple(features))
+    monkeypatch.setattr(online_module, "_MAX_PLANS", 3)
+    for n in range(20):
+        reader.plan([shop.feature(str(n), "count")])
+    assert len(reader._plans) <= 3
+
+
+def test_before_anything_was_folded(shop, features):
+    reader = OnlineReader(shop.project(*features), MemoryStore())
+    with reader.snapshot() as snapshot:
+        columns = snapshot.read(features, {"user": 1}, "item", [10], 1)
+        assert len(snapshot.unbuilt(features)) == len(features)
+    assert not any(np.any(column.present) for column in columns.values())

@@ -1,0 +1,277 @@
+"""Bundles: whole or not there, and no byte of them is trusted before its digest."""
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feilun.clock import DAY
+from feilun.definitions.specs import (
+    EntitySpec,
+    ExpressionSpec,
+    FeatureSpec,
+    FoldSpec,
+    ModelSpec,
+    OutcomeSpec,
+    Project,
+    ViewSpec,
+)
+from feilun.errors import ConfigError, CorruptData, FeilunError, ModelError, StoreFull
+from feilun.models import bundle as bundles
+from feilun.models.bundle import (
+    Bundle,
+    FeatureColumn,
+    columns_of,
+    read_bundle,
+    resolve_columns,
+    scorer_file,
+    write_bundle,
+)
+
+DATA = b"tree\nversion=v4\n"
+
+
+def make(data=DATA, **changes):
+    fields = {
+        "model": "ranker",
+        "columns": (
+            FeatureColumn("user:orders", "00ff00ff00ff00ff", DAY, 0, "int", 0, None),
+            FeatureColumn("user:city", "00ff00ff00ff0000", None, 0, "str", None, DAY, ("北京",)),
+        ),
+        "item": "item_id",
+        "scorer": scorer_file(data),
+        "metric": "auc",
+        "trained": {"cut": 100, "run_id": "r1"},
+        "definition_digest": "abc",
+    }
+    return Bundle(**{**fields, **changes})
+
+
+def names(root):
+    return [path.name for path in root.iterdir()] if root.is_dir() else []
+
+
+def test_a_bundle_comes_back_as_it_was(tmp_path):
+    digest = write_bundle(tmp_path, make(), DATA)
+    assert read_bundle(tmp_path, digest) == (make(), DATA)
+    assert names(tmp_path) == [digest]
+
+
+def test_the_same_bundle_is_stored_once(tmp_path):
+    assert write_bundle(tmp_path, make(), DATA) == write_bundle(tmp_path, make(), DATA)
+    other = write_bundle(tmp_path, make(metric="rmse"), DATA)
+    assert len(names(tmp_path)) == 2
+    assert read_bundle(tmp_path, other)[0].metric == "rmse"
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    root = tmp_path_factory.mktemp("bundles")
+    return root, write_bundle(root, make(), DATA)
+
+
+@settings(max_examples=60, deadline=None)
+@given(file=st.sampled_from(["bundle.json", "model.txt"]), data=st.data())
+def test_every_flipped_cut_or_added_byte_is_told(stored, file, data):
+    root, digest = stored
+    path = root / digest / file
+    good = path.read_bytes()
+    at = data.draw(st.integers(0, len(good) - 1))
+    bad = data.draw(
+        st.sampled_from(
+            [
+                good[:at] + bytes([good[at] ^ 1 << at % 8]) + good[at + 1 :],
+                good[:at],
+                good + b" ",
+                good[:at] + b"\0" * (len(good) - at),
+            ]
+        ).filter(lambda changed: changed != good)
+    )
+    try:
+        path.write_bytes(bad)
+        with pytest.raises(CorruptData, match="digest differs"):
+            read_bundle(root, digest)
+    finally:
+        path.write_bytes(good)
+
+
+@pytest.mark.parametrize(
+    "digest",
+    ["", "..", "../" * 8 + "etc/passwd", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n",
+     "/" + "a" * 63, "%2e%2e", "a" * 32 + "\0" + "a" * 31],
+)  # fmt: skip
+def test_only_a_digest_is_looked_for(tmp_path, digest):
+    with pytest.raises(ModelError, match="not a bundle's digest"):
+        read_bundle(tmp_path, digest)
+
+
+def test_a_bundle_that_is_not_there_is_said_to_be(tmp_path):
+    with pytest.raises(ModelError, match="cannot be read"):
+        read_bundle(tmp_path, "0" * 64)
+
+
+def test_a_scorer_that_does_not_describe_the_bytes_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="does not describe"):
+        write_bundle(tmp_path, make(), DATA + b"x")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("format", ["pickle/1", "onnx", "../../x", "", "lightgbm-text/2"])
+def test_formats_off_the_list_are_refused_both_ways(tmp_path, format):
+    with pytest.raises(ModelError, match="not loaded"):
+        scorer_file(DATA, format)
+    digest = plant(
+        tmp_path, scorer={"format": format, "file": "model.txt", "sha256": "", "bytes": 1}
+    )
+    with pytest.raises(ModelError, match="not loaded"):
+        read_bundle(tmp_path, digest)
+
+
+@pytest.mark.parametrize("file", ["../model.txt", "/etc/passwd", "bundle.json", ""])
+def test_no_path_comes_out_of_a_bundle(tmp_path, file):
+    scorer = {**msgspec.to_builtins(scorer_file(DATA)), "file": file}
+    with pytest.raises(ModelError, match="another file"):
+        read_bundle(tmp_path, plant(tmp_path, scorer=scorer))
+
+
+def test_descriptions_of_other_versions_are_refused_with_the_way_out(tmp_path):
+    with pytest.raises(ModelError, match="Upgrade"):
+        read_bundle(tmp_path, plant(tmp_path, format_version=99))
+    with pytest.raises(ModelError, match="cannot be used"):
+        read_bundle(tmp_path, plant(tmp_path, surprise=1))
+
+
+def test_what_is_larger_than_its_cap_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundles, "MAX_MODEL", 4)
+    with pytest.raises(ModelError, match="at most 4"):
+        write_bundle(tmp_path, make(), DATA)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreFull):
+        write_bundle(tmp_path, make(), DATA)
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="Cannot write"):
+        write_bundle(tmp_path / "file", make(), DATA)
+
+
+@dataclass
+class Kill(BaseException):
+    at: int
+
+
+def test_a_kill_at_any_step_leaves_a_whole_bundle_or_none(tmp_path, monkeypatch):
+    """Each system call that changes the disk is a place to die."""
+    done = False
+    for at in range(20):
+        root = tmp_path / str(at)
+        count = 0
+
+        def step(real, at=at):
+            def call(*arguments, **options):
+                nonlocal count
+                count += 1
+                if count == at:
+                    raise Kill(at)
+                return real(*arguments, **options)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("fsync", "rename", "mkdir"):
+                patch.setattr(os, name, step(getattr(os, name)))
+            patch.setattr(bundles.shutil, "rmtree", lambda *_, **__: None)  # the dead clean nothing
+            try:
+                write_bundle(root, make(), DATA)
+                done = True
+            except Kill:
+                pass
+        for name in names(root):
+            if not name.startswith(".writing-"):
+                assert read_bundle(root, name) == (make(), DATA)
+        assert read_bundle(root, write_bundle(root, make(), DATA)) == (make(), DATA)
+    assert done
+
+
+USER = EntitySpec("user_id", "int")
+
+
+def feature(name, **changes):
+    fold = FoldSpec("count", "order", None, "int", (USER,), 3_600_000_000, "UTC")
+    fields = {"window": DAY, "calendar": 0, "dtype": "int", "is_list": False, "n": 0}
+    return FeatureSpec("user", name, fold, **{**fields, "default": None, "ttl": None, **changes})
+
+
+def project_of(*features):
+    view = ViewSpec("user", (USER,), features)
+    return Project("p", "UTC", {"user_id": USER}, {}, {"user": view}, {}, {}, {})
+
+
+def model_of(*columns):
+    return ModelSpec("m", columns, OutcomeSpec("order", DAY, "count"), "auc", print, "")
+
+
+ORDERS, CITY = feature("orders"), feature("city", dtype="str")
+GAP = ExpressionSpec("/", ExpressionSpec("-", ORDERS, 2.0), feature("age", default=1))
+
+
+def test_columns_are_found_again_in_the_project_with_their_meaning(tmp_path):
+    model = model_of(ORDERS, CITY, GAP)
+    columns = columns_of(model, {"user:city": ("北京", "上海")})
+    bundle, _ = read_bundle(tmp_path, write_bundle(tmp_path, make(columns=columns), DATA))
+    assert bundle.columns == columns
+    assert bundle.columns[1].categories == ("北京", "上海")
+    assert resolve_columns(columns, project_of(ORDERS, CITY, *GAP.inputs)) == model.columns
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        feature("orders", window=2 * DAY),
+        feature("orders", calendar=1),
+        feature("orders", dtype="float"),
+        feature("orders", default=0),
+        feature("orders", ttl=DAY),
+        replace(ORDERS, fold=replace(ORDERS.fold, hop=60_000_000)),
+    ],
+)
+def test_a_feature_that_means_something_else_now_is_refused(now):
+    for column in (ORDERS, ExpressionSpec("+", 1.0, ORDERS)):
+        with pytest.raises(ModelError, match="another meaning of user:orders"):
+            resolve_columns(columns_of(model_of(column), {}), project_of(now))
+
+
+def test_a_feature_that_is_gone_is_named():
+    with pytest.raises(ModelError, match="reads user:orders, which the project does not"):
+        resolve_columns(columns_of(model_of(ORDERS), {}), project_of(CITY))
+
+
+def plant(root, **changes):
+    """Store a description with its right digest, whatever it says."""
+    text = msgspec.json.encode({**msgspec.to_builtins(make()), **changes})
+    digest = hashlib.sha256(text).hexdigest()
+    (root / digest).mkdir(parents=True)
+    (root / digest / "bundle.json").write_bytes(text)
+    (root / digest / "model.txt").write_bytes(DATA)
+    return digest
+
+
+def test_any_bytes_as_a_description_give_an_error_of_ours(tmp_path):
+    for text in (b"", b"null", b"[" * 100_000, b'{"model": "\xff"}', b"\0"):
+        digest = hashlib.sha256(text).hexdigest()
+        (tmp_path / digest).mkdir()
+        (tmp_path / digest / "bundle.json").write_bytes(text)
+        with pytest.raises(FeilunError):
+            read_bundle(tmp_path, digest)

@@ -1,0 +1,335 @@
+"""A small shop over memory, and a tiny ASGI client that calls it as a server would."""
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+import numpy as np
+import pytest
+
+from feilun.clock import DAY, HOUR, ManualClock
+from feilun.definitions.specs import (
+    CapabilitySpec,
+    EntitySpec,
+    EventSpec,
+    FeatureSpec,
+    FieldSpec,
+    FlywheelSpec,
+    FoldSpec,
+    GateSpec,
+    ModelSpec,
+    OutcomeSpec,
+    ParameterSpec,
+    Project,
+    TriggerSpec,
+    ViewSpec,
+)
+from feilun.errors import InputError, ModelError
+from feilun.features.engine import Engine
+from feilun.models.bundle import Bundle, columns_of, scorer_file, write_bundle
+from feilun.records.codec import decode_prediction
+from feilun.records.record import Record
+from feilun.serving.scoring import WARM_ROWS
+from feilun.serving.worker import GatewayParts, make_app
+from feilun.testing.fakes import MemoryLog, MemoryStore
+from feilun.testing.platform_fakes import InMemoryReleases, InMemoryTurns
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        return self.json["error"]["code"]
+
+
+class Client:
+    """Sends one request at a time into an ASGI application."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def ask(
+        self, method, path, query=b"", body=b"", headers=(), chunks=None, host="localhost"
+    ):
+        if not isinstance(query, bytes):
+            query = urlencode(query, doseq=True).encode()
+        if not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        sent = [(b"host", host.encode())] if host is not None else []
+        if method == "POST":
+            sent.append((b"content-type", b"application/json"))
+        given = {name for name, _ in headers}
+        sent = [pair for pair in sent if pair[0] not in given] + list(headers)
+        parts = chunks if chunks is not None else [body]
+        messages = [
+            {"type": "http.request", "body": part, "more_body": at < len(parts) - 1}
+            for at, part in enumerate(parts)
+        ]
+        replies = []
+
+        async def receive():
+            return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+        async def send(message):
+            replies.append(message)
+
+        scope = {"type": "http", "method": method, "path": path, "query_string": query,
+                 "headers": sent}  # fmt: skip
+        await self.app(scope, receive, send)
+        start, *bodies = replies
+        names = {name.decode(): value.decode() for name, value in start["headers"]}
+        return Reply(start["status"], names, b"".join(part["body"] for part in bodies))
+
+    async def get(self, path, query=b"", **options):
+        return await self.ask("GET", path, query, **options)
+
+    async def post(self, path, body, **options):
+        return await self.ask("POST", path, body=body, **options)
+
+
+@pytest.fixture
+def client_of():
+    return Client
+
+
+NOW = 20_000 * DAY
+
+USER = EntitySpec("user_id", "int")
+ITEM = EntitySpec("item_id", "int")
+
+
+def _feature(view, name, fold, **changes):
+    fields = {"window": None, "calendar": 0, "dtype": "int", "is_list": False, "n": 1,
+              "default": None, "ttl": None}  # fmt: skip
+    return FeatureSpec(view, name, fold, **{**fields, **changes})
+
+
+def _fold(kind, field, *keys, hop=DAY, n=1):
+    return FoldSpec(kind, "order", field, "int", keys, hop, "UTC", n=n)
+
+
+ORDERS = _feature("user_profile", "orders", _fold("count", None, USER), window=30 * DAY)
+RECENT = _feature("user_profile", "recent_items", _fold("last", "item_id", USER, hop=0, n=20),
+                  is_list=True, n=20)  # fmt: skip
+PLACE = _feature("user_profile", "last_place", _fold("last", "place", USER, hop=0))
+POPULAR = _feature("trends", "popular", _fold("top", "item_id", n=50), is_list=True, n=50,
+                   window=30 * DAY)  # fmt: skip
+HEAT = _feature("item_profile", "heat", _fold("count", None, ITEM), window=7 * DAY)
+BOUGHT = _feature("user_item", "bought", _fold("count", None, USER, ITEM), window=30 * DAY)
+GAP = _feature("user_item", "last_place", _fold("last", "place", USER, ITEM, hop=0))
+
+
+def recommend(scored, user_id, k=10):
+    """Recommend items."""
+    return scored.top(k)
+
+
+def inventory(scored, item_id):
+    return scored.scores.tolist()
+
+
+def broken(scored, user_id):
+    raise RuntimeError("secret detail")
+
+
+def fussy(scored, user_id):
+    raise InputError("This user is not served.", "Ask for another.")
+
+
+def odd(scored, user_id):
+    return object()
+
+
+def _capability(name, function, **changes):
+    fields = {
+        "name": name,
+        "path": f"/api/{name}",
+        "model": "ranker",
+        "item": "item_id",
+        "candidates": (RECENT, POPULAR),
+        "fallback": POPULAR,
+        "reads": (),
+        "parameters": (ParameterSpec("user_id", int, True, None),),
+        "returns": list[int],
+        "function": function,
+        "description": function.__doc__ or "",
+    }
+    return CapabilitySpec(**{**fields, **changes})
+
+
+def _model(name, *columns):
+    return ModelSpec(name, columns, OutcomeSpec("order", DAY, "happened"), "auc", print, "c")
+
+
+def make_project():
+    views = {
+        "user_profile": ViewSpec("user_profile", (USER,), (ORDERS, RECENT, PLACE), "growth"),
+        "item_profile": ViewSpec("item_profile", (ITEM,), (HEAT,)),
+        "user_item": ViewSpec("user_item", (USER, ITEM), (BOUGHT, GAP)),
+        "trends": ViewSpec("trends", (), (POPULAR,), description="What <b>everybody</b> buys."),
+    }
+    ranked = ParameterSpec("k", int, False, 10)
+    given = ParameterSpec("item_id", list[int], True, None)
+    user = ParameterSpec("user_id", int, True, None)
+    capabilities = [
+        _capability("recommend", recommend, parameters=(user, ranked), reads=(GAP,)),
+        _capability("strict", recommend, parameters=(user, ranked), fallback=None),
+        _capability("inventory", inventory, model="demand", candidates=(), fallback=HEAT,
+                    parameters=(given,), returns=list[float]),
+        _capability("broken", broken),
+        _capability("fussy", fussy),
+        _capability("odd", odd),
+    ]  # fmt: skip
+    fields = tuple(FieldSpec(name, "int") for name in ("user_id", "item_id", "place"))
+    return Project(
+        name="shop",
+        timezone="UTC",
+        entities={"user_id": USER, "item_id": ITEM},
+        events={"order": EventSpec("order", 1, fields, "user_id", description="An order line.")},
+        views=views,
+        models={"ranker": _model("ranker", ORDERS, HEAT, BOUGHT), "demand": _model("demand", HEAT)},
+        capabilities={capability.name: capability for capability in capabilities},
+        flywheels={"ranker": FlywheelSpec("ranker", (TriggerSpec(10, None),), GateSpec(0.95, 0))},
+    )
+
+
+def order_record(spec, number, user, item, place, moment):
+    return Record(
+        schema=spec.schema_id, source="shop", id=f"o{number}", time=moment, received=moment,
+        client_time=moment, available=moment, subject=f"user_id={user}", digest=b"d" * 16,
+        body=msgspec.msgpack.encode((user, item, place)),
+    )  # fmt: skip
+
+
+class Linear:
+    """A scorer: the weighted sum of the columns, NaN as 0; and ways to misbehave."""
+
+    def __init__(self, weights, fault=""):
+        self.weights = np.array(weights, np.float64)
+        self.fault = fault
+
+    def score(self, matrix):
+        if len(matrix) == WARM_ROWS and not self.fault.endswith("!"):
+            return np.zeros(len(matrix))  # it behaves while it is warmed
+        if self.fault.startswith("raise"):
+            raise RuntimeError("secret detail")
+        if self.fault.startswith("hang"):
+            time.sleep(60)
+        if self.fault.startswith("slow"):
+            time.sleep(0.02)
+        scores = np.nan_to_num(matrix).astype(np.float64) @ self.weights
+        if self.fault.startswith("nan"):
+            scores[-1:] = np.nan
+        return scores[:, None] if self.fault.startswith("shape") else scores
+
+
+class LinearLoader:
+    """Loads ``Linear`` from JSON, in the place of LightGBM."""
+
+    format = "lightgbm-text/1"
+
+    def load(self, data, columns):
+        weights, fault = json.loads(data)
+        if len(weights) != columns:
+            raise ModelError("Another number of columns.")
+        return Linear(weights, fault)
+
+
+class Shop:
+    """A gateway over memory: its parts, and a client to it."""
+
+    def __init__(self, root, clock_mode="wall"):
+        self.project = make_project()
+        self.log = MemoryLog()
+        self.store = MemoryStore()
+        self.history = MemoryLog()  # events apart, so that the gateway's log holds predictions
+        self.engine = Engine(self.project, self.history, self.store)
+        self.turns = InMemoryTurns()
+        self.releases = InMemoryReleases(self.turns)
+        self.clock = ManualClock(NOW)
+        self.root = root
+        self.parts = GatewayParts(
+            project=self.project,
+            log=self.log,
+            store=self.store,
+            releases=self.releases,
+            turns=self.turns,
+            loaders={LinearLoader.format: LinearLoader()},
+            bundles=root,
+            clock=self.clock,
+            clock_mode=clock_mode,
+            worker="w1",
+        )
+        orders = [(user, item, item * 10, NOW - HOUR * (item + 1))
+                  for user in (1, 2) for item in range(1, 6) for _ in range(item)]  # fmt: skip
+        self.fold(orders)
+        self.app = make_app(self.parts)
+        self.client = Client(self.app)
+        route = self.app.routes["/api/recommend"].methods["GET"].__self__
+        self.champions, self.moments = route._tools.champions, route._tools.moments
+
+    def fold(self, orders):
+        """Put (user, item, place, time) rows into the features, as the engine would."""
+        spec, first = self.project.events["order"], self.history.end()
+        self.history.append(
+            [order_record(spec, first + at, *order) for at, order in enumerate(orders)]
+        )
+        while self.engine.run_once(1_000):
+            pass
+
+    def train(self, weights=(0, 0, 1), fault="", model="ranker", version=None, **changes):
+        """Write a bundle of a linear model and put it in production."""
+        data = json.dumps([list(weights), fault]).encode()
+        spec = self.project.models[model]
+        fields = {
+            "model": model, "columns": columns_of(spec, {}), "item": "item_id",
+            "scorer": scorer_file(data), "metric": "auc", "trained": {"version": version},
+            "definition_digest": spec.definition_digest,
+        }  # fmt: skip
+        digest = write_bundle(self.root, Bundle(**{**fields, **changes}), data)
+        version = version or len(self.releases.entries(model)) + 1
+        return self.release(model, version, digest)
+
+    def release(self, model, version, digest, action="promote"):
+        return self.releases.append(
+            model, version, digest, action=action, offset=self.log.end(), at=self.clock.now(),
+            turn=None, by="test",
+        )  # fmt: skip
+
+    def predictions(self):
+        return [decode_prediction(record.body) for _, record in self.log.read(0)]
+
+    def run(self, *requests):
+        """Start the gateway, answer the requests one after the other, and stop it."""
+
+        async def session():
+            await self.app.start()
+            try:
+                return [await request for request in requests]
+            finally:
+                await self.app.stop()
+
+        replies = asyncio.run(session())
+        return replies[0] if len(replies) == 1 else replies
+
+
+@pytest.fixture
+def shop(tmp_path):
+    return Shop(tmp_path)
+
+
+@pytest.fixture
+def replay(tmp_path):
+    return Shop(tmp_path, "request")

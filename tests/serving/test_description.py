@@ -1,0 +1,292 @@
+"""What the gateway says of itself: its routes, OpenAPI, /docs, /metrics, /ready and /status."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from feilun.errors import ConfigError, StoreFull
+from feilun.serving.metrics import Metrics
+from feilun.serving.worker import make_app
+
+ROUTES = {
+    "/health": {"GET"},
+    "/ready": {"GET"},
+    "/metrics": {"GET"},
+    "/status": {"GET"},
+    "/openapi.json": {"GET"},
+    "/docs": {"GET"},
+    "/api/events": {"POST"},
+    "/api/recommend": {"GET", "POST"},
+    "/api/strict": {"GET", "POST"},
+    "/api/inventory": {"GET", "POST"},
+    "/api/broken": {"GET", "POST"},
+    "/api/fussy": {"GET", "POST"},
+    "/api/odd": {"GET", "POST"},
+    "/api/user_profile": {"GET"},
+    "/api/item_profile": {"GET"},
+    "/api/user_item": {"GET"},
+    "/api/trends": {"GET"},
+}
+
+
+def test_these_routes_and_no_others_answer(shop):
+    """A new route must be added here, by somebody who has thought of who may call it."""
+    assert {path: set(route.methods) for path, route in shop.app.routes.items()} == ROUTES
+
+
+def test_every_other_method_of_every_route_is_refused(shop):
+    methods = {"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"}
+    asked = [(path, method) for path, taken in ROUTES.items() for method in sorted(methods - taken)]
+    replies = shop.run(*(shop.client.ask(method, path) for path, method in asked))
+    assert {reply.status for reply in replies} == {405}
+
+
+def test_every_route_is_behind_the_wall(shop):
+    replies = shop.run(*(shop.client.get(path, host="evil.example") for path in ROUTES))
+    assert {reply.status for reply in replies} == {403}
+
+
+def test_every_post_takes_json_alone(shop):
+    posts = [path for path, methods in ROUTES.items() if "POST" in methods]
+    plain = [(b"content-type", b"text/plain")]
+    replies = shop.run(*(shop.client.post(path, b"{}", headers=plain) for path in posts))
+    assert {reply.status for reply in replies} == {415}
+
+
+def test_two_things_at_one_path_are_refused_at_start(shop):
+    view = shop.project.views["trends"]
+    shop.project.views["recommend"] = type(view)("recommend", (), ())
+    with pytest.raises(ConfigError, match="/api/recommend"):
+        make_app(shop.parts)
+
+
+@pytest.fixture
+def description(shop):
+    return shop.run(shop.client.get("/openapi.json")).json
+
+
+class TestOpenApi:
+    def test_every_route_is_described(self, description):
+        described = {
+            path: {method.upper() for method in item} for path, item in description["paths"].items()
+        }
+        assert described == ROUTES
+
+    def test_its_parts_are_those_of_openapi_3_1(self, description):
+        assert description["openapi"] == "3.1.0"
+        assert set(description) == {"openapi", "info", "tags", "paths", "components"}
+        assert {"title", "version"} <= set(description["info"])
+        ids = []
+        for path, item in description["paths"].items():
+            assert path.startswith("/")
+            for operation in item.values():
+                ids.append(operation["operationId"])
+                assert {"200"} <= set(operation["responses"])
+                assert all("description" in reply for reply in operation["responses"].values())
+                for parameter in operation.get("parameters", ()):
+                    assert {"name", "in", "required", "schema"} <= set(parameter)
+                    assert parameter["in"] == "query"
+                if "requestBody" in operation:
+                    assert "application/json" in operation["requestBody"]["content"]
+        assert len(ids) == len(set(ids))
+
+    def test_every_reference_leads_somewhere(self, description):
+        def references(part):
+            if isinstance(part, dict):
+                if "$ref" in part:
+                    yield part["$ref"]
+                for value in part.values():
+                    yield from references(value)
+            elif isinstance(part, list):
+                for value in part:
+                    yield from references(value)
+
+        schemas = description["components"]["schemas"]
+        found = set(references(description))
+        assert found
+        assert all(ref.removeprefix("#/components/schemas/") in schemas for ref in found)
+
+    def test_the_examples_are_what_the_gateway_takes_and_gives(self, shop, description):
+        for path in ("/api/recommend", "/api/inventory"):
+            post = description["paths"][path]["post"]
+            body = post["requestBody"]["content"]["application/json"]["example"]
+            reply = shop.run(make_app_again(shop).post(path, body))
+            assert reply.status == 200, reply.body
+            example = post["responses"]["200"]["content"]["application/json"]["example"]
+            assert set(example) == set(reply.json)
+        event = description["paths"]["/api/events"]["post"]["requestBody"]["content"]
+        reply = shop.run(
+            make_app_again(shop).post("/api/events", event["application/json"]["example"])
+        )
+        assert [answer["status"] for answer in reply.json["events"]] == ["accepted"], reply.body
+
+    def test_parameters_have_their_types_and_defaults(self, description):
+        parameters = description["paths"]["/api/recommend"]["get"]["parameters"]
+        by_name = {p["name"]: p for p in parameters}
+        assert by_name["user_id"]["required"] and not by_name["k"]["required"]
+        assert by_name["k"]["schema"] == {"type": "integer", "default": 10}
+        assert {"min_offset", "as_of"} <= set(by_name)
+
+
+def make_app_again(shop):
+    """Start afresh: a gateway is started once."""
+    shop.app = make_app(shop.parts)
+    shop.client.app = shop.app
+    return shop.client
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links = set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.links += [v for k, v in attrs if k in ("href", "src", "srcset", "action", "style")]
+
+
+class TestDocs:
+    def test_the_page_opens_offline(self, shop):
+        reply = shop.run(shop.client.get("/docs", host="localhost:8600"))
+        text = reply.body.decode()
+        page = Page(text)
+        assert reply.headers["content-type"] == "text/html; charset=utf-8"
+        assert page.links == ["/openapi.json", "/status"]
+        assert not page.tags & {"script", "link", "img", "iframe", "object", "embed", "form"}
+        urls = set(re.findall(r"https?://[^\s'\"<&]+", text))
+        assert urls and all(url.startswith("http://localhost:8600/") for url in urls)
+        assert "url(" not in text and "@import" not in text
+
+    def test_a_browser_may_only_show_it(self, shop):
+        reply = shop.run(shop.client.get("/docs"))
+        policy = reply.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; style-src 'sha256-")
+        assert "unsafe" not in policy and "script-src" not in policy
+
+    def test_the_style_is_the_one_whose_hash_is_allowed(self, shop):
+        import base64
+        import hashlib
+
+        reply = shop.run(shop.client.get("/docs"))
+        style = re.search(r"<style>(.*?)</style>", reply.body.decode(), re.S)[1]
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        assert digest in reply.headers["content-security-policy"]
+
+    def test_texts_of_the_definitions_are_inert(self, shop):
+        text = shop.run(shop.client.get("/docs")).body.decode()
+        assert "<b>everybody</b>" not in text
+        assert "&lt;b&gt;everybody&lt;/b&gt;" in text
+
+    def test_it_shows_each_route_with_a_curl(self, shop):
+        text = shop.run(shop.client.get("/docs")).body.decode()
+        for path in ROUTES:
+            assert f"<code>{path}</code>" in text
+        assert text.count("curl ") == sum(len(methods) for methods in ROUTES.values())
+        assert "user_id=1&amp;k=10" in text
+
+
+SAMPLE = re.compile(r'[a-z_]+\{([a-z_]+="([^"\\]|\\.)*",?)*\} (\+Inf|-?[0-9.e+-]+)')
+
+
+class TestMetrics:
+    def test_every_line_is_of_the_format(self, shop):
+        shop.train()
+        *_, metrics = shop.run(
+            shop.client.get("/api/recommend", {"user_id": 1}),
+            shop.client.get("/api/recommend"),
+            shop.client.get("/nope"),
+            shop.client.get("/metrics"),
+        )
+        text = metrics.body.decode()
+        assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+        assert text.endswith("\n")
+        for line in text.splitlines():
+            assert line.startswith(("# HELP ", "# TYPE ")) or SAMPLE.fullmatch(line), line
+        for line in (
+            'feilun_requests_total{worker="w1",route="/api/recommend",status="200"} 1',
+            'feilun_requests_total{worker="w1",route="/api/recommend",status="400"} 1',
+            'feilun_requests_total{worker="w1",route="unmatched",status="404"} 1',
+            'feilun_predictions_total{worker="w1",capability="recommend",model="ranker",'
+            'version="1"} 1',
+            'feilun_folded_offset{worker="w1"} 30',
+            'feilun_log_end{worker="w1"} 1',
+            'feilun_request_seconds_count{worker="w1",route="/api/recommend"} 2',
+        ):
+            assert line in text
+
+    def test_a_histogram_counts_up_to_all(self):
+        metrics = Metrics({"t": "Times."}, "w")
+        for seconds in (0.0001, 0.001, 0.0015, 0.3, 99.0):
+            metrics.observe("t", seconds)
+        lines = metrics.expose().splitlines()
+        counts = [int(line.split()[-1]) for line in lines if "_bucket" in line]
+        assert counts == [2, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 5]
+        assert 't_count{worker="w"} 5' in lines
+        assert sum(line.startswith("t_sum") for line in lines) == 1
+
+    def test_labels_cannot_break_out(self):
+        metrics = Metrics({"t": "Times."}, "w")
+        metrics.add("t", name='a"} 1\nevil 5\\')
+        assert metrics.expose().splitlines()[-1] == 't{worker="w",name="a\\"} 1\\nevil 5\\\\"} 1'
+
+
+class TestHealth:
+    def test_alive_is_not_ready(self, shop):
+        health, ready = shop.run(shop.client.get("/health"), shop.client.get("/ready"))
+        assert (health.status, health.json) == (200, {"status": "alive"})
+        assert ready.status == 503
+        assert ready.json["problems"] == ["/api/strict has no version of ranker and no fallback."]
+
+    def test_ready_with_a_model_or_a_fallback_everywhere(self, shop):
+        shop.train()
+        reply = shop.run(shop.client.get("/ready"))
+        assert (reply.status, reply.json) == (200, {"status": "ready", "problems": []})
+
+    def test_a_full_log_is_not_ready_until_it_takes_records_again(self, shop, monkeypatch):
+        shop.train()
+        shop.log.quota = 0
+        get = shop.client.get
+
+        async def emptied():
+            shop.log.quota = None
+            return await get("/api/recommend", {"user_id": 1})
+
+        first, full, refused, view, again, ready = shop.run(
+            get("/ready"), get("/api/recommend", {"user_id": 1}), get("/ready"),
+            get("/api/trends"), emptied(), get("/ready"),
+        )  # fmt: skip
+        assert [r.status for r in (first, full, refused, view, again, ready)] == [
+            200, 503, 503, 200, 200, 200,
+        ]  # fmt: skip
+        assert "takes no records" in refused.json["problems"][0]
+
+    def test_a_store_that_cannot_be_read_is_not_ready(self, shop, monkeypatch):
+        shop.train()
+
+        def fail():
+            raise StoreFull("The store is gone.")
+
+        monkeypatch.setattr(shop.store, "snapshot", fail)
+        ready, read = shop.run(shop.client.get("/ready"), shop.client.get("/api/trends"))
+        assert ready.status == read.status == 503
+
+    def test_status_says_where_everything_stands(self, shop):
+        release = shop.train()
+        turn = shop.turns.open("ranker", "10 outcomes", 30, shop.clock.now())
+        shop.turns.note_examined("ranker", 30)
+        status = shop.run(shop.client.get("/status")).json
+        assert (status["project"], status["worker"], status["clock"]) == ("shop", "w1", "wall")
+        assert (status["folded_offset"], status["log_end"], status["lag"]) == (30, 0, 0)
+        assert status["models"]["ranker"] == {
+            "version": 1,
+            "sequence": release.sequence,
+            "bundle": release.bundle,
+            "since_offset": 0,
+            "refused": None,
+        }
+        assert status["models"]["demand"]["version"] is None
+        loop = status["flywheels"]["ranker"]
+        assert (loop["examined_offset"], loop["turns"]) == (30, 1)
+        assert loop["running_turn"]["id"] == loop["last"]["id"] == turn.id

@@ -259,3 +259,14 @@ def test_addresses(module):
     assert repr(module.UserProfile.recent_items) == "UserProfile.recent_items"
     with pytest.raises(DefinitionError, match="belongs to no view"):
         _ = fl.count(module.Order).address
+
+
+def test_the_item_can_be_said_where_nothing_tells(module):
+    @fl.capability("/api/prices", model=module.demand, item=module.item)
+    def prices(scored: fl.Scored, products: list[int]) -> list[float]:
+        return []
+
+    part = ModuleType("part")
+    part.prices = prices
+    spec = fl.compile(part).capabilities["prices"]
+    assert (spec.item, spec.candidates) == ("item_id", ())

@@ -389,10 +389,15 @@ CAPABILITIES = {
         r"dict\[str, int\] cannot be the type",
         r"list\[int\]",
     ),
+    "type that is a value": (
+        capability("scored: fl.Scored, user_id: int, k: [int] = 1"),
+        "cannot be the type",
+        "",
+    ),
     "default of another type": (
         capability("scored: fl.Scored, user_id: int, k: int = 'x'"),
         "the default must be int, not 'x'",
-        "leave it out",
+        "the parameter's type",
     ),
     "default that is no list": (
         capability("scored: fl.Scored, user_id: int, k: list[int] = 3"),

@@ -8,31 +8,24 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, get_origin, get_type_hints
+from collections.abc import Sequence
+from typing import Any
 
 from feilun.definitions.capabilities import Capability
+from feilun.definitions.compile_requests import list_type, read_request, scalar_type, show_type
 from feilun.definitions.compile_views import RESERVED_ROUTES
-from feilun.definitions.events import checked_value
 from feilun.definitions.features import Feature, unplaced
 from feilun.definitions.models import Model
-from feilun.definitions.problems import READ_OPTIONS, located, nearest, shown
-from feilun.definitions.rows import Scored
+from feilun.definitions.problems import located, nearest, shown
 from feilun.definitions.scope import Scope
 from feilun.definitions.specs import (
     CapabilitySpec,
-    DType,
     EntitySpec,
     FeatureSpec,
-    FieldSpec,
     ModelSpec,
     ParameterSpec,
 )
 from feilun.definitions.views import has_view
-
-SCALARS: Mapping[Any, DType] = {int: "int", float: "float", str: "str", bool: "bool"}
-LISTS: Mapping[Any, DType] = {list[int]: "int", list[str]: "str"}
-"""The types that a parameter of a request may have."""
 
 _PATH = re.compile(r"/api/([a-z][a-z0-9_]{0,62})")
 
@@ -61,7 +54,7 @@ class _CapabilityCompiler:
         already = len(self._problems.found)
         where = located(capability.site, capability.name)
         name = self._name(where, capability.path)
-        parameters, returns = self._signature(where, capability)
+        parameters, returns = read_request(where, capability.function, self._problems)
         candidates = self._each(where, "candidates", capability.candidates)
         reads = self._each(where, "reads", capability.reads)
         fallback = None
@@ -107,76 +100,6 @@ class _CapabilityCompiler:
             )
             return None
         return match[1]
-
-    def _signature(
-        self, where: str, capability: Capability[Any, Any]
-    ) -> tuple[tuple[ParameterSpec, ...], Any]:
-        """Return the request's parameters and the type of the reply."""
-        function = capability.function
-        try:
-            hints = get_type_hints(function)
-        except Exception as error:  # an annotation is the user's own expression: anything may come
-            self._problems.add(
-                where,
-                f"an annotation cannot be read ({type(error).__name__}: {error}).",
-                "Import or define the name it uses at the top of the module.",
-            )
-            return (), Any
-        parameters = list(inspect.signature(function).parameters.values())
-        if not parameters or hints.get(parameters[0].name) is not Scored:
-            self._problems.add(
-                where,
-                "the first parameter is not what was scored.",
-                "Begin the function's parameters with scored: fl.Scored.",
-            )
-        if inspect.iscoroutinefunction(function):
-            self._problems.add(where, "the function is async.", "Write def: it is called as it is.")
-        specs = [
-            self._parameter(f"{where}({p.name})", p, hints.get(p.name)) for p in parameters[1:]
-        ]
-        return tuple(specs), hints.get("return", Any)
-
-    def _parameter(
-        self, where: str, parameter: inspect.Parameter, annotation: Any
-    ) -> ParameterSpec:
-        name, default = parameter.name, parameter.default
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            self._problems.add(
-                where, "a request has named parameters only.", "Leave out *, ** and /."
-            )
-        elif self._problems.check_name(where, name) and name in READ_OPTIONS:
-            self._problems.add(where, f"every read has {name!r} already.", "Rename the parameter.")
-        if annotation not in SCALARS and annotation not in LISTS:
-            self._problems.add(
-                where,
-                f"{_show(annotation)} cannot be the type of a parameter.",
-                "Annotate it as int, float, str, bool, list[int] or list[str].",
-            )
-        elif default is not parameter.empty:
-            default = self._default(where, annotation, default)
-        return ParameterSpec(
-            name=name,
-            annotation=annotation,
-            required=parameter.default is parameter.empty,
-            default=None if default is parameter.empty else default,
-        )
-
-    def _default(self, where: str, annotation: Any, default: Any) -> Any:
-        is_list = annotation in LISTS
-        field = FieldSpec("default", LISTS[annotation] if is_list else SCALARS[annotation])
-        try:
-            if not is_list:
-                return checked_value(field, default)
-            if not isinstance(default, list):
-                raise ValueError(f"must be a list, not {default!r}")
-            return [checked_value(field, value) for value in default]
-        except ValueError as error:
-            self._problems.add(
-                where,
-                f"the default {error}.",
-                "Give it the type of the parameter, or leave it out.",
-            )
-            return None
 
     def _model(self, where: str, model: object) -> ModelSpec | None:
         if isinstance(model, Model):
@@ -230,7 +153,7 @@ class _CapabilityCompiler:
         elif candidates:
             names = list(dict.fromkeys(str(feature.fold.field) for feature in candidates))
         else:
-            names = [p.name for p in parameters if p.annotation in LISTS and p.name in keys]
+            names = [p.name for p in parameters if list_type(p.annotation) and p.name in keys]
         if len(names) != 1:
             self._problems.add(
                 where,
@@ -267,12 +190,12 @@ class _CapabilityCompiler:
                     "Take them from a view without this entity.",
                 )
         own = [p for p in spec.parameters if p.name == item.name]
-        lists = own or [p for p in spec.parameters if LISTS.get(p.annotation) == item.dtype]
-        if own and LISTS.get(own[0].annotation) != item.dtype:
+        lists = own or [p for p in spec.parameters if list_type(p.annotation) == item.dtype]
+        if own and list_type(own[0].annotation) != item.dtype:
             self._problems.add(
                 where,
                 f"the parameter {item.name!r} names the rows to score, and is "
-                f"{_show(own[0].annotation)}.",
+                f"{show_type(own[0].annotation)}.",
                 f"Annotate it as list[{item.dtype}].",
             )
         elif not spec.candidates and not lists:
@@ -317,21 +240,13 @@ class _CapabilityCompiler:
                     f"{address} is read by {name!r}, and the request does not say which.",
                     f"Add a parameter {name}: {entity.dtype}. {nearest(name, parameters)}",
                 )
-            elif SCALARS.get(parameter.annotation) != entity.dtype:
+            elif scalar_type(parameter.annotation) != entity.dtype:
                 self._problems.add(
                     where,
-                    f"the parameter {name!r} is {_show(parameter.annotation)}, but as a key it is "
-                    f"{entity.dtype}.",
+                    f"the parameter {name!r} is {show_type(parameter.annotation)}, "
+                    f"but as a key it is {entity.dtype}.",
                     f"Annotate it as {entity.dtype}.",
                 )
-
-
-def _show(annotation: Any) -> str:
-    if annotation is None:
-        return "nothing"
-    if isinstance(annotation, type) and get_origin(annotation) is None:
-        return annotation.__name__
-    return str(annotation)
 
 
 def _or_none(names: Any) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from feilun.clock import DAY
-from feilun.definitions.events import Event, Field, checked_value
+from feilun.definitions.events import Event, Field
 from feilun.definitions.features import FeatureDeclaration
 from feilun.definitions.problems import nearest, shown
 from feilun.definitions.scope import Scope
@@ -23,6 +23,7 @@ from feilun.definitions.specs import (
     FoldSpec,
     Kind,
 )
+from feilun.definitions.values import checked_value
 from feilun.definitions.windows import (
     Window,
     WindowError,

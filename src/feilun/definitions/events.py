@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import math
 import types
-from collections.abc import Callable
 from dataclasses import FrozenInstanceError, dataclass
 from typing import (
     TYPE_CHECKING,
@@ -25,6 +23,7 @@ from typing import (
 
 from feilun.definitions.sites import Site, calling_site, snake_case
 from feilun.definitions.specs import DType, FieldSpec
+from feilun.definitions.values import checked_value
 from feilun.errors import DefinitionError, InputError, Problem
 
 T_co = TypeVar("T_co", covariant=True)
@@ -33,7 +32,6 @@ DTYPES: dict[Any, DType] = {int: "int", float: "float", str: "str", bool: "bool"
 """The types a field may have."""
 
 _UNSET: Any = object()
-_INT64 = range(-(2**63), 2**63)
 
 
 class Field(Generic[T_co]):
@@ -254,58 +252,3 @@ def _show(hint: Any) -> str:
 
 def _describe(spec: FieldSpec) -> str:
     return f"{spec.name}: {spec.dtype}{' | None' if spec.optional else ''}"
-
-
-def checked_value(spec: FieldSpec, value: Any) -> Any:
-    """Return ``value`` as the field keeps it.
-
-    Raises
-    ------
-    ValueError
-        If it cannot; the message says what is wrong, without the field's name.
-    """
-    if value is None:
-        if spec.optional:
-            return None
-        raise ValueError(f"must be {spec.dtype}, not None")
-    return _CHECKS[spec.dtype](value)
-
-
-def _int(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"must be int, not {value!r}")
-    if value not in _INT64:
-        raise ValueError("must fit in 64 bits")
-    return int(value)
-
-
-def _float(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"must be float, not {value!r}")
-    if isinstance(value, int):
-        return float(_int(value))
-    if not math.isfinite(value):
-        raise ValueError(f"must be finite, not {value!r}")
-    return float(value)
-
-
-def _str(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"must be str, not {value!r}")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("must be text that UTF-8 can write")
-    return value
-
-
-def _bool(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"must be bool, not {value!r}")
-    return value
-
-
-_CHECKS: dict[DType, Callable[[Any], Any]] = {
-    "int": _int,
-    "float": _float,
-    "str": _str,
-    "bool": _bool,
-}

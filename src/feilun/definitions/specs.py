@@ -68,6 +68,8 @@ class FoldSpec:
     tile's width in µs; 0 means one tile for all time. Hops of whole days start at midnight in
     ``timezone``. ``retention`` is the longest window that reads these tiles, in µs (None: for
     ever). Two features with the same fold share its tiles, whatever their windows.
+    ``dtype`` is the field's (``int`` without one), ``n`` how many values ``last`` keeps (1 for all
+    other kinds: tiles of ``top`` hold every value), ``half_life`` is in µs.
     """
 
     kind: Kind

@@ -9,6 +9,8 @@ from feilun.demo.orders import Id
 
 DECAY = 0.9
 WEEKS = 4
+LEADERS = 100
+"""More than any list holds and may be out of stock."""
 
 
 class Popularity:
@@ -25,16 +27,24 @@ class Popularity:
 
     def __init__(self) -> None:
         self.counts: Counter[Id] = Counter()
+        self._leaders: list[Id] = []
+        self._risen: dict[Id, None] = {}
 
     def learn(self, products: Iterable[Id]) -> None:
         """Count an order."""
-        self.counts.update(products)
+        for product in products:
+            self.counts[product] += 1
+            self._risen[product] = None
 
     def best(self, k: int, out: Container[Id]) -> list[Id]:
-        """Return the ``k`` most frequent products that are in stock."""
-        # Counter.most_common breaks ties by first appearance, so it is the same in every run.
-        ranked = (product for product, _ in self.counts.most_common(k + 50))
-        return [product for product in ranked if product not in out][:k]
+        """Return the ``k`` most frequent products that are in stock; of equal ones the older."""
+        if self._risen:
+            # Counts only grow, so whoever leads now led before or has risen since.
+            risen = self._risen.keys() - set(self._leaders)
+            found = self._leaders + [product for product in self._risen if product in risen]
+            found.sort(key=self.counts.__getitem__, reverse=True)
+            self._leaders, self._risen = found[:LEADERS], {}
+        return [product for product in self._leaders if product not in out][:k]
 
 
 class PersonalRecency:

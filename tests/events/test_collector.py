@@ -6,7 +6,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feilun.clock import DAY, HOUR, MINUTE, ManualClock
@@ -139,6 +139,7 @@ def test_a_wrong_clock_is_corrected_by_sent_at_and_the_original_kept(collector, 
     assert answer.status == ("late" if years < 0 else "accepted")
 
 
+@settings(deadline=None)
 @given(client=st.integers(0, NOW * 2), sent=st.none() | st.integers(0, NOW * 2))
 def test_no_event_is_effective_after_its_receipt(project, client, sent):
     log = MemoryLog()
@@ -289,6 +290,7 @@ _json = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60) | _json.map(lambda value: json.dumps(value).encode()))
 def test_nothing_but_our_own_errors_comes_of_any_bytes(project, body):
     log = MemoryLog()
@@ -302,6 +304,7 @@ def test_nothing_but_our_own_errors_comes_of_any_bytes(project, body):
     assert len(answers) - len(good) == len(log.bad())
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.booleans()), max_size=12))
 def test_every_event_of_a_body_is_answered_in_its_place(project, drawn):
     log = MemoryLog()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feilun.clock import DAY, HOUR
@@ -46,6 +46,7 @@ def test_the_same_file_twice_is_all_duplicates(project):
     assert log.end() == 10
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), max_size=20), st.integers(0, 20))
 def test_an_interrupted_import_is_completed_by_the_next(project, items, stop):
     rows = [row(**{"商品": item}) for item in items]

@@ -15,7 +15,7 @@ from collections import Counter
 
 from feilun.adapters.lmdb import LmdbEventLog
 
-KILLS = 30
+KILLS = 25
 BATCH = 7
 
 WRITER = """

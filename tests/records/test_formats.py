@@ -8,7 +8,7 @@ import zlib
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feilun.errors import CorruptData, InputError
@@ -154,6 +154,7 @@ def test_what_cannot_be_read_says_why(raw, says):
         decode_batch(raw)
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(BATCH_1) - 1), st.integers(0, 7))
 def test_every_flipped_bit_of_a_batch_is_found(place, bit):
     raw = BATCH_1[:place] + bytes([BATCH_1[place] ^ 1 << bit]) + BATCH_1[place + 1 :]
@@ -161,12 +162,14 @@ def test_every_flipped_bit_of_a_batch_is_found(place, bit):
         decode_batch(raw)
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(BATCH_1) - 1))
 def test_every_torn_batch_is_found(size):
     with pytest.raises(CorruptData):
         decode_batch(BATCH_1[:size])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_bytes_that_are_nothing_of_ours(raw):
     for decode in (decode_record, decode_prediction, decode_batch):
@@ -178,6 +181,7 @@ _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 _int64 = st.integers(-(2**63), 2**63 - 1)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(
@@ -198,6 +202,7 @@ def test_batches_survive_their_bytes(records, base):
     assert decode_batch(encode_batch(base, records)) == (base, records)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30_000), st.integers(0, 30_000), _text, _text)
 def test_names_sort_by_day_first(early, late, source, id):
     early, late = sorted((early, late))

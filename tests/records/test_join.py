@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feilun.definitions.specs import OutcomeSpec
@@ -49,6 +49,7 @@ def _naive(outcome, asked, events, clock):
     return labels
 
 
+@settings(deadline=None)
 @given(
     st.lists(_asked, max_size=8),
     _events,

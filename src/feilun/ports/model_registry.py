@@ -21,8 +21,14 @@ class ModelRegistry(Protocol):
     """Where training is tracked and versions are numbered."""
 
     def register(
-        self, model: str, bundle: str, folder: Path, *, params: Mapping[str, object],
-        metrics: Mapping[str, float], tags: Mapping[str, str],
+        self,
+        model: str,
+        bundle: str,
+        folder: Path,
+        *,
+        params: Mapping[str, object],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
     ) -> ModelVersion:
         """Record a training run with its files and register its bundle as a new version.
 
@@ -31,7 +37,10 @@ class ModelRegistry(Protocol):
         ...
 
     def set_alias(self, model: str, alias: str, version: int) -> None:
-        """Point ``champion`` or ``challenger`` at a version. Idempotent."""
+        """Point ``champion`` or ``challenger`` at a version. Idempotent.
+
+        Raises UnknownName if there is no such version.
+        """
         ...
 
     def get(self, model: str, version: int | str) -> ModelVersion | None:

@@ -26,8 +26,17 @@ class ReleaseHistory(Protocol):
     """What is and was in production."""
 
     def append(
-        self, model: str, version: int, bundle: str, *, action: Literal["promote", "rollback"],
-        offset: int, at: int, turn: int | None, by: str, fence: int | None = None,
+        self,
+        model: str,
+        version: int,
+        bundle: str,
+        *,
+        action: Literal["promote", "rollback"],
+        offset: int,
+        at: int,
+        turn: int | None,
+        by: str,
+        fence: int | None = None,
     ) -> Release:
         """Put a version in production.
 
@@ -61,8 +70,9 @@ class ReleaseHistory(Protocol):
     def acknowledge(self, worker: str, model: str, sequence: int, now: int) -> None:
         """Keep which release a gateway worker serves; also its sign of life.
 
-        Called after each swap, and about once a second; ``sequence`` is 0 before the first release
-        of ``model``, so that a promotion knows of every worker it must wait for. ``now`` is the worker's clock (µs UTC).
+        Called after each swap, and about once a second; ``sequence`` is 0 before the first
+        release of ``model``, so that a promotion knows of every worker it must wait for. ``now``
+        is the worker's clock (µs UTC).
         Idempotent: the last call for (worker, model) counts.
         """
         ...

@@ -38,12 +38,17 @@ class TurnStore(Protocol):
     def claim(self, turn: int, owner: str, now: int, lease: int) -> int:
         """Take the turn for ``lease`` µs and return its fence (each claim's is larger).
 
-        Raises Fenced while another owner's lease runs.
+        Called before each step, which renews the lease. Raises Fenced while another owner's
+        lease runs, UnknownName if there is no such turn.
         """
         ...
 
     def save_step(self, turn: int, step: Step, fence: int) -> None:
-        """Keep a finished step. Raises Fenced if a newer claim exists. Idempotent by name."""
+        """Keep a finished step. Raises Fenced if a newer claim exists.
+
+        Idempotent by (name, input digest): the first output stands. Another input digest replaces
+        the step, in its place.
+        """
         ...
 
     def steps(self, turn: int) -> list[Step]:
@@ -51,7 +56,10 @@ class TurnStore(Protocol):
         ...
 
     def finish(self, turn: int, state: TurnState, now: int, fence: int) -> None:
-        """End the turn. Raises Fenced if a newer claim exists."""
+        """End the turn. Raises Fenced if a newer claim exists.
+
+        An end is final: the same again changes nothing, another raises Conflict.
+        """
         ...
 
     def get(self, turn: int) -> Turn | None:
@@ -63,7 +71,10 @@ class TurnStore(Protocol):
         ...
 
     def note_examined(self, model: str, offset: int) -> None:
-        """Remember that triggers have been looked at up to ``offset`` (exclusive)."""
+        """Remember that triggers have been looked at up to ``offset`` (exclusive).
+
+        Never moves back.
+        """
         ...
 
     def examined(self, model: str) -> int:

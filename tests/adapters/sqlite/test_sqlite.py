@@ -159,10 +159,10 @@ def test_current_is_cheap_enough_to_poll(releases):
 
 
 def _seconds(call, times):
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(times):
         call()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 RACER = """

@@ -217,6 +217,14 @@ def test_the_users_function_may_refuse_but_not_leak(shop):
     assert shop.predictions() == []
 
 
+def test_features_that_are_still_being_built_are_named_and_not_trained_on(shop):
+    shop.train()
+    shop.store.clear()
+    reply = shop.run(shop.client.get("/api/recommend", {"user_id": 1}))
+    assert "missing:user_profile:orders" in reply.json["degraded"]
+    assert shop.predictions()[0].columns == "recompute"
+
+
 def test_a_read_feature_that_the_model_does_not_use_flags_nothing(shop):
     shop.train()
     reply = shop.run(shop.client.get("/api/recommend", {"user_id": 404}))

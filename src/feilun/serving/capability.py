@@ -22,12 +22,12 @@ from feilun.features.online import OnlineReader
 from feilun.features.vectors import assemble
 from feilun.records.record import Prediction
 from feilun.serving.candidates import Candidates, answered_items, each_once
-from feilun.serving.champion import Champions, Columns, Served, untrained_columns
+from feilun.serving.champion import RECOMPUTE, Champions, Columns, Served, untrained_columns
 from feilun.serving.http import Request, Response
 from feilun.serving.metrics import Metrics
 from feilun.serving.moment import Moments
 from feilun.serving.predictions import PredictionLog
-from feilun.serving.requests import Parameters, ReadOptions
+from feilun.serving.requests import Parameters, ReadOptions, is_list
 from feilun.serving.scoring import Scores
 from feilun.serving.views import plain
 
@@ -90,7 +90,11 @@ class Capability:
         entities = {
             p.name: project.entities[p.name] for p in spec.parameters if p.name in project.entities
         }
-        self._keys = tuple(name for name in entities if name != spec.item)
+        self._keys = tuple(
+            p.name
+            for p in spec.parameters
+            if p.name in entities and p.name != spec.item and not is_list(p.annotation)
+        )
         self._parameters = Parameters(spec.path, spec.parameters, entities)
         self._encoder = msgspec.json.Encoder(enc_hook=plain)
 
@@ -145,7 +149,7 @@ class Capability:
             keys=reading.keys,
             item=self.spec.item,
             items=reading.items,
-            columns=columns.digest,
+            columns=RECOMPUTE if reading.unbuilt else columns.digest,
             vectors=matrix.tobytes(),
             scores=b"" if scores is None else scores.tobytes(),
             answer=answered_items(result, self.spec.item, reading.items),

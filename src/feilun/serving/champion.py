@@ -33,8 +33,8 @@ RETRY_SECONDS = 5.0
 
 NOTHING = 0
 """The sequence that a worker acknowledges before the first release."""
-UNTRAINED = "untrained"
-"""The digest of vectors whose text columns have no codes yet."""
+RECOMPUTE = "recompute"
+"""The digest of vectors that are not whole: training computes them again from the log."""
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def untrained_columns(model: ModelSpec) -> Columns:
     """
     texts = {f.address: () for f in model.features if f.dtype == "str"}
     return Columns(
-        model.columns, model.features, texts, UNTRAINED if texts else model.columns_digest
+        model.columns, model.features, texts, RECOMPUTE if texts else model.columns_digest
     )
 
 

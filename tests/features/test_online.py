@@ -68,8 +68,8 @@ def test_items_keys_and_no_keys_in_one_read(shop, features, store):
     assert read(reader, features, {"user": 1}, "item", [10, 99, 12]) == {
         "popular": [[10, 12]],
         "bought": [4],
-        "heat": [2, 0, 2],
-        "hotter": [1, 0, 2],
+        "heat": [3, 0, 2],
+        "hotter": [2, 0, 2],
         "pair": [2, 0, 1],
         "mean": [10.0, None, 12.0],
     }

@@ -25,7 +25,7 @@ from feilun.features.frames import event_frames
 from feilun.features.online import OnlineReader
 from feilun.features.point_in_time import Spine, point_in_time
 from feilun.ports.online_store import OnlineStore
-from feilun.records.record import LATE, Record
+from feilun.records.record import IMPORTED, LATE, Record
 from feilun.testing.fakes import MemoryLog, MemoryStore
 from feilun.testing.records import make_record
 from feilun.testing.strategies import KINDS, moments
@@ -77,9 +77,9 @@ def worlds(draw: st.DrawFn) -> World:
             draw(st.sampled_from([*CITIES, None])),
             *(draw(st.none() | VALUES[dtype]) for dtype in DTYPES),
             time=draw(moments(draw(st.sampled_from(features)))),
-            received=2_000 * 365 * DAY,
+            received=2_000 * 365 * DAY,  # imported, so that no day of ids closes before it
             schema=CLICK.schema_id,
-            flags=draw(st.sampled_from([0, 0, 0, 0, 0, LATE])),
+            flags=draw(st.sampled_from([IMPORTED] * 5 + [IMPORTED | LATE])),
         )
         for number in range(size)
     ]

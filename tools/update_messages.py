@@ -60,14 +60,20 @@ def untranslated(catalog: Catalog) -> list[str]:
 
 def main() -> int:
     """Update, compile, and say what is missing."""
-    catalog = stored() if PO.exists() else Catalog(locale="zh_CN", domain="feilun", fuzzy=False)
+    catalog = stored() if PO.exists() else Catalog(locale="zh_CN", domain="feilun")
+    made = catalog.creation_date
     catalog.update(template(), no_fuzzy_matching=True)
     catalog.obsolete.clear()
     catalog.fuzzy = False
+    # Nothing but a message changes the file: no line numbers, no date of the last update.
+    catalog.creation_date = made
+    catalog.header_comment = "# What Feilun says to people, in simplified Chinese."
+    catalog.project, catalog.version = "Feilun", ""
+    catalog.last_translator = catalog.language_team = "The Feilun developers"
+    catalog.msgid_bugs_address = ""
     PO.parent.mkdir(parents=True, exist_ok=True)
     with PO.open("wb") as file:
-        # No line numbers, no dates: the file changes only when a message does.
-        write_po(file, catalog, no_location=True, omit_header=False, sort_output=True, width=100)
+        write_po(file, catalog, no_location=True, sort_output=True, width=100)
     PO.with_suffix(".mo").write_bytes(compiled(stored()))
     missing = untranslated(stored())
     for message in missing:

@@ -100,6 +100,25 @@ def test_a_weight_halves_every_half_life():
     )
 
 
+def test_weights_that_vanish_are_nothing():
+    frame = events([0, 10**9], [4.0, 1.0], "float")
+    assert value(feature("decayed", "float", half_life=10), frame, 10**9 + 10) == 0.5
+
+
+def test_first_is_by_time_before_tie():
+    frame = events([2, 1], [20, 10], ties=[0, 9])
+    assert value(feature("first"), frame, 3) == 10
+
+
+def test_a_list_has_no_more_than_both_the_fold_and_the_feature_say():
+    frame = events([1, 2, 3, 4])
+    for kept, wanted, expected in ((3, 2, [3, 2]), (2, 3, [3, 2])):
+        last = replace(feature("last", n=kept, is_list=True), n=wanted)
+        assert value(last, frame, 9) == expected
+        past_values = read_past(last, frame, [KEY], np.array([9]), np.array([1]))
+        assert past_values.values.tolist() == [expected]
+
+
 def test_a_window_has_an_exact_head_and_a_tail_rounded_to_the_hop():
     count = feature("count", hop=HOUR, window=2 * HOUR)
     times = [HOUR - 1, HOUR, 2 * HOUR, 3 * HOUR + 1]

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feilun.aggregation import Column, EventFrame, encode_key
@@ -28,11 +28,13 @@ def test_a_composite_is_its_parts_and_no_entity_is_nothing():
     assert encode_key((), ()) == b""
 
 
+@settings(deadline=None)
 @given(int64, int64)
 def test_bytes_of_ints_sort_as_ints(a, b):
     assert (encode_key((USER,), (a,)) < encode_key((USER,), (b,))) == (a < b)
 
 
+@settings(deadline=None)
 @given(st.tuples(text, text), st.tuples(text, text))
 def test_different_keys_have_different_bytes(a, b):
     pair = (CITY, EntitySpec("street", "str"))
@@ -68,6 +70,7 @@ def test_the_number_of_values_must_fit():
         encode_key((USER, CITY), (1,))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(int64, text), max_size=20), st.sampled_from(["", "u", "c", "uc", "cu"]))
 def test_grouping_a_column_is_encoding_each_value(rows, order):
     entities = tuple({"u": USER, "c": CITY}[letter] for letter in order)

@@ -62,7 +62,7 @@ def test_bad_events_are_kept_with_their_reason_and_shown_harmless(running, tmp_p
     path = tmp_path / "events.jsonl"
     bad = {"event": "click", "fields": {"user_id": "\x1b[2J\u202e飞轮", "item_id": 1}}
     path.write_text(json.dumps(bad, ensure_ascii=False).replace("\x1b", "\\u001b"), "utf-8")
-    assert running.run("send", "--file", path, code=1).stdout.startswith("bad")
+    assert " bad: " in running.run("send", "--file", path, code=1).stdout
     shown = running.run("events", "bad").stdout
     assert "\x1b" not in shown
     assert "\u202e" not in shown
@@ -114,10 +114,11 @@ def test_a_port_in_use_is_a_clear_error(shop):
             assert "--port" in error
 
 
-def test_up_ends_everything_it_started(shop, start, until):
+def test_ctrl_c_ends_everything_in_good_order(shop, start, until):
     with start(shop) as up:
         found = shop.json("status")["processes"]
-    assert up.process.returncode == 0
+        up.process.send_signal(signal.SIGINT)
+        assert up.process.wait(timeout=30) == 0
     for process in found.values():
         until(lambda pid=process["pid"]: not is_running(pid))
     shop.run("rebuild")
@@ -132,12 +133,6 @@ def test_no_child_outlives_a_killed_supervisor(shop, start, until):
             until(lambda pid=process["pid"]: not is_running(pid))
         with start(shop):
             assert clicks(shop, 1) == 0
-
-
-def test_ctrl_c_stops_in_good_order(shop, start):
-    with start(shop) as up:
-        up.process.send_signal(signal.SIGINT)
-        assert up.process.wait(timeout=30) == 0
 
 
 def test_a_part_that_cannot_start_is_named(shop):

@@ -114,7 +114,7 @@ class _History:
     ) -> _Ranges:
         """Return the rows of each query."""
         if start is None:
-            lo = np.searchsorted(self._by_time, codes * _width(self._moments))
+            lo = np.searchsorted(self._by_time, codes * len(self._moments))
         else:
             lo = _search(self._by_time, self._moments, codes, start)
         end = _search(self._by_time, self._moments, codes, as_of)
@@ -162,7 +162,7 @@ class _History:
             queries.append(active[odd])
             nodes.append(begin + lo[odd])
             lo = lo + odd
-            odd = ((hi & 1) == 1) & (lo < hi)
+            odd = (hi & 1) == 1
             queries.append(active[odd])
             nodes.append(begin + hi[odd] - 1)
             lo, hi = lo >> 1, hi >> 1
@@ -171,19 +171,18 @@ class _History:
         return np.concatenate(queries), np.concatenate(nodes)
 
 
-def _width(distinct: Int64) -> int:
-    return len(distinct) + 1
-
-
 def _pack(codes: Int64, values: Int64) -> tuple[Int64, Int64]:
     """Return the distinct values, and one number a row that orders by code, then by value."""
     distinct, ranks = np.unique(values, return_inverse=True)
-    return distinct, codes * _width(distinct) + ranks
+    return distinct, codes * len(distinct) + ranks
 
 
 def _search(packed: Int64, distinct: Int64, codes: Int64, values: Int64 | int) -> Int64:
-    """Return the first place at which a packed column is not below (code, value)."""
-    return np.searchsorted(packed, codes * _width(distinct) + np.searchsorted(distinct, values))
+    """Return the first place at which a packed column is not below (code, value).
+
+    A value above all has the number of the next code's first, which is at the same place.
+    """
+    return np.searchsorted(packed, codes * len(distinct) + np.searchsorted(distinct, values))
 
 
 def _singles(lo: Int64, hi: Int64) -> tuple[Int64, Int64]:

@@ -44,7 +44,7 @@ def main() -> NoReturn:
     """Run the command line and exit with its code."""
     debugging = bool(os.environ.get("FEILUN_DEBUG"))
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], prog_name="feilun", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except BrokenPipeError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import logging
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from feilun.app.config import Config
 from feilun.app.gateway import check_port
 from feilun.app.locks import ProcessLock, holder
 from feilun.app.process import GRACE, Stop
+from feilun.app.terminal import complain
 from feilun.errors import ConfigError, FeilunError, Unavailable
 from feilun.i18n import _
 
@@ -29,8 +29,6 @@ PATIENCE = 300.0
 PAUSE = 0.02
 LOG_CAP = 10 * 2**20
 """Bytes at which a part's log begins anew; the last one is kept as ``.1``."""
-
-logger = logging.getLogger("feilun.supervisor")
 
 
 @dataclass
@@ -180,7 +178,14 @@ def _look_after(part: Part) -> None:
     code = part.died()
     if code is not None:
         part.plan_restart()
-        logger.warning("%s ended with %d; it starts again in %.1f s", part.name, code, part.wait)
+        complain(
+            _(
+                "The {part} ended with code {code}; it starts again in {seconds} s.",
+                part=part.name,
+                code=code,
+                seconds=round(part.wait, 1),
+            )
+        )
     elif part.process is None and time.monotonic() >= part.due:
         part.start()
 

@@ -60,8 +60,8 @@ _VALUES: dict[DType, st.SearchStrategy[Any]] = {
     "str": st.sampled_from(_TEXTS),
 }
 _KEYS: dict[str, st.SearchStrategy[Any]] = {
-    "user": st.sampled_from([0, 1, -1, 2**63 - 1]),
-    "city": st.sampled_from(["", "a", "aa", "北京"]),
+    "user": st.sampled_from([-1, 2**63 - 1]),
+    "city": st.sampled_from(["", "北京"]),
 }
 
 
@@ -131,7 +131,7 @@ def moments(feature: FeatureSpec) -> st.SearchStrategy[int]:
 @st.composite
 def event_frames(draw: st.DrawFn, feature: FeatureSpec, max_size: int = 16) -> EventFrame:
     """Make events that the feature's fold may meet, in any order of time and of offset."""
-    size = draw(st.integers(0, max_size))
+    size = draw(st.sampled_from([max_size, max_size // 2, 1, 0]))
 
     def many(values: st.SearchStrategy[Any]) -> list[Any]:
         return draw(st.lists(values, min_size=size, max_size=size))
@@ -146,7 +146,7 @@ def event_frames(draw: st.DrawFn, feature: FeatureSpec, max_size: int = 16) -> E
     columns = {key.name: column(_KEYS[key.name], key.dtype) for key in feature.fold.keys}
     if feature.fold.field is not None:
         columns[feature.fold.field] = column(_VALUES[feature.fold.dtype], feature.fold.dtype)
-    times = draw(st.lists(moments(feature), min_size=1, max_size=6))
+    times = draw(st.lists(moments(feature), min_size=1, max_size=5))
     return EventFrame(
         time=np.array(many(st.sampled_from(times)), np.int64),
         tie=np.array(many(st.sampled_from([0, 1, 2**64 - 1])), np.uint64),

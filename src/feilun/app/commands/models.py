@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from feilun.app.config import Config
-    from feilun.definitions.specs import ModelSpec
     from feilun.flywheel.workshop import Workshop
 
 POLL_SECONDS = 0.1
@@ -30,7 +29,9 @@ AnyModel = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("turn", help=_("Take a turn of a model's loop now."))(turn)
+    trains = _("Train a model now on what the log has; the gate decides whether it is promoted.")
+    app.command("train", help=trains)(turn)
+    app.command("turn", help=_("Take a turn of a model's loop now; the same as train."))(turn)
     app.command("history", help=_("Show what is and was in production."))(history)
     app.command("rollback", help=_("Put an earlier version of a model back in production."))(
         rollback
@@ -46,7 +47,7 @@ def turn(model: ModelName, project: ProjectFolder = None, as_json: AsJson = Fals
     from feilun.flywheel.record import turn_record
 
     with _workshop(configured(project)) as workshop:
-        _check_loop(workshop, model)
+        _check_model(workshop, model)
         controller = Controller(workshop)
         opened = controller.turn_by_hand(model)
         while True:
@@ -121,7 +122,7 @@ def rollback(
     from feilun.flywheel.release import rollback as put_back
 
     with _workshop(configured(project)) as workshop:
-        _spec(workshop, model)
+        _check_model(workshop, model)
         release = put_back(workshop, model, getpass.getuser(), to)
     say(_("{model} version {version} is in production.", model=model, version=release.version))
 
@@ -139,22 +140,12 @@ def _workshop(config: Config) -> Iterator[Workshop]:
         yield compose.workshop(config, log, turns, releases, f"command {os.getpid()}")
 
 
-def _spec(workshop: Workshop, name: str) -> ModelSpec:
+def _check_model(workshop: Workshop, name: str) -> None:
     models = workshop.project.models
     if name not in models:
         raise UnknownName(
             _("There is no model {name}.", name=repr(name)),
             _("Known: {names}.", names=", ".join(models)),
-        )
-    return models[name]
-
-
-def _check_loop(workshop: Workshop, model: str) -> None:
-    _spec(workshop, model)
-    if model not in workshop.project.flywheels:
-        raise UnknownName(
-            _("{model} has no loop.", model=model),
-            _("Define one: loop = fl.Flywheel({model}, …)", model=model),
         )
 
 

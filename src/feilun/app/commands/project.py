@@ -14,6 +14,8 @@ from feilun.i18n import _
 if TYPE_CHECKING:
     from feilun.definitions.specs import FeatureSpec, Project
 
+TEMPLATES = Path(__file__).parents[2] / "demo" / "templates"
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -31,10 +33,9 @@ def init(
     ] = None,
 ) -> None:
     """Copy a template's files; never over existing ones."""
-    from feilun import demo
     from feilun.app.terminal import say
 
-    templates = {path.name: path for path in Path(demo.__file__).parent.glob("templates/*")}
+    templates = {path.name: path for path in TEMPLATES.iterdir() if path.is_dir()}
     if template not in templates:
         raise ConfigError(
             _("There is no template {name}.", name=repr(template)),

@@ -35,9 +35,9 @@ class _Kept(NamedTuple):
     prediction: Prediction
 
     @property
-    def moment(self) -> tuple[int, int]:
-        """When it was asked; the offset orders requests of the same time."""
-        return self.prediction.as_of, self.offset
+    def moment(self) -> tuple[int, str]:
+        """When it was asked; ids order requests of the same time, whose arrival is chance."""
+        return self.prediction.as_of, self.prediction.request_id
 
 
 class ExampleLog:
@@ -68,7 +68,7 @@ class ExampleLog:
         self._now = 0
         self._open: list[_Kept] = []
         self._ripe: list[_Kept] = []
-        self._let_go = (-1, -1)
+        self._let_go = (-1, "")
         self._outcomes: list[EventFrame] = []
         self._categories = {
             feature.address: {feature.default: 0} if isinstance(feature.default, str) else {}

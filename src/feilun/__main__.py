@@ -1,6 +1,6 @@
 """``python -m feilun``: the same as ``feilun``."""
 
 if __name__ == "__main__":
-    from feilun.app.cli import main
+    from feilun.cli.main import main
 
     main()

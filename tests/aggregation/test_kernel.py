@@ -110,13 +110,19 @@ def test_first_is_by_time_before_tie():
     assert value(feature("first"), frame, 3) == 10
 
 
-def test_a_list_has_no_more_than_both_the_fold_and_the_feature_say():
-    frame = events([1, 2, 3, 4])
-    for kept, wanted, expected in ((3, 2, [3, 2]), (2, 3, [3, 2])):
-        last = replace(feature("last", n=kept, is_list=True), n=wanted)
-        assert value(last, frame, 9) == expected
-        past_values = read_past(last, frame, [KEY], np.array([9]), np.array([1]))
-        assert past_values.values.tolist() == [expected]
+@pytest.mark.parametrize(("kept", "wanted"), [(3, 2), (2, 3)])
+def test_a_list_is_as_long_as_both_the_fold_and_the_feature_allow(kept, wanted):
+    last = replace(feature("last", n=kept, is_list=True), n=wanted)
+    assert value(last, events([1, 2, 3, 4]), 9) == [3, 2]
+    frame = events([1, 2, 3, 4, 5], known=[0, 0, 0, 7, 0])
+    assert read_past(last, frame, [KEY], np.array([9]), np.array([1])).values.tolist() == [[4, 2]]
+
+
+@pytest.mark.parametrize("values", [[-1.0, -2.0, -1.5], [-2.0, -1.5, -1.0]])
+def test_events_that_agree_in_all_else_are_ordered_by_value(values):
+    frame = events([5, 5, 5], values, "float")
+    assert value(feature("last", "float"), frame, 9) == -1.0
+    assert value(feature("first", "float"), frame, 9) == -2.0
 
 
 def test_a_window_has_an_exact_head_and_a_tail_rounded_to_the_hop():

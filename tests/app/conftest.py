@@ -115,7 +115,7 @@ class Shop:
 
     def _call(self, words, cwd):
         """Run it in this process, which spares a second of imports for each command."""
-        from feilun.app.cli import main
+        from feilun.cli.main import main
 
         out, err, before = io.StringIO(), io.StringIO(), (Path.cwd(), sys.argv)
         try:

@@ -32,7 +32,7 @@ def test_help_is_quick():
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys\nsys.argv = ['feilun', '--help']\nfrom feilun.app.cli import main\n"
+        "import sys\nsys.argv = ['feilun', '--help']\nfrom feilun.cli.main import main\n"
         f"try: main()\nexcept SystemExit: pass\nprint(sorted(set({HEAVY!r}) & set(sys.modules)))"
     )
     result = subprocess.run(

@@ -40,8 +40,11 @@ class Platform:
     def __enter__(self) -> Platform:
         """Start it and wait until it is ready."""
         command = [sys.executable, "-m", "feilun", "up", "--project", str(self._project)]
-        command += ["--port", str(self._port), "--clock", "request", "--quiet"]
-        self._process = subprocess.Popen(command, start_new_session=True)  # noqa: S603
+        command += ["--port", str(self._port), "--clock", "request", "--quiet", "--supervised"]
+        # It ends when we do, because it watches its standard input.
+        self._process = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.PIPE, start_new_session=True
+        )
         self._await_ready()
         return self
 

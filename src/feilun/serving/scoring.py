@@ -18,7 +18,8 @@ from feilun.errors import ModelError
 from feilun.ports.scorer import Scorer
 
 SLOW_SECONDS = 0.005
-"""A call longer than this moves the scorer out of the event loop for good."""
+SLOW_CALLS = 3
+"""So many calls in a row longer than that move the scorer out of the event loop for good."""
 DEADLINE_SECONDS = 1.0
 """How long a request waits for a slow scorer."""
 SLOTS = 4
@@ -36,7 +37,7 @@ class GuardedScorer:
     def __init__(self, scorer: Scorer, columns: int) -> None:
         self._scorer = scorer
         self._columns = columns
-        self._quick = True
+        self._slow_calls = 0
         self._slots = asyncio.Semaphore(SLOTS)
         self._answered = 0.0
 
@@ -55,7 +56,8 @@ class GuardedScorer:
             self._start(matrix).result(deadline)
         except TimeoutError as error:
             raise ModelError(f"The model took more than {deadline:.0f} s to warm up.") from error
-        self._quick = time.perf_counter() - started < SLOW_SECONDS
+        if time.perf_counter() - started > SLOW_SECONDS:
+            self._slow_calls = SLOW_CALLS
 
     async def score(self, matrix: Matrix) -> Scores:
         """Return one finite score a row.
@@ -65,10 +67,11 @@ class GuardedScorer:
         ModelError
             If the model raises, is too slow, or returns anything else.
         """
-        if self._quick:
+        if self._slow_calls < SLOW_CALLS:
             started = time.perf_counter()
             scores = self._call(matrix)
-            self._quick = time.perf_counter() - started < SLOW_SECONDS
+            slow = time.perf_counter() - started > SLOW_SECONDS
+            self._slow_calls = self._slow_calls + 1 if slow else 0
             return scores
         now = time.monotonic()
         if self._slots.locked() and now - self._answered > DEADLINE_SECONDS:

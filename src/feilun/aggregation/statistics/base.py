@@ -126,8 +126,8 @@ def rank(values: Array) -> Array:
     --------
     >>> rank(np.array(["b", "a", "b"], dtype=object)).tolist()
     [1, 0, 1]
-    >>> rank(np.array([1.0, 0.0, -0.0, -1.0])).argsort().tolist()
-    [3, 2, 1, 0]
+    >>> rank(np.array([1.0, 0.0, -0.0, -1.0, -2.0])).argsort().tolist()
+    [4, 3, 2, 1, 0]
     """
     if values.dtype == object:
         texts = values.tolist()

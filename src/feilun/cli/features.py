@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from feilun.app.options import AsJson, ProjectFolder, configured
+from feilun.cli.options import AsJson, ProjectFolder, configured
 from feilun.clock import SystemClock
 from feilun.errors import InputError, UnknownName
 from feilun.i18n import _
@@ -41,7 +41,7 @@ def features(
     """Read features from the store, at this moment; the platform need not run."""
     from feilun.app import compose
     from feilun.app.terminal import say_json, say_table
-    from feilun.app.values import pairs_of, typed
+    from feilun.cli.values import pairs_of, typed
 
     config = configured(project)
     definitions = compose.definitions(config)

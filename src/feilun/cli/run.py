@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from feilun.app.options import AsJson, ClockName, Port, ProjectFolder, configured
+from feilun.cli.options import AsJson, ClockName, Port, ProjectFolder, configured
 from feilun.i18n import _
 
 Supervised = Annotated[bool, typer.Option("--supervised", hidden=True)]
@@ -26,13 +26,16 @@ def up(
     port: Port = None,
     clock: ClockName = None,
     quiet: Annotated[bool, typer.Option("--quiet", help=_("Print nothing but errors."))] = False,
+    supervised: Supervised = False,
 ) -> None:
     """Start the whole platform and stay until told to stop."""
-    from feilun.app import compose
+    from feilun.app import compose, process
     from feilun.app.config import prepare_data
     from feilun.app.supervisor import up as run_all
-    from feilun.app.welcome import welcome
+    from feilun.cli.welcome import welcome
 
+    if supervised:
+        process.follow_parent()
     config = configured(project, port, clock)
     definitions = compose.definitions(config)
     prepare_data(config)
@@ -75,10 +78,10 @@ def serve(
 
 def status(project: ProjectFolder = None, as_json: AsJson = False) -> int:
     """Show the processes and, if the gateway answers, where everything stands."""
-    from feilun.app.calls import call
     from feilun.app.locks import holder
     from feilun.app.supervisor import PARTS
     from feilun.app.terminal import say_json
+    from feilun.cli.calls import call
     from feilun.errors import Unavailable
 
     config = configured(project)

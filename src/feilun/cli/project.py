@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from feilun.app.options import AsJson, ProjectFolder, configured
+from feilun.cli.options import AsJson, ProjectFolder, configured
 from feilun.errors import ConfigError
 from feilun.i18n import _
 
 if TYPE_CHECKING:
     from feilun.definitions.specs import FeatureSpec, Project
 
-TEMPLATES = Path(__file__).parents[2] / "demo" / "templates"
+TEMPLATES = Path(__file__).parents[1] / "demo" / "templates"
 
 
 def register(app: typer.Typer) -> None:

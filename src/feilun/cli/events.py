@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from feilun.app.options import AsJson, ProjectFolder, configured
+from feilun.cli.options import AsJson, ProjectFolder, configured
 from feilun.errors import InputError
 from feilun.i18n import _
 
@@ -44,8 +44,8 @@ def send(
     as_json: AsJson = False,
 ) -> int:
     """Send events over HTTP; print what became of each."""
-    from feilun.app.calls import call
     from feilun.app.terminal import say, say_json
+    from feilun.cli.calls import call
 
     config = configured(project)
     if (event is None) == (file is None):
@@ -106,7 +106,7 @@ def bad(
 def _one(config: Config, name: str, pairs: list[str]) -> dict[str, Any]:
     """Return the event that the command line describes; values get the types of its fields."""
     from feilun.app.compose import definitions
-    from feilun.app.values import pairs_of, typed
+    from feilun.cli.values import pairs_of, typed
 
     spec = definitions(config).events.get(name)
     if spec is None:

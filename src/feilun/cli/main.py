@@ -24,7 +24,7 @@ speak_through_libraries()
 
 import typer  # noqa: E402  (its own messages are translated as it is imported)
 
-from feilun.app.commands import demo, events, features, importing, models, project, run  # noqa: E402
+from feilun.cli import demo, events, features, importing, models, project, run  # noqa: E402
 
 app = typer.Typer(
     help=_("Feilun turns scattered AI projects into one system that improves itself."),

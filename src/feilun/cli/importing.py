@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from feilun.app.options import AsJson, ProjectFolder, configured
+from feilun.cli.options import AsJson, ProjectFolder, configured
 from feilun.errors import InputError
 from feilun.i18n import _
 
@@ -72,7 +72,7 @@ def import_file(
     from feilun.app import compose
     from feilun.app.config import prepare_data
     from feilun.app.terminal import say, say_json, with_progress
-    from feilun.app.values import pairs_of
+    from feilun.cli.values import pairs_of
     from feilun.clock import SystemClock
     from feilun.events.importing import Imported, Importer, Mapped, import_rows
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-
 import typer
 
 from feilun.i18n import _
@@ -22,8 +20,8 @@ def register(app: typer.Typer) -> None:
 
 def demo(context: typer.Context) -> int:
     """Hand the arguments on."""
-    # By name: the demo stands above this room and drives it from outside, as a plug-in would.
-    demo_command = importlib.import_module("feilun.demo.command").demo_command
+    from feilun.demo.command import demo_command
+
     single = typer.Typer(rich_markup_mode=None, add_completion=False)
     single.command(help=_("Replay real shop orders through a running platform and report."))(
         demo_command

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from feilun.app.options import AsJson, ProjectFolder, configured
+from feilun.cli.options import AsJson, ProjectFolder, configured
 from feilun.errors import InputError, UnknownName
 from feilun.i18n import _
 

@@ -200,9 +200,10 @@ def test_a_read_of_the_past_is_naive_and_what_was_served(kind, data):
         events = EventFrame(events.time, events.tie, np.argsort(np.argsort(events.time)),
                             events.columns)  # fmt: skip
     keys = [*fold(spec, events).keys, b"unknown"]
+    offsets = st.sampled_from([33, 24, 16, 8, 0])
     queries = [
-        (data.draw(st.sampled_from(keys)), later(data, feature), data.draw(st.integers(0, 33)))
-        for _ in range(data.draw(st.integers(0, 4)))
+        (data.draw(st.sampled_from(keys)), later(data, feature), data.draw(offsets))
+        for _ in range(data.draw(st.sampled_from([4, 3, 1, 0])))
     ]
     asked = [key for key, _, _ in queries]
     as_of = np.array([moment for _, moment, _ in queries], np.int64)

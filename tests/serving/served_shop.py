@@ -10,7 +10,6 @@ ROOT = "FEILUN_TEST_ROOT"
 
 def open_parts(root):
     from conftest import LinearLoader, make_project
-
     from feilun.adapters.lmdb import LmdbEventLog, LmdbOnlineStore
     from feilun.adapters.sqlite import SqliteReleases, SqliteTurns
     from feilun.clock import SystemClock

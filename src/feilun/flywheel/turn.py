@@ -33,7 +33,7 @@ LEASE = 10 * MINUTE
 MAX_CLAIMS = 20
 """A turn that was begun so often and never ended brings its process down: it is given up."""
 FEWEST_REQUESTS = 150
-"""With fewer answered requests than this, history is used where it holds more."""
+"""With fewer answered requests than this, the first turn uses history where it holds more."""
 GATE_BY_HAND = GateSpec(confidence=0.95, margin=0.0)
 """What a model without a loop must pass when somebody asks for a turn."""
 
@@ -273,7 +273,8 @@ class TurnRun:
     def _examples(self) -> tuple[Examples, str]:
         """The turn's data and where it comes from. A function of the log up to the cut."""
         shop, reader, logged = self._workshop, self._reader, self._logged
-        if len(logged) >= FEWEST_REQUESTS:
+        earlier = any(turn.cut < self._turn.cut for turn in shop.turns.turns(self._turn.model))
+        if len(logged) >= FEWEST_REQUESTS or (earlier and len(logged)):
             return logged, "predictions"
         try:
             past = history_examples(
@@ -298,7 +299,15 @@ class TurnRun:
                 seen = trained_until(self._workshop.bundles, champion.bundle)
             except (ModelError, CorruptData):
                 seen = 0  # it cannot be asked either: the gate compares with what was served
-        return split(examples, self._model.label.within, not_before=seen)
+        within = self._model.label.within
+        return split(examples, within, new_since=self._new_since(examples), not_before=seen)
+
+    def _new_since(self, examples: Examples) -> int:
+        """Return the moment of the first request since the model's last turn; 0 without one."""
+        turns = self._workshop.turns.turns(self._turn.model)
+        last = max((turn.cut for turn in turns if turn.cut < self._turn.cut), default=0)
+        new = examples.as_of[examples.offset >= last] if last else examples.as_of[:0]
+        return int(new.min()) if len(new) else 0
 
     def _scores(self, bundle: str, examples: Examples) -> Any:
         return score(self._workshop.bundles, bundle, self._workshop.loader, self._model, examples)

@@ -24,7 +24,7 @@ from feilun.models.bundle import (
 from feilun.models.examples import Examples
 from feilun.ports.scorer import ScorerLoader
 
-HOLDOUT = 0.2
+MOST_HELD_OUT, LEAST_HELD_OUT = 0.2, 0.05
 """The newest part of the requests, which a challenger is not trained on but judged by."""
 
 
@@ -51,13 +51,14 @@ class Trained(NamedTuple):
     params: dict[str, str]
 
 
-def split(examples: Examples, within: int, not_before: int = 0) -> Split:
+def split(examples: Examples, within: int, new_since: int = 0, not_before: int = 0) -> Split:
     """Part the examples in time.
 
-    The holdout is the newest fifth of the requests, but nothing from before ``not_before``: where
-    the champion's own training ended, so that neither contestant has seen any of it. A request
-    whose outcome's window reaches into the holdout is in neither part: its outcome would tell of
-    events that the holdout is judged by.
+    The holdout is what is new since the last turn, for what is held out makes a challenger stale;
+    it is at most a fifth of the requests and at least a twentieth, and holds nothing from before
+    ``not_before``: where the champion's own training ended, so that neither contestant has seen
+    any of it. A request whose outcome's window reaches into the holdout is in neither part: its
+    outcome would tell of events that the holdout is judged by.
 
     Parameters
     ----------
@@ -65,6 +66,8 @@ def split(examples: Examples, within: int, not_before: int = 0) -> Split:
         Ripe requests, oldest first.
     within : int
         The outcome's window, µs.
+    new_since : int
+        The moment from which on requests are new since the model's last turn, µs UTC.
     not_before : int
         The earliest moment that the holdout may begin at, µs UTC.
 
@@ -75,8 +78,10 @@ def split(examples: Examples, within: int, not_before: int = 0) -> Split:
     """
     if not len(examples):
         raise ModelError("There is no request with a known outcome.", "Wait for more outcomes.")
-    newest = examples.as_of[min(int(len(examples) * (1 - HOLDOUT)), len(examples) - 1)]
-    start = max(int(newest), not_before)
+    count = len(examples)
+    new = int(np.searchsorted(examples.as_of, new_since))
+    first = min(max(new, int(count * (1 - MOST_HELD_OUT))), int(count * (1 - LEAST_HELD_OUT)))
+    start = max(int(examples.as_of[min(first, count - 1)]), not_before)
     train = examples.take(examples.as_of + within <= start)
     holdout = examples.take(examples.as_of >= start)
     if not len(train) or not len(holdout):

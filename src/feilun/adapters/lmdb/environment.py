@@ -1,6 +1,7 @@
 """One LMDB environment: its format, its quota, and LMDB's errors in Feilun's words.
 
-Durable by default and without an option to be otherwise: a commit returns after the disk has it.
+A commit returns after the disk has it; only what is derived may lose its last commit to a power
+loss, and stays whole even then (LMDB's MDB_NOMETASYNC).
 Several processes may open one folder; within a process one object must be shared.
 """
 
@@ -43,6 +44,9 @@ class Environment:
         The named databases beside ``meta``.
     quota_bytes : int
         How many bytes of live pages it may hold.
+    derived : bool
+        What it holds can be made again. A power loss may then undo the last commit, whole; each
+        commit waits for the disk once instead of twice.
 
     Raises
     ------
@@ -51,7 +55,14 @@ class Environment:
     """
 
     def __init__(
-        self, path: Path, *, kind: str, version: int, databases: tuple[str, ...], quota_bytes: int
+        self,
+        path: Path,
+        *,
+        kind: str,
+        version: int,
+        databases: tuple[str, ...],
+        quota_bytes: int,
+        derived: bool = False,
     ) -> None:
         self.path = Path(path)
         self._quota = quota_bytes
@@ -66,6 +77,7 @@ class Environment:
                 max_dbs=len(databases) + 1,
                 max_readers=_MAX_READERS,
                 max_spare_txns=_SPARE_TRANSACTIONS,
+                metasync=not derived,
             )
         except (OSError, lmdb.Error) as error:
             raise ConfigError(

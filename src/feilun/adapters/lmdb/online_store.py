@@ -57,7 +57,12 @@ class LmdbOnlineStore:
 
     def __init__(self, path: Path, *, quota_bytes: int = DEFAULT_QUOTA_BYTES) -> None:
         self._env = Environment(
-            path, kind=KIND, version=VERSION, databases=("values",), quota_bytes=quota_bytes
+            path,
+            kind=KIND,
+            version=VERSION,
+            databases=("values",),
+            quota_bytes=quota_bytes,
+            derived=True,
         )
         self._values = self._env.databases["values"]
 

@@ -46,7 +46,6 @@ class UserProfile(fl.FeatureView, entity=user):
 class ItemProfile(fl.FeatureView, entity=item):
     """How a product sells: shared by both models."""
 
-    lines = fl.count(OrderLine)
     lines_7d = fl.count(OrderLine, window="7 calendar days")
     lines_8d = fl.count(OrderLine, window="8 calendar days")
     lines_28d = fl.count(OrderLine, window="28 calendar days")
@@ -68,7 +67,7 @@ class UserItem(fl.FeatureView, entity=(user, item)):
 class Trends(fl.FeatureView):
     """The shop as a whole."""
 
-    popular = fl.top(OrderLine.item_id, window="28d", n=10)
+    popular = fl.top(OrderLine.item_id, window="7d", n=10)
     lines_7d = fl.count(OrderLine, window="7 calendar days")
     lines_28d = fl.count(OrderLine, window="28 calendar days")
 
@@ -96,9 +95,10 @@ def ranker(data: fl.Dataset) -> Any:
 
 @fl.model(
     features=[
-        ItemProfile.lines, ItemProfile.lines_7d, ItemProfile.lines_28d, ItemProfile.share_again,
+        ItemProfile.lines_28d * Trends.lines_7d / Trends.lines_28d,  # with the shop's trend
+        ItemProfile.lines_7d,
         ItemProfile.lines_8d - ItemProfile.lines_7d,  # the same day a week ago
-        Trends.lines_7d, Trends.lines_28d,
+        ItemProfile.share_again,
     ],
     label=fl.outcome(OrderLine, within="1d", measure="count"),
     metric="wape",
@@ -136,4 +136,4 @@ def inventory(scored: fl.Scored, item_id: list[ItemId]) -> list[float]:
 recommend_loop = fl.Flywheel(
     ranker, turn=fl.after(1500), gate=fl.no_worse(margin=0.01, confidence=0.95)
 )
-demand_loop = fl.Flywheel(demand, turn=fl.after(28), gate=fl.no_worse(margin=0.05, confidence=0.95))
+demand_loop = fl.Flywheel(demand, turn=fl.after(14), gate=fl.no_worse(margin=0.05, confidence=0.95))

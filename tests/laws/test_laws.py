@@ -20,7 +20,7 @@ from feilun.aggregation import (
     read_past,
     zero,
 )
-from feilun.testing.strategies import KINDS, event_frames, features, moments
+from feilun.testing.strategies import KINDS, event_frames, features, read_moments
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 # A busy machine must not fail a law.
@@ -82,11 +82,6 @@ def dealt(data, events, parts):
     return [events.take(order[share == part]) for part in range(parts)]
 
 
-def later(data, feature):
-    """A moment that probably has events before it."""
-    return max(data.draw(moments(feature)), data.draw(moments(feature)))
-
-
 @every_kind
 @examples
 @given(st.data())
@@ -121,8 +116,8 @@ def test_nothing_changes_its_arguments(kind, data):
     before = contents(a), contents(b)
     merge(spec, a, b)
     encode(spec, a)
-    expire(spec, a, data.draw(moments(feature)))
-    read(feature, a, None, data.draw(moments(feature)))
+    expire(spec, a, data.draw(read_moments(feature, events)))
+    read(feature, a, None, data.draw(read_moments(feature, events)))
     assert (contents(a), contents(b)) == before
 
 
@@ -159,7 +154,7 @@ def test_decoding_keeps_the_order_of_the_keys_and_knows_absent_ones(kind, data):
 def test_what_expires_no_later_read_would_have_counted(kind, data):
     feature = data.draw(features(kind))
     spec, events = feature.fold, data.draw(event_frames(feature))
-    now = later(data, feature)
+    now = data.draw(read_moments(feature, events))
     tiles = fold(spec, events.take(events.time < now))
     calendar = feature.calendar * 25 * 3_600_000_000 or None  # a day has at most 25 hours
     reach = [span for span in (feature.window, calendar, feature.ttl) if span is not None]
@@ -178,7 +173,8 @@ def test_what_expires_no_later_read_would_have_counted(kind, data):
 @given(st.data())
 def test_a_read_is_naive(kind, data):
     feature = data.draw(features(kind))
-    events, as_of = data.draw(event_frames(feature)), later(data, feature)
+    events = data.draw(event_frames(feature))
+    as_of = data.draw(read_moments(feature, events))
     events = events.take(events.time < as_of)
     tiles = fold(feature.fold, events)
     asked = np.array(data.draw(st.lists(st.integers(-1, len(tiles) - 1), max_size=5)), np.int64)
@@ -202,7 +198,11 @@ def test_a_read_of_the_past_is_naive_and_what_was_served(kind, data):
     keys = [*fold(spec, events).keys, b"unknown"]
     offsets = st.sampled_from([33, 24, 16, 8, 0])
     queries = [
-        (data.draw(st.sampled_from(keys)), later(data, feature), data.draw(offsets))
+        (
+            data.draw(st.sampled_from(keys)),
+            data.draw(read_moments(feature, events)),
+            data.draw(offsets),
+        )
         for _ in range(data.draw(st.sampled_from([4, 3, 1, 0])))
     ]
     asked = [key for key, _, _ in queries]

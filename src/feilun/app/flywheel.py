@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from feilun.flywheel.controller import Controller
     from feilun.flywheel.workshop import Workshop
 
-SHORTEST_PAUSE = 0.002
-LONGEST_PAUSE = 0.02
+PAUSE = 0.02
+"""Seconds between two looks at the log: turns take seconds, and requests need the processor."""
 LOOK_AROUND = 0.5
 """Seconds after which it looks for turns opened by hand, though the log stands still."""
 FAILED_PAUSE = 1.0
@@ -48,25 +48,21 @@ def run(config: Config, lock: ProcessLock, stop: Stop) -> None:
 
 
 def _follow(workshop: Workshop, controller: Controller, stop: Stop) -> None:
-    pause, seen, looked, warmed = SHORTEST_PAUSE, -1, 0.0, False
+    seen, looked, warmed = -1, 0.0, False
     while not stop:
+        time.sleep(PAUSE)
         end = workshop.log.end()
         if end == seen and time.monotonic() - looked < LOOK_AROUND:
-            time.sleep(pause)
-            pause = min(pause * 1.2, LONGEST_PAUSE)
             continue
         if not warmed and _is_turn_near(workshop, end):
             warmed = True
             threading.Thread(target=_warm, args=(workshop,), name="warm", daemon=True).start()
-        if end != seen:
-            pause = SHORTEST_PAUSE
         seen, looked = end, time.monotonic()
         try:
             controller.run_once()
         except FeilunError as error:
             logger.error("cannot take turns now: %s", error)
             time.sleep(FAILED_PAUSE)
-        time.sleep(pause)
 
 
 def _is_turn_near(workshop: Workshop, end: int) -> bool:

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 from feilun.clock import SECOND
 from feilun.demo.orders import Id, Order, OrderHistory
-from feilun.demo.platform import PATIENCE, PAUSE, Platform
+from feilun.demo.platform import PATIENCE, Platform
 from feilun.demo.rules import PersonalRecency, Popularity, SameWeekday
 from feilun.demo.stock import StockRoom
 from feilun.errors import Unavailable
@@ -30,6 +30,8 @@ FIRST_JUDGED = 4
 FORECASTED = 50
 """Each midnight the demand for so many products is forecast: the best sellers of four weeks."""
 BATCH = 500
+LOOK_AGAIN = 0.02
+"""Seconds between two looks at the turns, which want the processor for themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,7 @@ class Replay:
                 return
             if any(loop["running_turn"] for loop in loops.values()):
                 deadline = time.monotonic() + 10 * PATIENCE
-            time.sleep(PAUSE / 10)
+            time.sleep(LOOK_AGAIN)
         raise Unavailable("The flywheel has stopped looking at the log.", "Look into .feilun/run.")
 
     def _as_of(self, moment: int) -> dict[str, object]:

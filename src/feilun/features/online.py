@@ -11,12 +11,15 @@ from typing import Any, Literal
 import numpy as np
 
 from feilun.aggregation import Column, decode, encode_key, read
+from feilun.aggregation.reading import earliest
 from feilun.definitions.specs import EntitySpec, FeatureSpec, FoldSpec, Project
 from feilun.errors import InputError
 from feilun.features.built import KEY, Built, decode_built
 from feilun.ports.online_store import Mark, OnlineStore, StoreSnapshot
 
 _MAX_PLANS = 1_024
+_TELLS_TIME = frozenset({"since_last", "decayed"})
+"""Kinds whose value changes with the moment of the read, though no event comes or goes."""
 
 Entities = tuple[EntitySpec, ...]
 Scalar = int | str
@@ -57,6 +60,7 @@ class OnlineReader:
         self._store = store
         self._plans: dict[tuple[int, ...], _Plan] = {}
         self._built: tuple[bytes | None, Built] = (None, Built())
+        self._whole: dict[str, tuple[Any, bytes | None, Column]] = {}
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
@@ -82,6 +86,16 @@ class OnlineReader:
             built = decode_built(raw)
             self._built = (raw, built)
         return built
+
+    def whole(self, feature: FeatureSpec, blob: bytes | None, as_of: int) -> Column:
+        """Return a feature of no entity: requests share it while its tiles and window last."""
+        since = as_of if feature.fold.kind in _TELLS_TIME else earliest(feature, as_of)
+        known = self._whole.get(feature.address)
+        if known is not None and known[0] == since and known[1] == blob:
+            return known[2]
+        column = read(feature, decode(feature.fold, [b""], [blob]), None, as_of)
+        self._whole[feature.address] = (since, blob, column)
+        return column
 
 
 class Snapshot:
@@ -147,10 +161,14 @@ class Snapshot:
         for entities, groups in plan.groups.items():
             rows = encoded[entities]
             for group in groups:
-                tiles = decode(group.fold, rows, blobs[at : at + len(rows)])
+                found = blobs[at : at + len(rows)]
                 at += len(rows)
+                tiles = decode(group.fold, rows, found) if entities else None
                 for feature in group.features:
-                    column = read(feature, tiles, None, as_of)
+                    if tiles is None:
+                        column = self._reader.whole(feature, found[0], as_of)
+                    else:
+                        column = read(feature, tiles, None, as_of)
                     if not built.answers(feature):
                         column = _missing(feature, column)
                     columns[feature.address] = column

@@ -25,7 +25,9 @@ from feilun.models.examples import Examples
 from feilun.ports.scorer import ScorerLoader
 
 MOST_HELD_OUT, LEAST_HELD_OUT = 0.2, 0.05
-"""The newest part of the requests, which a challenger is not trained on but judged by."""
+"""The part of the requests, the newest, that a challenger is not trained on but judged by."""
+ENOUGH_HELD_OUT = 500
+"""Requests that make an interval narrow enough; more would only make the challenger stale."""
 
 
 class Converter(Protocol):
@@ -54,11 +56,11 @@ class Trained(NamedTuple):
 def split(examples: Examples, within: int, new_since: int = 0, not_before: int = 0) -> Split:
     """Part the examples in time.
 
-    The holdout is what is new since the last turn, for what is held out makes a challenger stale;
-    it is at most a fifth of the requests and at least a twentieth, and holds nothing from before
-    ``not_before``: where the champion's own training ended, so that neither contestant has seen
-    any of it. A request whose outcome's window reaches into the holdout is in neither part: its
-    outcome would tell of events that the holdout is judged by.
+    The holdout is what is new since the last turn, at most ``ENOUGH_HELD_OUT`` requests and a
+    fifth of all, at least a twentieth; for what is held out makes a challenger stale. It holds
+    nothing from before ``not_before``, where the champion's own training ended, so that neither
+    contestant has seen any of it. A request whose outcome's window reaches into the holdout is in
+    neither part: its outcome would tell of events that the holdout is judged by.
 
     Parameters
     ----------
@@ -79,9 +81,10 @@ def split(examples: Examples, within: int, new_since: int = 0, not_before: int =
     if not len(examples):
         raise ModelError("There is no request with a known outcome.", "Wait for more outcomes.")
     count = len(examples)
-    new = int(np.searchsorted(examples.as_of, new_since))
-    first = min(max(new, int(count * (1 - MOST_HELD_OUT))), int(count * (1 - LEAST_HELD_OUT)))
-    start = max(int(examples.as_of[min(first, count - 1)]), not_before)
+    new = count - int(np.searchsorted(examples.as_of, new_since))
+    most = min(new, ENOUGH_HELD_OUT, int(count * MOST_HELD_OUT))
+    held_out = max(most, int(count * LEAST_HELD_OUT), 1)
+    start = max(int(examples.as_of[count - held_out]), not_before)
     train = examples.take(examples.as_of + within <= start)
     holdout = examples.take(examples.as_of >= start)
     if not len(train) or not len(holdout):

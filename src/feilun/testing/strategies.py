@@ -128,10 +128,25 @@ def moments(feature: FeatureSpec) -> st.SearchStrategy[int]:
     return st.sampled_from(sorted(edge + beside for edge in edges for beside in (-1, 0, 1)))
 
 
+def read_moments(feature: FeatureSpec, events: EventFrame) -> st.SearchStrategy[int]:
+    """Draw times to read at: about those at which some event comes into the window or leaves."""
+    if not len(events):
+        return moments(feature)
+    span, hop = _span(feature), feature.fold.hop
+    later = [1, span // 2, span, span + 1, span + hop, span + hop + 1, 0]
+    times = sorted({time + after for time in events.time.tolist() for after in later})
+    return st.sampled_from(times)
+
+
+def _span(feature: FeatureSpec) -> int:
+    spans = (feature.window, feature.ttl, feature.calendar * DAY or None)
+    return min((span for span in spans if span is not None), default=DAY)
+
+
 @st.composite
 def event_frames(draw: st.DrawFn, feature: FeatureSpec, max_size: int = 16) -> EventFrame:
     """Make events that the feature's fold may meet, in any order of time and of offset."""
-    size = draw(st.sampled_from([max_size, max_size // 2, 1, 0]))
+    size = draw(st.sampled_from([0, 1, max_size // 2, max_size, max_size]))
 
     def many(values: st.SearchStrategy[Any]) -> list[Any]:
         return draw(st.lists(values, min_size=size, max_size=size))
@@ -146,9 +161,10 @@ def event_frames(draw: st.DrawFn, feature: FeatureSpec, max_size: int = 16) -> E
     columns = {key.name: column(_KEYS[key.name], key.dtype) for key in feature.fold.keys}
     if feature.fold.field is not None:
         columns[feature.fold.field] = column(_VALUES[feature.fold.dtype], feature.fold.dtype)
-    times = draw(st.lists(moments(feature), min_size=1, max_size=5))
+    span, base = _span(feature), draw(moments(feature))
+    near = [0, 1, -1, span // 3, -span // 3, span, -span, feature.fold.hop, -2 * span]
     return EventFrame(
-        time=np.array(many(st.sampled_from(times)), np.int64),
+        time=np.array(many(st.sampled_from([base + distance for distance in near])), np.int64),
         tie=np.array(many(st.sampled_from([0, 1, 2**64 - 1])), np.uint64),
         known=np.array(many(st.integers(0, 2 * max_size)), np.int64),
         columns=columns,

@@ -75,7 +75,8 @@ class Trends(fl.FeatureView):
 @fl.model(
     features=[
         UserItem.lines, UserItem.lines_30d, UserItem.lines_90d, UserItem.since_line,
-        UserProfile.orders - UserItem.last_order, UserProfile.orders - UserItem.first_order,
+        UserProfile.orders - UserItem.last_order,  # orders since it was in one
+        UserProfile.orders - UserItem.first_order,
         UserProfile.orders, UserProfile.since_order, UserProfile.share_again,
         ItemProfile.lines_28d, ItemProfile.share_again,
     ],

@@ -84,7 +84,9 @@ class Server:
 def server(tmp_path_factory):
     sys.path.insert(0, str(HERE))
     try:
-        from served_shop import open_parts, order_record
+        from served_shop import open_parts
+
+        from conftest import order_record
     finally:
         sys.path.remove(str(HERE))
     root = tmp_path_factory.mktemp("served")

@@ -7,6 +7,7 @@ threads with a deadline, a few at a time; once all of those are stuck, further c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from concurrent.futures import Future
@@ -20,6 +21,8 @@ from feilun.ports.scorer import Scorer
 SLOW_SECONDS = 0.005
 SLOW_CALLS = 3
 """So many calls in a row longer than that move the scorer out of the event loop for good."""
+STALLED_SECONDS = 0.015
+"""One call longer than this does the same at once."""
 DEADLINE_SECONDS = 1.0
 """How long a request waits for a slow scorer."""
 SLOTS = 4
@@ -70,8 +73,7 @@ class GuardedScorer:
         if self._slow_calls < SLOW_CALLS:
             started = time.perf_counter()
             scores = self._call(matrix)
-            slow = time.perf_counter() - started > SLOW_SECONDS
-            self._slow_calls = self._slow_calls + 1 if slow else 0
+            self._note(time.perf_counter() - started)
             return scores
         now = time.monotonic()
         if self._slots.locked() and now - self._answered > DEADLINE_SECONDS:
@@ -82,15 +84,26 @@ class GuardedScorer:
         except TimeoutError as error:
             raise ModelError(f"The model did not answer in {DEADLINE_SECONDS:.0f} s.") from error
 
+    def _note(self, seconds: float) -> None:
+        """Remember how quick it was: one slow call may be the machine's, several are its own."""
+        if seconds > STALLED_SECONDS:
+            self._slow_calls = SLOW_CALLS
+        else:
+            self._slow_calls = self._slow_calls + 1 if seconds > SLOW_SECONDS else 0
+
     async def _score_aside(self, matrix: Matrix) -> Scores:
         await self._slots.acquire()
         loop = asyncio.get_running_loop()
         running = self._start(matrix)
         # The slot is free when the call has ended, not when its request has given up.
-        running.add_done_callback(lambda _: loop.call_soon_threadsafe(self._slots.release))
+        running.add_done_callback(lambda _: self._free_slot(loop))
         scores = await asyncio.wrap_future(running)
         self._answered = time.monotonic()
         return scores
+
+    def _free_slot(self, loop: asyncio.AbstractEventLoop) -> None:
+        with contextlib.suppress(RuntimeError):  # the gateway stopped before the model answered
+            loop.call_soon_threadsafe(self._slots.release)
 
     def _start(self, matrix: Matrix) -> Future[Scores]:
         """Call the model in a daemon thread: a call that never ends does not hold up shutdown."""

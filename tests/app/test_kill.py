@@ -100,7 +100,7 @@ def kill_at_random(shop, kills, seed):
 
 
 @pytest.mark.parametrize(
-    "kills", [10, pytest.param(300, marks=pytest.mark.soak)], ids=["short", "soak"]
+    "kills", [50, pytest.param(300, marks=pytest.mark.soak)], ids=["short", "soak"]
 )
 def test_no_acknowledged_event_is_lost_or_counted_twice(shop, start, until, kills):
     with start(shop):

@@ -9,7 +9,7 @@ from itertools import pairwise
 _Scale = Callable[[float], float]
 
 WIDTH, HEIGHT = 860, 300
-LEFT, RIGHT, TOP, BOTTOM = 46, 150, 12, 30
+LEFT, RIGHT, TOP, BOTTOM = 46, 240, 12, 30
 GRIDLINES = 5
 LABEL_GAP = 15
 

@@ -7,7 +7,8 @@ A list is judged by the order that came after it: *hit* is whether it held anyth
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
@@ -158,8 +159,9 @@ def measure(
         return over_clusters(difference, np.ones_like(difference), customers)
 
     forecasts = replayed.forecasts[len(replayed.forecasts) // 2 :]
-    first, last = (_day(order.time) for order in (history.orders[0], history.orders[-1]))
-    precision_days, precision = _precision_lines(judged, hits)
+    zone = ZoneInfo(history.timezone)
+    first, last = (_day(order.time, zone) for order in (history.orders[0], history.orders[-1]))
+    precision_days, precision = _precision_lines(judged, hits, zone)
     forecast_days, forecast_error = _error_lines(replayed.forecasts)
     return Figures(
         source=history.source,
@@ -217,10 +219,10 @@ def _list_figures(hits: Floats, sizes: Floats) -> ListFigures:
 
 
 def _precision_lines(
-    judged: Sequence[Listed], hits: Mapping[str, Floats]
+    judged: Sequence[Listed], hits: Mapping[str, Floats], zone: ZoneInfo
 ) -> tuple[list[str], list[Line]]:
     bins = np.array_split(np.arange(len(judged)), min(BINS, len(judged)))
-    days = [_day(judged[int(bin_[0])].order.time) for bin_ in bins]
+    days = [_day(judged[int(bin_[0])].order.time, zone) for bin_ in bins]
     lines = [
         Line(name, [_rounded((hits[name][bin_] / K).mean()) for bin_ in bins])
         for name in CONTENDERS
@@ -279,5 +281,5 @@ def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _day(moment: int) -> str:
-    return datetime.fromtimestamp(moment // SECOND, UTC).date().isoformat()
+def _day(moment: int, zone: ZoneInfo) -> str:
+    return datetime.fromtimestamp(moment // SECOND, zone).date().isoformat()

@@ -47,7 +47,7 @@ constraints: .venv/dev ## Write the installed versions to constraints.txt
 	$(BIN)/uv pip freeze --exclude-editable > constraints.txt
 
 clean: ## Remove the environment and every cache
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .feilun
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .feilun feilun-demo
 
 .venv/uv:
 	@test -n "$(PYTHON)" || { echo "Feilun needs Python 3.11, 3.12 or 3.13; none was found." \

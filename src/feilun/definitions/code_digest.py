@@ -19,9 +19,12 @@ def code_digest(function: Callable[..., Any]) -> str:
     Comments, layout and decorators do not count. Where the source cannot be had, the bytecode does,
     which differs between versions of Python. What the function calls does not count either.
     """
+    if function.__code__.co_filename.startswith("<"):
+        # Made at run time. Python 3.13 takes the text of ``python -c`` for the source of it.
+        return _bytecode_digest(function.__code__)
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError):  # made at run time; a lambda amid an expression
+    except (OSError, TypeError, SyntaxError):  # a lambda amid an expression
         return _bytecode_digest(function.__code__)
     definition = tree.body[0]
     if isinstance(definition, ast.FunctionDef):

@@ -26,7 +26,6 @@ def line_chart(
     title: str,
     labels: Sequence[str],
     lines: Sequence[tuple[str, str, Sequence[float | None]]],
-    marks: Sequence[tuple[float, str]] = (),
 ) -> str:
     """Draw lines over the same places.
 
@@ -38,8 +37,6 @@ def line_chart(
         One a place; the first, the middle and the last are written under the axis.
     lines : sequence of (key, name, values)
         ``key`` chooses the colour, ``name`` stands at the line's end. A None leaves a gap.
-    marks : sequence of (place, text)
-        Thin upright lines, with a tooltip.
     """
     known = [value for _, _, values in lines for value in values if value is not None]
     if not known:
@@ -65,11 +62,6 @@ def line_chart(
         f'<text class="tick" x="{x(place):.1f}" y="{HEIGHT - 8}" text-anchor="middle">'
         f"{escape(labels[place])}</text>"
         for place in sorted({0, (len(labels) - 1) // 2, len(labels) - 1})
-    ]
-    parts += [
-        f'<line class="mark" x1="{x(place):.1f}" x2="{x(place):.1f}" y1="{TOP}" '
-        f'y2="{HEIGHT - BOTTOM}"><title>{escape(text)}</title></line>'
-        for place, text in marks
     ]
     ends = _spread([y(_last(values)) for _, _, values in lines])
     for (key, name, values), end in zip(lines, ends, strict=True):

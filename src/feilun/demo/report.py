@@ -29,7 +29,7 @@ th, td { text-align: right; padding: 6px 10px; border-bottom: 1px solid #e2e8f0;
 th { color: #475569; font-weight: 600; } .text { text-align: left; }
 tr.flywheel td { font-weight: 600; color: #c2410c; }
 svg { width: 100%; height: auto; background: #fff; border: 1px solid #e2e8f0; border-radius: 10px; }
-.grid { stroke: #e2e8f0; } .mark { stroke: #cbd5e1; stroke-dasharray: 2 4; }
+.grid { stroke: #e2e8f0; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .tick { font-size: 11px; fill: #64748b; } .name { font-size: 12px; font-weight: 600; }
 code { background: #e2e8f0; border-radius: 4px; padding: 1px 5px; font-size: 13px; }

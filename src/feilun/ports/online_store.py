@@ -46,7 +46,7 @@ class OnlineStore(Protocol):
         ...
 
     def commit(self, puts: Iterable[tuple[bytes, bytes]], expected: int, mark: Mark) -> None:
-        """Store ``puts`` and move the mark, in one durable transaction.
+        """Store ``puts`` and move the mark, in one transaction; a power loss may undo it, whole.
 
         Called by the engine for each batch. If the stored offset is not ``expected`` nothing
         changes and Fenced is raised, so that two engines cannot both fold a record. Of two puts

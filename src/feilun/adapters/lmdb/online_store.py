@@ -73,7 +73,7 @@ class LmdbOnlineStore:
             yield LmdbSnapshot(txn, self._values, self._mark(txn))
 
     def commit(self, puts: Iterable[tuple[bytes, bytes]], expected: int, mark: Mark) -> None:
-        """Store ``puts`` and move the mark in one durable transaction.
+        """Store ``puts`` and move the mark in one transaction; a power loss may undo it, whole.
 
         Raises
         ------

@@ -10,26 +10,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from feilun.definitions.aggregations import (
         count,
+        custom,
         decayed,
+        distinct,
         first,
         last,
         max,
         mean,
         min,
+        quantile,
         since_last,
+        std,
         sum,
         top,
+        var,
     )
     from feilun.definitions.capabilities import capability
     from feilun.definitions.compiler import compile_project as compile
-    from feilun.definitions.events import Event, Field
-    from feilun.definitions.features import Expression, Feature
+    from feilun.definitions.conditions import Condition
+    from feilun.definitions.custom import Aggregation
+    from feilun.definitions.events import Event, Field, Vector
+    from feilun.definitions.features import Expression, Feature, cosine, request, same
     from feilun.definitions.flywheels import Flywheel, Settings, after, better, no_worse
     from feilun.definitions.models import model, outcome
     from feilun.definitions.rows import Dataset, Scored
+    from feilun.definitions.tables import Table
     from feilun.definitions.views import Entity, FeatureView
 
 __all__ = [
+    "Aggregation",
+    "Condition",
     "Dataset",
     "Entity",
     "Event",
@@ -40,12 +50,17 @@ __all__ = [
     "Flywheel",
     "Scored",
     "Settings",
+    "Table",
+    "Vector",
     "after",
     "better",
     "capability",
     "compile",
+    "cosine",
     "count",
+    "custom",
     "decayed",
+    "distinct",
     "first",
     "last",
     "max",
@@ -54,12 +69,19 @@ __all__ = [
     "model",
     "no_worse",
     "outcome",
+    "quantile",
+    "request",
+    "same",
     "since_last",
+    "std",
     "sum",
     "top",
+    "var",
 ]
 
 _HOMES = {
+    "Aggregation": "custom.Aggregation",
+    "Condition": "conditions.Condition",
     "Dataset": "rows.Dataset",
     "Entity": "views.Entity",
     "Event": "events.Event",
@@ -70,12 +92,17 @@ _HOMES = {
     "Flywheel": "flywheels.Flywheel",
     "Scored": "rows.Scored",
     "Settings": "flywheels.Settings",
+    "Table": "tables.Table",
+    "Vector": "events.Vector",
     "after": "flywheels.after",
     "better": "flywheels.better",
     "capability": "capabilities.capability",
     "compile": "compiler.compile_project",
+    "cosine": "features.cosine",
     "count": "aggregations.count",
+    "custom": "aggregations.custom",
     "decayed": "aggregations.decayed",
+    "distinct": "aggregations.distinct",
     "first": "aggregations.first",
     "last": "aggregations.last",
     "max": "aggregations.max",
@@ -84,9 +111,14 @@ _HOMES = {
     "model": "models.model",
     "no_worse": "flywheels.no_worse",
     "outcome": "models.outcome",
+    "quantile": "aggregations.quantile",
+    "request": "features.request",
+    "same": "features.same",
     "since_last": "aggregations.since_last",
+    "std": "aggregations.std",
     "sum": "aggregations.sum",
     "top": "aggregations.top",
+    "var": "aggregations.var",
 }
 
 

@@ -1,5 +1,7 @@
 """A project that uses everything a definition can say: several tests compile it."""
 
+import numpy as np
+
 import feilun as fl
 
 settings = fl.Settings(timezone="Asia/Shanghai", owner="shop")
@@ -18,11 +20,39 @@ class Order(fl.Event, version=2, owner="orders"):
     again: fl.Field[bool]
     coupon: fl.Field[str | None] = fl.Field(default=None)
     points: fl.Field[int | None] = fl.Field(default=None)
+    look: fl.Field[fl.Vector | None] = fl.Field(default=None, dim=2)
+    campaign: fl.Field[str | None] = fl.Field(default=None, deprecated=True)
 
 
 class Stock(fl.Event, description="How much is on the shelf."):
     item_id: fl.Field[int]
     quantity: fl.Field[int]
+
+
+class Extent(fl.Aggregation):
+    """The distance between the farthest values."""
+
+    columns = {"low": "<f8", "high": "<f8"}  # noqa: RUF012
+    dtype = "float"
+
+    @staticmethod
+    def lift(rows, time, values):
+        rows["low"][:] = rows["high"][:] = values
+
+    @staticmethod
+    def reduce(columns, starts):
+        return {
+            "low": np.minimum.reduceat(columns["low"], starts),
+            "high": np.maximum.reduceat(columns["high"], starts),
+        }
+
+    @staticmethod
+    def finish(columns, offsets, as_of):
+        filled = offsets[:-1] < offsets[1:]
+        merged = Extent.reduce(columns, offsets[:-1][filled])
+        extents = np.zeros(len(filled))
+        extents[filled] = merged["high"] - merged["low"]
+        return extents, filled
 
 
 class UserProfile(fl.FeatureView, entity=user, owner="growth"):
@@ -43,11 +73,28 @@ class UserProfile(fl.FeatureView, entity=user, owner="growth"):
     recent_items = fl.last(Order.item_id, n=50)
     since_order = fl.since_last(Order)
     fondness = fl.decayed(Order, half_life="30d")
+    faded_spent = fl.decayed(Order.price, half_life="30d", where=Order.again == True)  # noqa: E712
+    teas = fl.count(
+        Order,
+        where=(Order.price > 3)
+        & (Order.category.is_in(["tea", "green tea"]))
+        & ~Order.again.is_in([True]),
+    )
+    spread = fl.std(Order.price, window="30d", default=0)
+    median = fl.quantile(Order.price, 0.5, window="30d")
+    nearly_dearest = fl.quantile(Order.price, 0.9, window="30d")
+    different = fl.distinct(Order.item_id, window="30d")
+    taste = fl.mean(Order.look, window="30d")
+    extent = fl.custom(Extent, Order.price, window="30d", default=0)
+    a_day = orders_30d / 30
+    growth = orders_7d / (a_day * 7)
 
 
 class ItemProfile(fl.FeatureView, entity=item):
+    look = fl.last(Order.look)
     sold_28d = fl.count(Order, window="28 calendar days")
     stock = fl.last(Stock.quantity, ttl="1d", default=1)
+    sold_a_day = sold_28d / 28
 
 
 class UserItem(fl.FeatureView, entity=(user, item)):
@@ -62,6 +109,11 @@ class Trends(fl.FeatureView):
 @fl.model(
     features=[
         UserProfile,
+        fl.request.hour,
+        fl.request.param("device", str),
+        UserProfile.growth / (fl.request.weekday + 1),
+        fl.cosine(UserProfile.taste, ItemProfile.look),
+        fl.same(UserProfile.category, fl.request.param("device", str)),
         UserItem.orders,
         UserItem.orders / UserProfile.orders,
         UserProfile.dearest - UserProfile.cheapest * 2,
@@ -89,14 +141,14 @@ def demand(data: fl.Dataset) -> object:
     model=ranker,
     candidates=[UserProfile.recent_items, Trends.popular],
     fallback=Trends.popular,
-    reads=[ItemProfile.stock],
+    reads=[ItemProfile.stock, ItemProfile.sold_a_day, fl.request.weekday],
 )
-def recommend(scored: fl.Scored, user_id: int, k: int = 10) -> list[int]:
+def recommend(scored: fl.Scored, user_id: int, k: int = 10, device: str = "web") -> list[int]:
     """Products for a customer."""
     return scored.where(scored[ItemProfile.stock] > 0).top(k)
 
 
-@fl.capability("/api/inventory", model=demand, fallback=ItemProfile.sold_28d)
+@fl.capability("/api/inventory", model=demand, fallback=ItemProfile.sold_a_day)
 def inventory(scored: fl.Scored, item_id: list[int]) -> list[float]:
     return [float(score) for score in scored.scores]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from feilun.definitions.code_digest import code_digest
+from feilun.definitions.code_digest import class_digest, code_digest
 from feilun.definitions.loading import load_project
 
 numbers = itertools.count()
@@ -64,3 +64,42 @@ def test_without_a_source_the_bytecode_counts():
     assert digests["a"] == digests["same"]
     assert len(set(digests.values())) == 3
     assert all(len(digest) == 16 for digest in digests.values())
+
+
+AGGREGATION = """\
+import feilun as fl
+
+class Own(fl.Aggregation):
+    \"\"\"Says something.\"\"\"
+
+    columns = {"n": "<i8"}
+    dtype = "int"
+
+    @staticmethod
+    def lift(rows, time, values):
+        rows["n"][:] = 1
+
+    def other(self): ...
+"""
+
+
+def class_of(folder: Path, source: str) -> str:
+    file = folder / f"own_{next(numbers)}.py"
+    file.write_text(source)
+    space = {"__name__": file.stem}
+    exec(compile(source, str(file), "exec"), space)
+    return class_digest(space["Own"])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("[:] = 1", "[:] = 2"), ("<i8", "<f8"), ('dtype = "int"', 'dtype = "float"')],
+)
+def test_a_class_is_its_methods_and_constants(tmp_path, before, after):
+    changed = AGGREGATION.replace(before, after)
+    assert class_of(tmp_path, changed) != class_of(tmp_path, AGGREGATION)
+
+
+def test_a_class_is_not_its_comments(tmp_path):
+    changed = AGGREGATION.replace("something", "else").replace(" = 1", " = (1)  # once")
+    assert class_of(tmp_path, changed) == class_of(tmp_path, AGGREGATION)

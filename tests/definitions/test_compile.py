@@ -12,6 +12,7 @@ import pytest
 import feilun as fl
 from feilun.clock import DAY, HOUR, MINUTE
 from feilun.definitions.specs import (
+    ConditionSpec,
     EntitySpec,
     ExpressionSpec,
     FieldSpec,
@@ -19,6 +20,7 @@ from feilun.definitions.specs import (
     OutcomeSpec,
     ParameterSpec,
     Project,
+    RequestSpec,
     TriggerSpec,
 )
 from feilun.errors import DefinitionError
@@ -69,7 +71,10 @@ def test_events(project):
         FieldSpec("again", "bool"),
         FieldSpec("coupon", "str", optional=True),
         FieldSpec("points", "int", optional=True),
+        FieldSpec("look", "vector", optional=True, dim=2),
+        FieldSpec("campaign", "str", optional=True),
     )
+    assert [field.name for field in order.fields if field.deprecated] == ["campaign"]
     assert (order.subject, stock.subject) == ("user_id", "item_id")
     assert (order.owner, stock.owner) == ("orders", "shop")
     assert order.description == "One product in one order."
@@ -99,6 +104,12 @@ def test_views(project):
         ("category", "top", "str", 30 * DAY, 0, DAY),
         ("since_order", "since_last", "float", None, 0, 0),
         ("fondness", "decayed", "float", None, 0, 0),
+        ("faded_spent", "decayed", "float", None, 0, 0),
+        ("spread", "std", "float", 30 * DAY, 0, DAY),
+        ("median", "quantile", "float", 30 * DAY, 0, DAY),
+        ("different", "distinct", "int", 30 * DAY, 0, DAY),
+        ("taste", "mean", "vector", 30 * DAY, 0, DAY),
+        ("extent", "custom", "float", 30 * DAY, 0, DAY),
     ],
 )
 def test_features(project, feature, kind, dtype, window, calendar, hop):
@@ -137,12 +148,109 @@ def test_features_of_one_fold_share_its_tiles(project):
     assert fingerprints.count(category.fingerprint) == 1
 
 
+def test_conditions(project):
+    assert project.feature("user_profile:teas").fold.where == ConditionSpec(
+        "and",
+        parts=(
+            ConditionSpec(">", "price", 3.0),
+            ConditionSpec("in", "category", ("green tea", "tea")),
+            ConditionSpec("not", parts=(ConditionSpec("in", "again", (True,)),)),
+        ),
+    )
+    assert project.feature("user_profile:faded_spent").fold.where == ConditionSpec(
+        "==", "again", True
+    )
+    assert project.feature("user_profile:orders").fold.where is None
+
+
+def test_the_same_condition_has_the_same_tiles(module):
+    order = module.Order
+
+    class View(fl.FeatureView, entity=module.user):
+        a = fl.count(order, where=((order.price > 3) & (order.points < 9)) & (order.points != 1))
+        b = fl.count(order, where=(order.price > 3.0) & ((order.points < 9) & (order.points != 1)))
+        c = fl.count(order, where=order.category.is_in(["b", "a", "a"]))
+        d = fl.count(order, where=order.category.is_in(("a", "b")))
+        e = fl.count(order)
+
+    part = ModuleType("part")
+    part.View = View
+    folds = [feature.fold for feature in fl.compile(part).views["view"].features]
+    assert folds[0].fingerprint == folds[1].fingerprint
+    assert folds[2].fingerprint == folds[3].fingerprint
+    assert len({fold.fingerprint for fold in folds}) == 3
+
+
+def test_quantiles_of_one_field_share_tiles(project):
+    median, dear = (
+        project.feature(f"user_profile:{name}") for name in ("median", "nearly_dearest")
+    )
+    assert median.fold.fingerprint == dear.fold.fingerprint
+    assert (median.quantile, dear.quantile) == (0.5, 0.9)
+
+
+def test_vectors(project):
+    taste, look = project.feature("user_profile:taste"), project.feature("item_profile:look")
+    assert (taste.dtype, taste.fold.dtype, taste.fold.dim, taste.width) == (
+        "vector", "vector", 2, 2,
+    )  # fmt: skip
+    assert (look.dtype, look.fold.kind, look.width) == ("vector", "last", 2)
+
+
+def test_custom_aggregations(module, project):
+    custom = project.feature("user_profile:extent").fold.custom
+    assert (custom.name, custom.implementation) == ("Extent", module.Extent)
+    assert project.feature("user_profile:extent").default == 0.0
+    other = fl.compile(imported("shop")).feature("user_profile:extent").fold.custom
+    assert other.code_digest == custom.code_digest
+
+
+def test_arithmetic_of_a_view_is_a_feature_of_it(project):
+    view = project.views["user_profile"]
+    a_day, growth = view.expressions
+    assert (a_day.address, growth.address) == ("user_profile:a_day", "user_profile:growth")
+    orders = project.feature("user_profile:orders_30d")
+    assert a_day == ExpressionSpec("/", orders, 30.0, "user_profile", "a_day")
+    assert growth.formula == ("(user_profile:orders_7d / ((user_profile:orders_30d / 30.0) * 7.0))")
+    assert [f.address for f in growth.inputs] == [
+        "user_profile:orders_7d",
+        "user_profile:orders_30d",
+    ]
+    assert growth.keys == (USER,)
+    assert project.feature("user_profile:growth") is growth
+    assert view.readable == (*view.features, a_day, growth)
+
+
+def test_what_the_request_says(project):
+    ranker = project.models["ranker"]
+    assert ranker.request == (
+        RequestSpec("hour", "int", "Asia/Shanghai"),
+        RequestSpec("device", "str"),
+        RequestSpec("weekday", "int", "Asia/Shanghai"),
+    )
+    assert [said.is_moment for said in ranker.request] == [True, False, True]
+    assert "request:hour" not in [feature.address for feature in ranker.features]
+    assert ranker.width == len(ranker.columns) + 1  # taste has two
+
+
+def test_a_formula_is_part_of_the_meaning_of_a_column(project):
+    ranker = project.models["ranker"]
+    place = [column.address for column in ranker.columns].index("user_profile:growth")
+    columns = list(ranker.columns)
+    columns[place] = dataclasses.replace(columns[place], op="*")
+    other = dataclasses.replace(ranker, columns=tuple(columns))
+    assert [c.address for c in other.columns] == [c.address for c in ranker.columns]
+    assert other.columns_digest != ranker.columns_digest
+
+
 def test_a_whole_view_gives_a_model_its_scalars(project):
     ranker = project.models["ranker"]
     addresses = [column.address for column in ranker.columns]
     assert "user_profile:orders" in addresses
     assert "user_profile:recent_items" not in addresses
-    assert addresses[-3:] == [
+    assert addresses[-5:] == [
+        "cosine(user_profile:taste, item_profile:look)",
+        "same(user_profile:category, request:device)",
         "user_item:orders",
         "(user_item:orders / user_profile:orders)",
         "(user_profile:dearest - (user_profile:cheapest * 2.0))",
@@ -163,10 +271,16 @@ def test_capabilities(project):
         "trends:popular",
     ]
     assert recommend.fallback == project.feature("trends:popular")
-    assert recommend.reads == (project.feature("item_profile:stock"),)
+    assert recommend.reads == (
+        project.feature("item_profile:stock"),
+        project.feature("item_profile:sold_a_day"),
+        RequestSpec("weekday", "int", "Asia/Shanghai"),
+    )
+    assert inventory.fallback == project.feature("item_profile:sold_a_day")
     assert recommend.parameters == (
         ParameterSpec("user_id", int, required=True, default=None),
         ParameterSpec("k", int, required=False, default=10),
+        ParameterSpec("device", str, required=False, default="web"),
     )
     assert (recommend.returns, inventory.returns) == (list[int], list[float])
     assert inventory.parameters == (ParameterSpec("item_id", list[int], True, None),)

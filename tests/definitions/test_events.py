@@ -121,3 +121,60 @@ def test_a_wrong_class_makes_no_values():
 
     with pytest.raises(DefinitionError, match="is not a field"):
         Wrong(user_id=1)
+
+
+class Look(fl.Event):
+    item_id: fl.Field[int]
+    embedding: fl.Field[fl.Vector] = fl.Field(dim=3)
+    second: fl.Field[fl.Vector | None] = fl.Field(default=None, dim=2)
+
+
+def test_a_vector_is_a_tuple_of_floats():
+    look = Look(item_id=1, embedding=[1, 2.5, 0])
+    assert look.embedding == (1.0, 2.5, 0.0)
+    assert all(type(number) is float for number in look.embedding)
+    assert look.second is None
+    assert look == Look(item_id=1, embedding=(1.0, 2.5, 0.0))
+    assert len({look, Look(item_id=1, embedding=[1, 2.5, 0])}) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ([1.0, 2.0], "must have 3 numbers, not 2"),
+        ([], "must have 3 numbers, not 0"),
+        ([1.0, 2.0, "3"], "must be float, not '3'"),
+        ([1.0, 2.0, float("nan")], "must be finite"),
+        ([1.0, 2.0, True], "must be float, not True"),
+        ("123", "must be a list of 3 numbers, not '123'"),
+        ({1.0, 2.0, 3.0}, "must be a list of 3 numbers"),
+        (None, "must be vector, not None"),
+    ],
+)
+def test_a_wrong_vector_is_refused(wrong, said):
+    with pytest.raises(InputError) as caught:
+        Look(item_id=1, embedding=wrong)
+    assert caught.value.message.startswith(f"Look cannot be made: embedding {said}")
+    assert "embedding: vector of 3" in caught.value.hint
+
+
+def test_a_field_can_be_a_key_though_it_compares_to_conditions():
+    places = {Order.user_id: 1, Order.price: 2}
+    assert places[Order.user_id] == 1
+    assert Order.note not in places
+    assert isinstance(Order.user_id == Order.price, fl.Condition)
+    assert isinstance(Order.user_id != 3, fl.Condition)
+
+
+def test_conditions_read_as_they_are_written():
+    condition = (Order.price > 3) & ~Order.note.is_in(["a"]) | (Order.again == True)  # noqa: E712
+    assert repr(condition) == (
+        "(((Order.price > 3) & ~Order.note.is_in(['a'])) | (Order.again == True))"
+    )
+    with pytest.raises(TypeError):
+        _ = condition & True
+
+
+def test_a_feature_is_made_by_an_aggregation():
+    with pytest.raises(TypeError, match="abstract"):
+        fl.Feature()

@@ -22,12 +22,15 @@ class Order(fl.Event):
     price: fl.Field[float]
     color: fl.Field[str]
     guest_id: fl.Field[int | None]
+    gift: fl.Field[bool]
+    look: fl.Field[fl.Vector] = fl.Field(dim=2)
 
 class Profile(fl.FeatureView, entity=user):
     orders = fl.count(Order, window="7d")
     color = fl.last(Order.color)
     recent = fl.last(Order.item_id, n=10)
     colors = fl.top(Order.color, n=3)
+    look = fl.last(Order.look)
 
 class Pair(fl.FeatureView, entity=(user, item)):
     orders = fl.count(Order)
@@ -67,6 +70,28 @@ def capability(
     given = {"model": "ranker", "candidates": "[Profile.recent]"} | settings
     arguments = ", ".join([path, *(f"{name}={value}" for name, value in given.items())])
     return f"@fl.capability({arguments})  # HERE\ndef x({parameters}): ...\n"
+
+
+def aggregation(
+    bases: str = "fl.Aggregation",
+    columns: str = '{"n": "<i8"}',
+    dtype: str = '"float"',
+    lift: str = "staticmethod(print)",
+) -> str:
+    return f"""\
+class Own({bases}):
+    columns = {columns}
+    dtype = {dtype}
+    lift = {lift}
+    reduce = finish = staticmethod(print)
+
+class V(fl.FeatureView, entity=user):
+    f = fl.custom(Own, Order.price)  # HERE
+"""
+
+
+def where(condition: str, event: str = "Order") -> str:
+    return view(f"fl.count({event}, where={condition})")
 
 
 def flywheel(model: str = "ranker", turn: str = "fl.after(9)", gate: str = "fl.better()") -> str:
@@ -109,7 +134,7 @@ ENTITIES_AND_EVENTS = {
     "field type": (
         "class E(fl.Event):  # HERE\n    a: fl.Field[bytes]",
         r"Field\[bytes\] is not a field",
-        "int, float, str or bool",
+        "int, float, str, bool or fl.Vector",
     ),
     "two field types": (
         "class E(fl.Event):  # HERE\n    a: fl.Field[int | str]",
@@ -130,6 +155,21 @@ ENTITIES_AND_EVENTS = {
         "class E(fl.Event):  # HERE\n    a: fl.Field[int] = fl.Field(default=None)",
         "takes no value",
         "optional",
+    ),
+    "vector without its length": (
+        "class E(fl.Event):  # HERE\n    a: fl.Field[fl.Vector]",
+        "a vector of dim=0",
+        "1 to 4096",
+    ),
+    "vector of no length": (
+        "class E(fl.Event):  # HERE\n    a: fl.Field[fl.Vector] = fl.Field(dim=2.5)",
+        "dim=2.5",
+        r"fl\.Field\(dim=8\)",
+    ),
+    "length of a number": (
+        "class E(fl.Event):  # HERE\n    a: fl.Field[int] = fl.Field(dim=8)",
+        "only a vector",
+        "Leave it out",
     ),
     "field name": ("class E(fl.Event):  # HERE\n    userId: fl.Field[int]", "not a name", ""),
     "field name of every event": (
@@ -172,8 +212,46 @@ VIEWS = {
         "once",
     ),
     "arithmetic in a view": (
-        "class V(fl.FeatureView):  # HERE\n    f = Profile.orders * 2",
-        "not a feature",
+        "class V(fl.FeatureView):\n    f = Profile.orders * 2  # HERE",
+        "a view computes from its own features, and Profile.orders",
+        "Move it",
+    ),
+    "view as a part of addresses": (
+        "class Request(fl.FeatureView):  # HERE\n    f = fl.count(Order)",
+        "is the system's own",
+        "Rename",
+    ),
+    "arithmetic in a view with text": (
+        "class V(fl.FeatureView, entity=user):\n"
+        "    a = fl.last(Order.color)\n    f = a * 2  # HERE",
+        "V.a is text",
+        "numbers",
+    ),
+    "arithmetic in a view with what has no name": (
+        "class V(fl.FeatureView):\n    f = fl.count(Order) / 2  # HERE",
+        "belongs to no view",
+        "attribute",
+    ),
+    "arithmetic in a view under two names": (
+        "class V(fl.FeatureView):\n    a = fl.count(Order)\n    b = a / 2  # HERE\n    c = b",
+        "V.b under a second name",
+        "one address",
+    ),
+    "arithmetic in a view with a view that is met later": (
+        "def other():\n    class Hidden(fl.FeatureView):\n        x = fl.count(Order)\n"
+        "    return Hidden\n"
+        "class V(fl.FeatureView):\n    a = fl.count(Order)\n    f = a / (other().x + 1)  # HERE",
+        "Hidden.x is not one",
+        "Move it",
+    ),
+    "the request in a view": (
+        "class V(fl.FeatureView):\n    f = fl.request.hour  # HERE",
+        "no feature of a view",
+        "of a model",
+    ),
+    "arithmetic with the request in a view": (
+        "class V(fl.FeatureView):\n    a = fl.count(Order)\n    f = a / fl.request.hour  # HERE",
+        "fl.request.hour is not one",
         "Move it",
     ),
     "one feature, two names": (
@@ -213,6 +291,66 @@ FEATURES = {
     "sum of text": (view("fl.sum(Order.color)"), r"sum\(\) takes a number, and Order.color", ""),
     "mean of text": (view("fl.mean(Order.color)"), r"mean\(\) takes a number", "fl.top"),
     "max of text": (view("fl.max(Order.color)"), r"max\(\) takes a number", ""),
+    "quantile of text": (view("fl.quantile(Order.color, 0.5)"), r"quantile\(\) takes a number", ""),
+    "quantile in percent": (view("fl.quantile(Order.price, 90)"), "90 is not a share", "0 to 1"),
+    "quantile of a truth": (view("fl.quantile(Order.price, True)"), "True is not a share", ""),
+    "sum of a vector": (view("fl.sum(Order.look)"), r"sum\(\) takes no vector", "fl.mean"),
+    "top of a vector": (view("fl.top(Order.look)"), r"top\(\) takes no vector", "fl.last"),
+    "list of vectors": (view("fl.last(Order.look, n=3)"), "no list of vectors", "Leave n= out"),
+    "default of a vector": (view("fl.last(Order.look, default=[0])"), "a vector takes no", ""),
+    "distinct of an event": (view("fl.distinct(Order)"), "takes a field, not Order", ""),
+    "decayed text": (view('fl.decayed("x", half_life="1d")'), "an event or a field, not 'x'", ""),
+    "where of a truth": (where("True"), "where=True is not a condition", "Compare a field"),
+    "where of a field": (where("Order.gift"), "where=Order.gift is not", ""),
+    "where of another event": (
+        "class E(fl.Event):\n    user_id: fl.Field[int]\n"
+        "    color: fl.Field[str]\n" + where("E.color == 'x'"),
+        "looks at E.color, and what is aggregated is 'order'",
+        "same event",
+    ),
+    "where of another type": (
+        where("Order.price == '3'"),
+        r"\(Order.price == '3'\): the value must be float, not '3'",
+        "Order.price is float",
+    ),
+    "where of a fraction": (where("Order.item_id > 1.5"), "must be int, not 1.5", ""),
+    "where of nothing": (where("Order.guest_id == None"), "must be int, not None", ""),
+    "where of two fields": (
+        where("Order.item_id == Order.user_id"),
+        "not the field Order.user_id",
+        "",
+    ),
+    "where of infinity": (where("Order.price < float('inf')"), "must be finite", ""),
+    "order of truths": (where("Order.gift > False"), "compares a bool with '>'", "== and !="),
+    "where of a vector": (where("Order.look == [1, 2]"), "compares a vector", "numbers and text"),
+    "where in text": (where("Order.color.is_in('red')"), "must be a list, not 'red'", ""),
+    "where in nothing": (where("~Order.color.is_in([])"), "one or more", ""),
+    "where in other types": (where("Order.color.is_in(['a', 3])"), "must be str, not 3", ""),
+    "where in half": (
+        where("(Order.price > 3) & (Order.color == 3)"),
+        "must be str, not 3",
+        "Order.color is str",
+    ),
+    "not an aggregation": (
+        view("fl.custom(Order, Order.price)"),
+        "Order is not an aggregation",
+        "fl.Aggregation",
+    ),
+    "custom of text": (
+        aggregation().replace("Order.price", "Order.color"),
+        r"custom\(\) takes a number",
+        "",
+    ),
+    "aggregation of an aggregation": (
+        "class Base(fl.Aggregation): ...\n" + aggregation("Base"),
+        "extends fl.Aggregation and nothing",
+        "",
+    ),
+    "aggregation without a method": (aggregation(lift="None"), "Own: lift is not", "@staticmethod"),
+    "aggregation of text": (aggregation(dtype='"str"'), "dtype='str' is unknown", "float"),
+    "aggregation of nothing": (aggregation(columns="{}"), "names no columns", "<i8"),
+    "column of another type": (aggregation(columns='{"n": "i4"}'), "'n' is 'i4'", "<f8"),
+    "column of the tile": (aggregation(columns='{"time": "<i8"}'), "'time' cannot name", "another"),
     "top of a string": (
         view('fl.top("color")'),
         "takes a field, not 'color'",
@@ -321,6 +459,60 @@ MODELS = {
         "one value",
     ),
     "arithmetic with text": (model(features="[Profile.orders - Profile.color]"), "is text", ""),
+    "arithmetic with a vector": (model(features="[Profile.look * 2]"), "is a vector", "numbers"),
+    "cosine of numbers": (
+        model(features="[fl.cosine(Profile.orders, Profile.look)]"),
+        r"fl.cosine\(Profile.orders, Profile.look\) compares a number with a vector of 2",
+        "one length",
+    ),
+    "cosine of other lengths": (
+        "class E(fl.Event):\n    user_id: fl.Field[int]\n"
+        "    look: fl.Field[fl.Vector] = fl.Field(dim=3)\n"
+        "class V(fl.FeatureView, entity=user):\n    f = fl.last(E.look)\n"
+        + model(features="[fl.cosine(V.f, Profile.look)]"),
+        "a vector of 3 with a vector of 2",
+        "one length",
+    ),
+    "text the same as a number": (
+        model(features="[fl.same(Profile.orders, Profile.color)]"),
+        "compares a number with text",
+        "two texts or two numbers",
+    ),
+    "the same lists": (
+        model(features="[fl.same(Profile.recent, Profile.recent)]"),
+        "compares a list",
+        "",
+    ),
+    "the request's nothing": (
+        model(features="[fl.request.param('', int)]"),
+        "'' is not a name",
+        "",
+    ),
+    "the request's list": (
+        model(features="[fl.request.param('x', list)]"),
+        "list cannot be the type",
+        "Write int",
+    ),
+    "the request's key": (
+        model(features="[fl.request.param('user_id', int)]"),
+        "'user_id' is a key",
+        "features of its entity",
+    ),
+    "the request's own hour": (
+        model(features="[fl.request.param('hour', str)]"),
+        "'hour' is the request's own",
+        r"fl\.request\.hour",
+    ),
+    "the request's own hour as a number": (
+        model(features="[fl.request.param('hour', int)]"),
+        "'hour' is the request's own",
+        "rename",
+    ),
+    "arithmetic with the request's text": (
+        model(features="[Profile.orders * fl.request.param('x', str)]"),
+        r"fl.request.param\('x', str\) is text",
+        "",
+    ),
     "arithmetic with a list": (
         model(features="[Profile.orders - Profile.recent]"),
         "is a list",
@@ -500,6 +692,19 @@ CAPABILITIES = {
         "is not a number for each 'item_id'",
         "",
     ),
+    "fallback of the request": (capability(fallback="fl.request.hour"), "alike for all rows", ""),
+    "request without a feature of its own": (
+        model(features="[Profile, Pair, fl.request.param('device', str)]").replace("# HERE", "")
+        + capability("scored: fl.Scored, user_id: int, devise: str", model="other"),
+        "'device' is a feature, and the request does not",
+        "device: str. Did you mean 'devise'",
+    ),
+    "feature of the request of another type": (
+        model(features="[Profile, Pair, fl.request.param('device', str)]").replace("# HERE", "")
+        + capability("scored: fl.Scored, user_id: int, device: int", model="other"),
+        "is int, but as a feature it is str",
+        "as str",
+    ),
     "fallback not a feature": (capability(fallback="Profile"), "which is not a feature", "view"),
 }
 
@@ -560,6 +765,31 @@ def test_each_mistake_is_one_problem(tmp_path, snippet, what, fix):
         assert problem.where.startswith(f"shop.py:{marked[0]} "), (problem.where, marked)
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "Order.price > 3 and Order.price < 9",
+        "Order.price > 3 or Order.price < 9",
+        "not Order.price > 3",
+        "3 < Order.price < 9",
+        "Order.price in [3, 9]",
+        "Order.price > 3 & Order.price < 9",
+        "Order.gift & (Order.price < 9)",
+    ],
+)
+def test_conditions_are_not_truths(tmp_path, condition):
+    source, (problem,) = problems_of(tmp_path, PRELUDE + where(condition))
+    (marked,) = [n for n, line in enumerate(source.splitlines(), 1) if "# HERE" in line]
+    assert problem.where.startswith(f"shop.py:{marked} "), problem
+    assert "condition" in problem.what
+    assert "&" in problem.fix
+
+
+def test_a_misspelt_field_of_a_condition_is_named(tmp_path):
+    _, (problem,) = problems_of(tmp_path, PRELUDE + where("Order.colour == 'red'"))
+    assert problem.fix == "Did you mean 'color'?"
+
+
 def test_the_prelude_alone_is_right(tmp_path):
     (tmp_path / "shop.py").write_text(PRELUDE)
     assert load_project(tmp_path / "shop.py").name == "shop"
@@ -589,6 +819,6 @@ def test_the_error_says_it_all(tmp_path):
     with pytest.raises(DefinitionError) as caught:
         load_project(tmp_path / "shop.py")
     assert str(caught.value).endswith(
-        "shop.py:27 V.f: sum() takes a number, and Order.color is str. "
+        "shop.py:30 V.f: sum() takes a number, and Order.color is str. "
         "Choose another field, or fl.first, fl.last, fl.top, which take any type."
     )

@@ -20,6 +20,13 @@ class Order(fl.Event, version=2, owner="shop", description="One product in one o
     again: fl.Field[bool]
     points: fl.Field[int | None]
     coupon: fl.Field[str | None] = fl.Field(default=None)
+    embedding: fl.Field[fl.Vector | None] = fl.Field(default=None, dim=3)
+    campaign: fl.Field[str | None] = fl.Field(default=None, deprecated=True)
+
+
+class Picture(fl.Event):
+    item_id: fl.Field[int]
+    look: fl.Field[fl.Vector] = fl.Field(dim=2)
 
 
 assert_type(Order.user_id, fl.Field[int])
@@ -31,6 +38,18 @@ assert_type(order.user_id, int)
 assert_type(order.price, float)
 assert_type(order.coupon, str | None)
 assert_type(order.to_fields(), dict[str, Any])
+assert_type(Picture(item_id=1, look=[0.5, 1]).look, fl.Vector)
+
+assert_type(Order.category == "tea", fl.Condition)
+assert_type(Order.coupon != "NEW", fl.Condition)
+assert_type(10 < Order.price, fl.Condition)  # noqa: SIM300
+dear = (Order.price > 10) & Order.category.is_in(["tea", "milk"]) | ~(Order.points <= 3)
+assert_type(dear, fl.Condition)
+
+
+class Extent(fl.Aggregation):
+    columns = {"low": "<f8", "high": "<f8"}  # noqa: RUF012
+    dtype = "float"
 
 
 class UserProfile(fl.FeatureView, entity=user, owner="growth", description="A customer."):
@@ -48,7 +67,18 @@ class UserProfile(fl.FeatureView, entity=user, owner="growth", description="A cu
     last_item = fl.last(Order.item_id, ttl="1d", default=0)
     last_again = fl.last(Order.again)
     since_order = fl.since_last(Order)
-    fondness = fl.decayed(Order, half_life="30d")
+    fondness = fl.decayed(Order, half_life="30d", where=Order.again == True)  # noqa: E712
+    decayed_spent = fl.decayed(Order.price, half_life="30d")
+    dear = fl.count(Order, where=dear)
+    variance = fl.var(Order.price, where=Order.category == "tea")
+    spread = fl.std(Order.points, window="7d", default=0)
+    median = fl.quantile(Order.price, 0.5)
+    different = fl.distinct(Order.coupon, window="7d")
+    latest_embedding = fl.last(Order.embedding, ttl="30d")
+    mean_embedding = fl.mean(Order.embedding, window="30d")
+    extent = fl.custom(Extent, Order.price, window="7d", default=0)
+    extent_of_times = fl.custom(Extent, Order)
+    a_piece = spent / orders
 
 
 assert_type(UserProfile.orders, fl.Feature[int])
@@ -66,6 +96,47 @@ assert_type(UserProfile.last_again, fl.Feature[bool])
 assert_type(UserProfile.since_order, fl.Feature[float])
 assert_type(UserProfile.fondness, fl.Feature[float])
 assert_type(UserProfile.orders.address, str)
+assert_type(UserProfile.decayed_spent, fl.Feature[float])
+assert_type(UserProfile.variance, fl.Feature[float])
+assert_type(UserProfile.spread, fl.Feature[float])
+assert_type(UserProfile.median, fl.Feature[float])
+assert_type(UserProfile.different, fl.Feature[int])
+assert_type(UserProfile.latest_embedding, fl.Feature[tuple[float, ...]])
+assert_type(UserProfile.mean_embedding, fl.Feature[tuple[float, ...]])
+assert_type(UserProfile.extent, fl.Feature[float])
+assert_type(UserProfile.a_piece, fl.Expression)
+assert_type(fl.request.hour, fl.Feature[int])
+assert_type(fl.cosine(UserProfile.mean_embedding, UserProfile.latest_embedding), fl.Expression)
+assert_type(fl.same(UserProfile.category, UserProfile.first_coupon), fl.Expression)
+assert_type(fl.request.param("device", str), fl.Feature[str])
+
+
+class Stock(
+    fl.Table, key=item, source="warehouse.stock", time="updated_at", every="15m", owner="shop"
+):
+    item_id: fl.Field[int]
+    quantity: fl.Field[int]
+    note: fl.Field[str | None] = fl.Field(default=None)
+
+
+class Price(fl.Table, key=(item, user), source="lake.a.b", time="t", columns={"item_id": "商品"}):
+    item_id: fl.Field[int]
+    user_id: fl.Field[int]
+
+
+assert_type(Stock.quantity, fl.Field[int])
+assert_type(Stock(item_id=1, quantity=2).quantity, int)
+
+
+class ItemProfile(fl.FeatureView, entity=item):
+    stock = fl.last(Stock.quantity, ttl="1d", default=0)
+    note = fl.first(Stock.note)
+    least = fl.min(Stock.quantity)
+    changes = fl.count(Stock)
+
+
+assert_type(ItemProfile.stock, fl.Feature[int])
+assert_type(ItemProfile.note, fl.Feature[str])
 
 
 class UserItem(fl.FeatureView, entity=(user, item)):
@@ -81,10 +152,14 @@ assert_type(1 - UserProfile.spent / (UserProfile.orders + 1), fl.Expression)
 
 
 @fl.model(
-    features=[UserProfile, UserItem.orders, UserProfile.category, UserProfile.spent / 2],
+    features=[
+        UserProfile, UserItem.orders, UserProfile.category, UserProfile.spent / 2,
+        UserProfile.a_piece, UserProfile.a_piece * fl.request.hour, UserProfile.mean_embedding,
+        fl.request.weekday, fl.request.param("device", str),
+    ],
     label=fl.outcome(Order, within="30m", measure="happened"),
     metric="precision@10",
-)
+)  # fmt: skip
 def ranker(data: fl.Dataset) -> object:
     return data.x[data.y > 0]
 
@@ -94,10 +169,10 @@ def ranker(data: fl.Dataset) -> object:
     model=ranker,
     candidates=[UserProfile.recent_items, Trends.popular],
     fallback=Trends.popular,
-    reads=[UserProfile.categories, UserProfile.spent],
+    reads=[UserProfile.categories, UserProfile.spent, UserProfile.a_piece, fl.request.hour],
     item=item,
 )
-def recommend(scored: fl.Scored, user_id: int, k: int = 10) -> list[int]:
+def recommend(scored: fl.Scored, user_id: int, k: int = 10, device: str = "web") -> list[int]:
     affordable = scored.where(scored[UserProfile.spent] < 100)
     assert_type(affordable, fl.Scored)
     return affordable.top(k)

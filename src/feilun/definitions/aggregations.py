@@ -1,7 +1,8 @@
 """The aggregations: each call declares a feature, and nothing is computed or refused here.
 
 ``window`` is how far back to look (see ``windows``; None: all time), ``hop`` overrides the width
-of its tiles, and ``default`` is the value that stands in, flagged, where there is none.
+of its tiles, ``where`` is a condition on the event's fields: only events for which it holds count,
+and ``default`` is the value that stands in, flagged, where there is none.
 Null fields are left out of every aggregation of that field.
 """
 
@@ -9,13 +10,15 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, overload
 
-from feilun.definitions.events import Event, Field
-from feilun.definitions.features import Feature, FeatureDeclaration
-from feilun.definitions.sites import calling_site
+from feilun.definitions.conditions import Condition
+from feilun.definitions.custom import Aggregation
+from feilun.definitions.events import Event, Field, Vector
+from feilun.definitions.features import Aggregated, Feature, FeatureDeclaration, Value
 from feilun.definitions.specs import Kind
 
 Number = TypeVar("Number", int, float)
-Value = TypeVar("Value", bool, int, float, str)
+Numbers = tuple[float, ...]
+"""The value of a feature that is a vector."""
 
 
 def count(
@@ -23,10 +26,11 @@ def count(
     *,
     window: str | None = None,
     hop: str | None = None,
+    where: Condition | None = None,
     description: str = "",
 ) -> Feature[int]:
     """Count events; 0 where there are none."""
-    return _declare("count", event, window=window, hop=hop, description=description)
+    return _declare("count", event, window=window, hop=hop, where=where, description=description)
 
 
 def sum(
@@ -34,22 +38,128 @@ def sum(
     *,
     window: str | None = None,
     hop: str | None = None,
+    where: Condition | None = None,
     description: str = "",
 ) -> Feature[Number]:
     """Add up a number (of a ``bool``: how many are true); 0 without values."""
-    return _declare("sum", field, window=window, hop=hop, description=description)
+    return _declare("sum", field, window=window, hop=hop, where=where, description=description)
 
 
-def mean(
+@overload
+def mean(  # type: ignore[overload-overlap]  # only for Field[None]
     field: Field[float | None],
     *,
     window: str | None = None,
     hop: str | None = None,
     default: float | None = None,
+    where: Condition | None = None,
+    description: str = "",
+) -> Feature[float]: ...
+@overload
+def mean(
+    field: Field[Vector | None],
+    *,
+    window: str | None = None,
+    hop: str | None = None,
+    where: Condition | None = None,
+    description: str = "",
+) -> Feature[Numbers]: ...
+def mean(
+    field: Field[Any],
+    *,
+    window: str | None = None,
+    hop: str | None = None,
+    default: float | None = None,
+    where: Condition | None = None,
+    description: str = "",
+) -> Feature[Any]:
+    """Average a number (of a ``bool``: the share that is true) or a vector, missing without values.
+
+    The mean of vectors is taken place by place.
+    """
+    return _declare(
+        "mean",
+        field,
+        window=window,
+        hop=hop,
+        default=default,
+        where=where,
+        description=description,
+    )
+
+
+def var(
+    field: Field[float | None],
+    *,
+    window: str | None = None,
+    hop: str | None = None,
+    default: float | None = None,
+    where: Condition | None = None,
     description: str = "",
 ) -> Feature[float]:
-    """Average a number (of a ``bool``: the share that is true); missing without values."""
-    return _declare("mean", field, window=window, hop=hop, default=default, description=description)
+    """Estimate the variance of a number from these values, ``Σ(x − mean)² / (n − 1)``.
+
+    Missing below two values.
+    """
+    return _declare(
+        "var", field, window=window, hop=hop, default=default, where=where, description=description
+    )
+
+
+def std(
+    field: Field[float | None],
+    *,
+    window: str | None = None,
+    hop: str | None = None,
+    default: float | None = None,
+    where: Condition | None = None,
+    description: str = "",
+) -> Feature[float]:
+    """Estimate the standard deviation of a number: the square root of ``var``."""
+    return _declare(
+        "std", field, window=window, hop=hop, default=default, where=where, description=description
+    )
+
+
+def quantile(
+    field: Field[float | None],
+    q: float,
+    *,
+    window: str | None = None,
+    hop: str | None = None,
+    default: float | None = None,
+    where: Condition | None = None,
+    description: str = "",
+) -> Feature[float]:
+    """Find the number below which the share ``q`` of numbers lies, within 1 %.
+
+    0.5 is the median. Missing without values.
+    """
+    return _declare(
+        "quantile",
+        field,
+        quantile=q,
+        window=window,
+        hop=hop,
+        default=default,
+        where=where,
+        description=description,
+    )
+
+
+def distinct(
+    field: Field[bool | int | float | str | None],
+    *,
+    window: str | None = None,
+    hop: str | None = None,
+    where: Condition | None = None,
+    description: str = "",
+) -> Feature[int]:
+    """Count different values, exactly up to some 500 a tile, beyond it within a few percent.
+
+    0 without any.
+    """
+    return _declare("distinct", field, window=window, hop=hop, where=where, description=description)
 
 
 def min(
@@ -58,10 +168,13 @@ def min(
     window: str | None = None,
     hop: str | None = None,
     default: Number | None = None,
+    where: Condition | None = None,
     description: str = "",
 ) -> Feature[Number]:
     """Find the smallest number; missing without values."""
-    return _declare("min", field, window=window, hop=hop, default=default, description=description)
+    return _declare(
+        "min", field, window=window, hop=hop, default=default, where=where, description=description
+    )
 
 
 def max(
@@ -70,10 +183,13 @@ def max(
     window: str | None = None,
     hop: str | None = None,
     default: Number | None = None,
+    where: Condition | None = None,
     description: str = "",
 ) -> Feature[Number]:
     """Find the largest number; missing without values."""
-    return _declare("max", field, window=window, hop=hop, default=default, description=description)
+    return _declare(
+        "max", field, window=window, hop=hop, default=default, where=where, description=description
+    )
 
 
 def first(
@@ -82,24 +198,42 @@ def first(
     window: str | None = None,
     hop: str | None = None,
     default: Value | None = None,
+    where: Condition | None = None,
     description: str = "",
 ) -> Feature[Value]:
     """Keep the earliest value; missing without values."""
     return _declare(
-        "first", field, window=window, hop=hop, default=default, description=description
+        "first",
+        field,
+        window=window,
+        hop=hop,
+        default=default,
+        where=where,
+        description=description,
     )
 
 
 @overload
-def last(
+def last(  # type: ignore[overload-overlap]  # only for Field[None]
     field: Field[Value | None],
     *,
     window: str | None = None,
     hop: str | None = None,
     ttl: str | None = None,
     default: Value | None = None,
+    where: Condition | None = None,
     description: str = "",
 ) -> Feature[Value]: ...
+@overload
+def last(
+    field: Field[Vector | None],
+    *,
+    window: str | None = None,
+    hop: str | None = None,
+    ttl: str | None = None,
+    where: Condition | None = None,
+    description: str = "",
+) -> Feature[Numbers]: ...
 @overload
 def last(
     field: Field[Value | None],
@@ -107,6 +241,7 @@ def last(
     n: int,
     window: str | None = None,
     hop: str | None = None,
+    where: Condition | None = None,
     description: str = "",
 ) -> Feature[list[Value]]: ...
 def last(
@@ -117,9 +252,10 @@ def last(
     hop: str | None = None,
     ttl: str | None = None,
     default: Any = None,
+    where: Condition | None = None,
     description: str = "",
 ) -> Feature[Any]:
-    """Keep the latest value, or a list of the latest ``n``, newest first.
+    """Keep the latest value, also a vector, or a list of the latest ``n``, newest first.
 
     ``ttl`` is for a single value without a window: it is missing once it is that old.
     """
@@ -131,6 +267,7 @@ def last(
         hop=hop,
         ttl=ttl,
         default=default,
+        where=where,
         description=description,
     )
 
@@ -142,6 +279,7 @@ def top(
     window: str | None = None,
     hop: str | None = None,
     default: Value | None = None,
+    where: Condition | None = None,
     description: str = "",
 ) -> Feature[Value]: ...
 @overload
@@ -151,6 +289,7 @@ def top(
     n: int,
     window: str | None = None,
     hop: str | None = None,
+    where: Condition | None = None,
     description: str = "",
 ) -> Feature[list[Value]]: ...
 def top(
@@ -160,25 +299,69 @@ def top(
     window: str | None = None,
     hop: str | None = None,
     default: Any = None,
+    where: Condition | None = None,
     description: str = "",
 ) -> Feature[Any]:
     """Find the most frequent value, or a list of the ``n`` most frequent, most frequent first."""
     return _declare(
-        "top", field, n=n, window=window, hop=hop, default=default, description=description
+        "top",
+        field,
+        n=n,
+        window=window,
+        hop=hop,
+        default=default,
+        where=where,
+        description=description,
     )
 
 
 def since_last(
-    event: type[Event], *, default: float | None = None, description: str = ""
+    event: type[Event],
+    *,
+    default: float | None = None,
+    where: Condition | None = None,
+    description: str = "",
 ) -> Feature[float]:
     """Measure the seconds since the latest event; missing where there was none."""
-    return _declare("since_last", event, default=default, description=description)
+    return _declare("since_last", event, default=default, where=where, description=description)
 
 
-def decayed(event: type[Event], *, half_life: str, description: str = "") -> Feature[float]:
-    """Count events, each weighing half as much after every ``half_life``; 0 without any."""
-    return _declare("decayed", event, half_life=half_life, description=description)
+def decayed(
+    source: type[Event] | Field[float | None],
+    *,
+    half_life: str,
+    where: Condition | None = None,
+    description: str = "",
+) -> Feature[float]:
+    """Count events, or add up a number, with half the weight after every ``half_life``.
+
+    0 where there are none.
+    """
+    return _declare("decayed", source, half_life=half_life, where=where, description=description)
+
+
+def custom(
+    aggregation: type[Aggregation],
+    source: type[Event] | Field[float | None],
+    *,
+    window: str | None = None,
+    hop: str | None = None,
+    default: float | None = None,
+    where: Condition | None = None,
+    description: str = "",
+) -> Feature[float]:
+    """Aggregate events, or a number of theirs, as a class of the project's own says."""
+    return _declare(
+        "custom",
+        source,
+        aggregation=aggregation,
+        window=window,
+        hop=hop,
+        default=default,
+        where=where,
+        description=description,
+    )
 
 
 def _declare(kind: Kind, source: type[Event] | Field[Any], **settings: Any) -> Feature[Any]:
-    return Feature(FeatureDeclaration(kind, source, calling_site(), **settings))
+    return Aggregated(FeatureDeclaration(kind, source, **settings))

@@ -7,13 +7,28 @@ import hashlib
 import inspect
 import textwrap
 from collections.abc import Callable
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 from feilun.definitions.specs import digest
 
 
-def code_digest(function: Callable[..., Any]) -> str:
+def class_digest(cls: type) -> str:
+    """Return a digest that changes when one of the class's own methods or constants does.
+
+    Methods count as functions do in :func:`code_digest`; docstrings of the class do not count.
+    """
+    parts: list[tuple[str, str]] = []
+    for name, value in sorted(vars(cls).items()):
+        function = getattr(value, "__func__", value)
+        if isinstance(function, FunctionType):
+            parts.append((name, code_digest(function)))
+        elif not name.startswith("__"):
+            parts.append((name, repr(value)))
+    return digest("class", *parts)
+
+
+def code_digest(function: FunctionType | Callable[..., Any]) -> str:
     """Return a digest that changes when the function's own code does.
 
     Comments, layout and decorators do not count. Where the source cannot be had, the bytecode does,

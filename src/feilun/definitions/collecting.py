@@ -12,9 +12,10 @@ from typing import Any
 
 from feilun.definitions.capabilities import Capability
 from feilun.definitions.events import Event, Field
-from feilun.definitions.features import Expression, Feature
+from feilun.definitions.features import Aggregated, Expression, Feature
 from feilun.definitions.flywheels import Flywheel, Settings, Trigger
 from feilun.definitions.models import Model, Outcome
+from feilun.definitions.tables import Table
 from feilun.definitions.views import Entity, FeatureView
 
 
@@ -70,25 +71,27 @@ def _visit(found: Found, value: object) -> None:
 
 
 def _visit_class(found: Found, value: type) -> None:
-    if issubclass(value, Event) and value is not Event and value not in found.events:
+    if issubclass(value, Event) and value not in (Event, Table, *found.events):
         found.events.append(value)
+        if issubclass(value, Table):
+            _visit(found, value.__feilun_table__.key)
     elif issubclass(value, FeatureView) and value is not FeatureView and value not in found.views:
         found.views.append(value)
         _visit(found, value.__feilun__.entities)
         for feature in vars(value).values():
             if isinstance(feature, Feature):
-                _visit(found, feature.declaration.source)
+                _visit_reference(found, feature)
 
 
 def _visit_reference(found: Found, value: object) -> None:
     if isinstance(value, Feature):
         _visit(found, value.view)
-    elif isinstance(value, Field):
-        _visit(found, value.event)
-    elif isinstance(value, Expression):
-        _visit(found, value.left)
-        _visit(found, value.right)
-    elif isinstance(value, Outcome):
+        if isinstance(value, Aggregated):
+            _visit(found, value.declaration.source)
+        elif isinstance(value, Expression):
+            _visit(found, value.left)
+            _visit(found, value.right)
+    elif isinstance(value, Field | Outcome):
         _visit(found, value.event)
     elif isinstance(value, Trigger):
         _visit(found, [condition.event for condition in value.conditions])

@@ -12,20 +12,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from feilun.definitions.capabilities import Capability
+from feilun.definitions.compile_expressions import ExpressionCompiler
 from feilun.definitions.compile_requests import list_type, read_request, scalar_type, show_type
 from feilun.definitions.compile_views import RESERVED_ROUTES
-from feilun.definitions.features import Feature, unplaced
+from feilun.definitions.features import Feature
 from feilun.definitions.models import Model
 from feilun.definitions.problems import located, nearest, shown
 from feilun.definitions.scope import Scope
 from feilun.definitions.specs import (
     CapabilitySpec,
     EntitySpec,
+    ExpressionSpec,
     FeatureSpec,
     ModelSpec,
     ParameterSpec,
+    Readable,
+    RequestSpec,
+    inputs_of,
 )
-from feilun.definitions.views import has_view
 
 _PATH = re.compile(r"/api/([a-z][a-z0-9_]{0,62})")
 
@@ -48,6 +52,7 @@ class _CapabilityCompiler:
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self._problems = scope.problems
+        self._expressions = ExpressionCompiler(scope)
 
     def compile(self, capability: Capability[Any, Any]) -> CapabilitySpec | None:
         """Return the capability's spec, or None if it, or what it refers to, is wrong."""
@@ -55,11 +60,9 @@ class _CapabilityCompiler:
         where = located(capability.site, capability.name)
         name = self._name(where, capability.path)
         parameters, returns = read_request(where, capability.function, self._problems)
-        candidates = self._each(where, "candidates", capability.candidates)
+        candidates = self._candidates(where, capability.candidates)
         reads = self._each(where, "reads", capability.reads)
-        fallback = None
-        if capability.fallback is not None:
-            fallback = self._feature(where, "fallback", capability.fallback)
+        fallback = self._fallback(where, capability.fallback)
         model = self._model(where, capability.model)
         if model is None or name is None or len(self._problems.found) > already:
             return None
@@ -83,6 +86,7 @@ class _CapabilityCompiler:
         self._check_rows(where, spec, item)
         self._check_fallback(where, spec, item)
         self._check_keys(where, spec, model)
+        self._check_request(where, spec, model)
         return spec
 
     def _name(self, where: str, path: object) -> str | None:
@@ -109,7 +113,29 @@ class _CapabilityCompiler:
         )
         return None
 
-    def _each(self, where: str, setting: str, features: object) -> tuple[FeatureSpec, ...]:
+    def _candidates(self, where: str, features: object) -> tuple[FeatureSpec, ...]:
+        specs = self._each(where, "candidates", features)
+        for spec in specs:
+            if not spec.is_list:
+                self._problems.add(
+                    where,
+                    f"{spec.address} is one value, and candidates are lists.",
+                    "Give its fl.last or fl.top an n=.",
+                )
+        return tuple(spec for spec in specs if isinstance(spec, FeatureSpec))
+
+    def _fallback(self, where: str, feature: object) -> FeatureSpec | ExpressionSpec | None:
+        spec = None if feature is None else self._feature(where, "fallback", feature)
+        if isinstance(spec, RequestSpec):
+            self._problems.add(
+                where,
+                f"the fallback {spec.address} is alike for all rows.",
+                "Take a list of this key, or a number for each.",
+            )
+            return None
+        return spec
+
+    def _each(self, where: str, setting: str, features: object) -> tuple[Readable, ...]:
         if not isinstance(features, list | tuple):
             self._problems.add(
                 where, f"{setting}={features!r} is not a list.", "Put features in [ ]."
@@ -118,25 +144,16 @@ class _CapabilityCompiler:
         specs = [self._feature(where, setting, feature) for feature in features]
         return tuple(spec for spec in specs if spec is not None)
 
-    def _feature(self, where: str, setting: str, feature: object) -> FeatureSpec | None:
+    def _feature(self, where: str, setting: str, feature: object) -> Readable | None:
         """Return a feature's spec; None if it is none, or is wrong and was noted there."""
-        if not isinstance(feature, Feature):
-            self._problems.add(
-                where,
-                f"{setting}= names {shown(feature)}, which is not a feature.",
-                "Name features by their view: UserProfile.recent_items.",
-            )
-            return None
-        spec = self._scope.features.get(feature)
-        if spec is None and not has_view(feature):
-            self._problems.found.append(unplaced(feature))
-        if spec is not None and setting == "candidates" and not spec.is_list:
-            self._problems.add(
-                where,
-                f"{feature!r} is one value, and candidates are lists.",
-                "Give its fl.last or fl.top an n=.",
-            )
-        return spec
+        if isinstance(feature, Feature):
+            return self._expressions.readable(where, feature)
+        self._problems.add(
+            where,
+            f"{setting}= names {shown(feature)}, which is not a feature.",
+            "Name features by their view: UserProfile.recent_items.",
+        )
+        return None
 
     def _item(
         self,
@@ -182,7 +199,7 @@ class _CapabilityCompiler:
                     f"{item.dtype}.",
                     "Take them from a field that holds this key.",
                 )
-            if item in feature.fold.keys:
+            if item in feature.keys:
                 self._problems.add(
                     where,
                     f"the candidates {feature.address} can only be read when {item.name!r} is "
@@ -216,7 +233,9 @@ class _CapabilityCompiler:
                 f"{item.dtype}.",
                 "Take a list of this key, or a number for each.",
             )
-        elif not fallback.is_list and (fallback.dtype == "str" or item not in fallback.fold.keys):
+        elif not fallback.is_list and (
+            fallback.dtype in ("str", "vector") or item not in fallback.keys
+        ):
             self._problems.add(
                 where,
                 f"the fallback {fallback.address} is not a number for each {item.name!r}.",
@@ -229,7 +248,7 @@ class _CapabilityCompiler:
         extra = (spec.fallback,) if spec.fallback else ()
         needed: dict[str, tuple[EntitySpec, str]] = {}
         for feature in (*model.features, *spec.candidates, *spec.reads, *extra):
-            for entity in feature.fold.keys:
+            for entity in feature.keys:
                 needed.setdefault(entity.name, (entity, feature.address))
         needed.pop(spec.item, None)
         for name, (entity, address) in needed.items():
@@ -246,6 +265,29 @@ class _CapabilityCompiler:
                     f"the parameter {name!r} is {show_type(parameter.annotation)}, "
                     f"but as a key it is {entity.dtype}.",
                     f"Annotate it as {entity.dtype}.",
+                )
+
+    def _check_request(self, where: str, spec: CapabilitySpec, model: ModelSpec) -> None:
+        """Check that the request has the parameters that columns are taken from."""
+        parameters = {parameter.name: parameter for parameter in spec.parameters}
+        for wanted in inputs_of((*model.columns, *spec.reads)):
+            if not isinstance(wanted, RequestSpec) or wanted.is_moment:
+                continue
+            parameter = parameters.get(wanted.name)
+            if parameter is None:
+                self._problems.add(
+                    where,
+                    f"the parameter {wanted.name!r} is a feature, and the request does not have "
+                    "it.",
+                    f"Add a parameter {wanted.name}: {wanted.dtype}. "
+                    f"{nearest(wanted.name, parameters)}",
+                )
+            elif scalar_type(parameter.annotation) != wanted.dtype:
+                self._problems.add(
+                    where,
+                    f"the parameter {wanted.name!r} is {show_type(parameter.annotation)}, "
+                    f"but as a feature it is {wanted.dtype}.",
+                    f"Annotate it as {wanted.dtype}.",
                 )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from feilun.definitions.compile_tables import compile_table
 from feilun.definitions.events import Event, read_fields
 from feilun.definitions.problems import READ_OPTIONS, Problems, located
 from feilun.definitions.scope import Scope
 from feilun.definitions.specs import EntitySpec, EventSpec, FieldSpec
+from feilun.definitions.tables import Table
 from feilun.definitions.views import Entity
 
 
@@ -52,7 +54,7 @@ def compile_events(events: Sequence[type[Event]], scope: Scope) -> None:
                 where, f"version={declaration.version!r} is not a version.", "Count from 1."
             )
         if named and fields:
-            scope.events[event] = EventSpec(
+            spec = EventSpec(
                 name=declaration.name,
                 version=declaration.version,
                 fields=fields,
@@ -60,14 +62,17 @@ def compile_events(events: Sequence[type[Event]], scope: Scope) -> None:
                 owner=declaration.owner or scope.owner,
                 description=declaration.description,
             )
+            if issubclass(event, Table):
+                spec = compile_table(spec, event.__feilun_table__, where, scope)
+            scope.events[event] = spec
 
 
 def _fields(event: type[Event], where: str, problems: Problems) -> tuple[FieldSpec, ...]:
     """Return the fields of an event, or nothing if one of them is wrong."""
-    if event.__bases__ != (Event,):
+    if event.__bases__ not in ((Event,), (Table,)):
         problems.add(
             where,
-            "an event extends fl.Event and nothing else.",
+            "an event extends fl.Event, or fl.Table, and nothing else.",
             "Write its fields out; events do not inherit them.",
         )
         return ()

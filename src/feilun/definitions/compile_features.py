@@ -6,15 +6,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from feilun.clock import DAY
+from feilun.definitions.compile_conditions import compile_condition
+from feilun.definitions.compile_custom import compile_custom
 from feilun.definitions.events import Event, Field
 from feilun.definitions.features import FeatureDeclaration
+from feilun.definitions.kinds import TAKES, TAKES_EVENTS, result_type
 from feilun.definitions.problems import nearest, shown
 from feilun.definitions.scope import Scope
 from feilun.definitions.specs import (
+    CustomSpec,
     DType,
     EntitySpec,
     EventSpec,
@@ -37,20 +41,6 @@ MAX_LIST = 1000
 """A list feature holds at most so many values."""
 
 Parsed = TypeVar("Parsed")
-
-_OF_EVENTS: frozenset[Kind] = frozenset({"count", "since_last", "decayed"})
-_NUMERIC: Mapping[Kind, tuple[DType, ...]] = {
-    "sum": ("int", "float", "bool"),
-    "mean": ("int", "float", "bool"),
-    "min": ("int", "float"),
-    "max": ("int", "float"),
-}
-_RESULTS: Mapping[Kind, DType] = {
-    "count": "int",
-    "since_last": "float",
-    "decayed": "float",
-    "mean": "float",
-}
 
 
 class _Source(NamedTuple):
@@ -85,11 +75,17 @@ class FeatureCompiler:
         window, hop = self._window(where, declaration)
         half_life = self._half_life(where, declaration)
         ttl = self._ttl(where, declaration)
-        self._check_length(where, n)
-        if source is None:
+        quantile = self._quantile(where, declaration)
+        custom = self._custom(where, declaration)
+        self._check_length(where, n, source)
+        if source is None or (kind == "custom" and custom is None):
             return None
+        condition = compile_condition(where, declaration.where, source.event, self._problems)
         of = source.field.dtype if source.field else "int"
-        dtype = _RESULTS.get(kind) or ("int" if (kind, of) == ("sum", "bool") else of)
+        if custom is not None:
+            dtype: DType = custom.implementation.dtype
+        else:
+            dtype = result_type(kind, of)
         default = self._default(where, declaration, dtype)
         if len(self._problems.found) > already:
             return None
@@ -105,6 +101,10 @@ class FeatureCompiler:
             n=n or 1 if kind == "last" else 1,
             half_life=half_life,
             retention=length,
+            where=condition,
+            dim=source.field.dim if source.field else 0,
+            custom=custom,
+            required=source.field is None or not source.field.optional,
         )
         return FeatureSpec(
             view=view,
@@ -118,39 +118,41 @@ class FeatureCompiler:
             default=default,
             ttl=ttl,
             description=declaration.description,
+            quantile=quantile,
         )
 
     def _source(self, where: str, declaration: FeatureDeclaration) -> _Source | None:
         """Return what is aggregated; None if it is wrong, or its event is and was noted there."""
         kind, source = declaration.kind, declaration.source
-        if kind in _OF_EVENTS:
-            if isinstance(source, type) and issubclass(source, Event):
-                event = self._events.get(source)
-                return _Source(event, None) if event else None
-            self._problems.add(
-                where, f"{kind}() takes an event, not {shown(source)}.", f"Write fl.{kind}(Event)."
-            )
-            return None
-        if not isinstance(source, Field):
-            self._problems.add(
-                where,
-                f"{kind}() takes a field, not {shown(source)}.",
-                f"Name it by its event: fl.{kind}(Event.field).",
-            )
-            return None
+        if isinstance(source, Field) and kind in TAKES:
+            return self._field(where, kind, source)
+        if isinstance(source, type) and issubclass(source, Event) and kind in TAKES_EVENTS:
+            event = self._events.get(source)
+            return _Source(event, None) if event else None
+        call = "fl.custom(Aggregation, " if kind == "custom" else f"fl.{kind}("
+        if kind not in TAKES:
+            taken, fix = "an event", f"Write {call}Event)."
+        elif kind in TAKES_EVENTS:
+            taken, fix = "an event or a field", f"Write {call}Event) or {call}Event.field)."
+        else:
+            taken, fix = "a field", f"Name it by its event: {call}Event.field)."
+        self._problems.add(where, f"{kind}() takes {taken}, not {shown(source)}.", fix)
+        return None
+
+    def _field(self, where: str, kind: Kind, source: Field[Any]) -> _Source | None:
         event = self._events.get(source.event)
         field = next((f for f in event.fields if f.name == source.name), None) if event else None
         if event is None or field is None:
             return None
-        allowed = _NUMERIC.get(kind)
-        if allowed and field.dtype not in allowed:
-            self._problems.add(
-                where,
-                f"{kind}() takes a number, and {source!r} is {field.dtype}.",
-                "Choose another field, or fl.first, fl.last, fl.top, which take any type.",
-            )
-            return None
-        return _Source(event, field)
+        if field.dtype in TAKES[kind]:
+            return _Source(event, field)
+        if field.dtype == "vector":
+            what, fix = "no vector", "Write fl.last or fl.mean, which do."
+        else:
+            what = "a number"
+            fix = "Choose another field, or fl.first, fl.last, fl.top, which take any type."
+        self._problems.add(where, f"{kind}() takes {what}, and {source!r} is {field.dtype}.", fix)
+        return None
 
     def _check_keys(self, where: str, event: EventSpec, keys: tuple[EntitySpec, ...]) -> None:
         for entity in keys:
@@ -201,7 +203,28 @@ class FeatureCompiler:
             )
         return self._parse(where, parse_duration, declaration.ttl)
 
-    def _check_length(self, where: str, n: object) -> None:
+    def _quantile(self, where: str, declaration: FeatureDeclaration) -> float:
+        if declaration.kind != "quantile":
+            return 0.5
+        q = declaration.quantile
+        if isinstance(q, bool) or not isinstance(q, int | float) or not 0 <= q <= 1:
+            self._problems.add(
+                where,
+                f"{q!r} is not a share.",
+                "Write 0 to 1: 0.5 is the median, 0.9 near the top.",
+            )
+            return 0.5
+        return float(q)
+
+    def _custom(self, where: str, declaration: FeatureDeclaration) -> CustomSpec | None:
+        if declaration.kind != "custom":
+            return None
+        return compile_custom(where, declaration.aggregation, self._problems)
+
+    def _check_length(self, where: str, n: object, source: _Source | None) -> None:
+        if n is not None and source and source.field and source.field.dtype == "vector":
+            self._problems.add(where, "there is no list of vectors.", "Leave n= out.")
+            return
         if n is not None and (type(n) is not int or not 1 <= n <= MAX_LIST):
             self._problems.add(
                 where,
@@ -212,10 +235,13 @@ class FeatureCompiler:
     def _default(self, where: str, declaration: FeatureDeclaration, dtype: DType) -> Any:
         if declaration.default is None:
             return None
-        if declaration.n is not None:
-            self._problems.add(
-                where, "a list takes no default: it is empty.", "Leave default= out."
+        if declaration.n is not None or dtype == "vector":
+            what = (
+                "vector takes no default"
+                if dtype == "vector"
+                else "list takes no default: it is empty"
             )
+            self._problems.add(where, f"a {what}.", "Leave default= out.")
             return None
         try:
             return checked_value(FieldSpec("default", dtype), declaration.default)

@@ -14,6 +14,7 @@ from feilun.definitions.models import Model
 from feilun.definitions.problems import Problems, located, nearest
 from feilun.definitions.scope import Scope
 from feilun.definitions.specs import FlywheelSpec, GateSpec, TriggerSpec
+from feilun.definitions.tables import Table
 
 
 def compile_flywheels(flywheels: Sequence[Flywheel], scope: Scope) -> dict[str, FlywheelSpec]:
@@ -61,6 +62,12 @@ def _triggers(where: str, turn: object, scope: Scope) -> tuple[TriggerSpec, ...]
         elif not (isinstance(event, type) and issubclass(event, Event)):
             problems.add(
                 where, f"after() counts events, not {event!r}.", "Name an event, or leave it out."
+            )
+        elif issubclass(event, Table):
+            problems.add(
+                where,
+                f"after() counts what clients send, and {event.__name__} is a table.",
+                "Name an event, or leave it out to count outcomes.",
             )
         elif event in scope.events:
             triggers.append(TriggerSpec(count, scope.events[event].name))

@@ -7,34 +7,26 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from feilun.definitions.code_digest import code_digest
+from feilun.definitions.compile_expressions import ExpressionCompiler
 from feilun.definitions.compile_features import missing_key
 from feilun.definitions.events import Event
-from feilun.definitions.features import Expression, Feature, unplaced
+from feilun.definitions.features import Feature
 from feilun.definitions.models import Model, Outcome
 from feilun.definitions.problems import located, shown
 from feilun.definitions.scope import Scope
-from feilun.definitions.specs import (
-    EventSpec,
-    ExpressionSpec,
-    FeatureSpec,
-    ModelSpec,
-    OutcomeSpec,
-)
-from feilun.definitions.views import FeatureView, has_view
+from feilun.definitions.specs import EventSpec, ModelSpec, OutcomeSpec, Readable
+from feilun.definitions.views import FeatureView
 from feilun.definitions.windows import WindowError, parse_duration
 
 _HAPPENED = re.compile(r"auc|precision@[1-9][0-9]{0,3}")
 """Metrics for outcomes that happen or not."""
 _COUNT = re.compile(r"wape|rmse")
 """Metrics for outcomes that are counted."""
-
-Column = FeatureSpec | ExpressionSpec
 
 
 def compile_models(models: Sequence[Model], scope: Scope) -> None:
@@ -53,6 +45,7 @@ class _ModelCompiler:
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self._problems = scope.problems
+        self._expressions = ExpressionCompiler(scope)
 
     def compile(self, model: Model) -> ModelSpec | None:
         """Return the model's spec, or None if something is wrong with it or with its columns."""
@@ -88,14 +81,14 @@ class _ModelCompiler:
                 "Give it one parameter: data: fl.Dataset.",
             )
 
-    def _columns(self, where: str, model: Model) -> tuple[Column, ...]:
+    def _columns(self, where: str, model: Model) -> tuple[Readable, ...]:
         """Return the columns, each once; empty if one of the sources is wrong."""
         if not isinstance(model.features, list | tuple) or not model.features:
             self._problems.add(
                 where, "features= names no features.", "Give a list of views and features."
             )
             return ()
-        columns: dict[str, Column] = {}
+        columns: dict[str, Readable] = {}
         complete = True
         for source in model.features:
             found = self._column_group(where, source)
@@ -109,13 +102,13 @@ class _ModelCompiler:
             )
         return tuple(columns.values()) if complete else ()
 
-    def _column_group(self, where: str, source: object) -> Sequence[Column] | None:
+    def _column_group(self, where: str, source: object) -> Sequence[Readable] | None:
         if isinstance(source, type) and issubclass(source, FeatureView):
             view = self._scope.views.get(source)
-            return [f for f in view.features if not f.is_list] if view else None
-        if isinstance(source, Feature | Expression):
-            column = self._operand(where, source)
-            return [column] if isinstance(column, FeatureSpec | ExpressionSpec) else None
+            return [f for f in view.readable if not f.is_list] if view else None
+        if isinstance(source, Feature):
+            column = self._column(where, source)
+            return [column] if column is not None else None
         self._problems.add(
             where,
             f"{shown(source)} is neither a view nor a feature.",
@@ -123,43 +116,13 @@ class _ModelCompiler:
         )
         return None
 
-    def _operand(
-        self, where: str, source: object, *, within: bool = False
-    ) -> Column | float | None:
-        """Compile a column or, ``within`` an expression, one of its operands."""
-        if isinstance(source, Feature):
-            return self._feature(where, source, within=within)
-        if isinstance(source, Expression):
-            left = self._operand(where, source.left, within=True)
-            right = self._operand(where, source.right, within=True)
-            if left is None or right is None:
-                return None
-            if source.op == "/" and right == 0.0:
-                self._problems.add(where, f"{source!r} divides by zero.", "Divide by something.")
-            return ExpressionSpec(source.op, left, right)
-        if isinstance(source, int | float) and math.isfinite(source):
-            return float(source)
-        self._problems.add(
-            where, f"{source!r} cannot take part in arithmetic.", "Use features and finite numbers."
-        )
-        return None
-
-    def _feature(self, where: str, feature: Feature[Any], *, within: bool) -> FeatureSpec | None:
-        spec = self._scope.features.get(feature)
-        if spec is None:
-            if not has_view(feature):
-                self._problems.found.append(unplaced(feature))
-            return None
-        if spec.is_list:
+    def _column(self, where: str, feature: Feature[Any]) -> Readable | None:
+        spec = self._expressions.readable(where, feature)
+        if spec is not None and spec.is_list:
             self._problems.add(
                 where,
                 f"{feature!r} is a list, and a model's column is one value.",
                 "Leave it out, or give the capability it as candidates.",
-            )
-            return None
-        if within and spec.dtype == "str":
-            self._problems.add(
-                where, f"{feature!r} is text and takes no part in arithmetic.", "Use numbers."
             )
             return None
         return spec

@@ -9,67 +9,89 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from feilun.definitions.compile_expressions import ExpressionCompiler
 from feilun.definitions.compile_features import FeatureCompiler
-from feilun.definitions.features import Expression, Feature
+from feilun.definitions.features import Aggregated, Expression, Feature, RequestFeature
 from feilun.definitions.problems import Problems, located
 from feilun.definitions.scope import Scope
-from feilun.definitions.specs import EntitySpec, FeatureSpec, ViewSpec
+from feilun.definitions.specs import EntitySpec, ExpressionSpec, FeatureSpec, ViewSpec
 from feilun.definitions.views import Entity, FeatureView
 
-RESERVED_ROUTES = frozenset({"events"})
-"""Names under ``/api/`` that the system uses itself."""
+RESERVED_ROUTES = frozenset({"events", "request"})
+"""Names under ``/api/`` and in addresses (``request:hour``) that the system uses itself."""
 
 
 def compile_views(views: Sequence[type[FeatureView]], scope: Scope) -> None:
     """Compile views and their features. A view with a wrong feature is left out."""
-    compiler = FeatureCompiler(scope)
     scope.problems.check_unique(
         ((v.__feilun__.name, located(v.__feilun__.site, v.__name__)) for v in views), "view"
     )
+    compiler = _ViewCompiler(scope)
     for view in views:
+        compiler.compile(view)
+
+
+class _ViewCompiler:
+    """Compiles views, one at a time."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._features = FeatureCompiler(scope)
+        self._expressions = ExpressionCompiler(scope)
+
+    def compile(self, view: type[FeatureView]) -> None:
+        """Compile one view and its features."""
+        scope = self._scope
         declaration = view.__feilun__
         where = located(declaration.site, view.__name__)
         _check_view(view, where, scope.problems)
         keys = _keys(view, where, scope)
         if keys is None:
-            continue
-        features = _features(view, keys, compiler, scope)
-        scope.features.update(features)
-        if len(features) == sum(isinstance(value, Feature) for value in vars(view).values()):
+            return
+        own = [(name, value) for name, value in vars(view).items() if isinstance(value, Feature)]
+        found = [self._feature(view, keys, name, feature) for name, feature in own]
+        if None not in found:
             scope.views[view] = ViewSpec(
                 name=declaration.name,
                 entities=keys,
-                features=tuple(features.values()),
+                features=tuple(spec for spec in found if isinstance(spec, FeatureSpec)),
                 owner=declaration.owner or scope.owner,
                 description=declaration.description,
+                expressions=tuple(spec for spec in found if isinstance(spec, ExpressionSpec)),
             )
 
-
-def _features(
-    view: type[FeatureView],
-    keys: tuple[EntitySpec, ...],
-    compiler: FeatureCompiler,
-    scope: Scope,
-) -> dict[Feature[Any], FeatureSpec]:
-    """Return the features of a view that are right."""
-    features: dict[Feature[Any], FeatureSpec] = {}
-    for name, feature in vars(view).items():
-        if not isinstance(feature, Feature):
-            continue
-        where = located(feature.declaration.site, f"{view.__name__}.{name}")
-        scope.problems.check_name(where, name)
-        if (feature.view, feature.name) != (view, name):
-            scope.problems.add(
+    def _feature(
+        self,
+        view: type[FeatureView],
+        keys: tuple[EntitySpec, ...],
+        name: str,
+        feature: Feature[Any],
+    ) -> FeatureSpec | ExpressionSpec | None:
+        """Compile one feature of a view; None if it is wrong."""
+        where = located(feature.site, f"{view.__name__}.{name}")
+        problems = self._scope.problems
+        problems.check_name(where, name)
+        spec: FeatureSpec | ExpressionSpec | None = None
+        if isinstance(feature, RequestFeature):
+            problems.add(
+                where,
+                "what the request says is no feature of a view.",
+                "Write it in the features= of a model.",
+            )
+        elif (feature.view, feature.name) != (view, name):
+            problems.add(
                 where,
                 f"this is {feature!r} under a second name.",
                 "Write the aggregation again: a feature has one address.",
             )
-            continue
-        address = view.__feilun__.name, name
-        spec = compiler.compile(where, address, keys, feature.declaration)
+        elif isinstance(feature, Expression):
+            spec = self._expressions.named(where, view, name)
+        elif isinstance(feature, Aggregated):
+            address = view.__feilun__.name, name
+            spec = self._features.compile(where, address, keys, feature.declaration)
         if spec is not None:
-            features[feature] = spec
-    return features
+            self._scope.features[feature] = spec
+        return spec
 
 
 def _check_view(view: type[FeatureView], where: str, problems: Problems) -> None:
@@ -82,14 +104,7 @@ def _check_view(view: type[FeatureView], where: str, problems: Problems) -> None
             "a view extends fl.FeatureView and nothing else.",
             "Write its features out; views do not inherit them.",
         )
-    for attribute, value in vars(view).items():
-        if isinstance(value, Expression):
-            problems.add(
-                f"{where}.{attribute}",
-                "arithmetic over features is not a feature.",
-                "Move it to the features= of the models that need it.",
-            )
-    if not any(isinstance(value, Feature | Expression) for value in vars(view).values()):
+    if not any(isinstance(value, Feature) for value in vars(view).values()):
         problems.add(where, "a view needs a feature.", "Write one: orders = fl.count(OrderLine).")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import types
-from dataclasses import FrozenInstanceError, dataclass
+from collections.abc import Sequence
+from dataclasses import FrozenInstanceError, dataclass, replace
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -12,6 +13,7 @@ from typing import (
     Generic,
     NoReturn,
     Self,
+    TypeAlias,
     TypeVar,
     Union,
     dataclass_transform,
@@ -21,6 +23,7 @@ from typing import (
     overload,
 )
 
+from feilun.definitions.conditions import Comparable
 from feilun.definitions.sites import Site, calling_site, snake_case
 from feilun.definitions.specs import DType, FieldSpec
 from feilun.definitions.values import checked_value
@@ -28,29 +31,48 @@ from feilun.errors import DefinitionError, InputError, Problem
 
 T_co = TypeVar("T_co", covariant=True)
 
-DTYPES: dict[Any, DType] = {int: "int", float: "float", str: "str", bool: "bool"}
+Vector: TypeAlias = Sequence[float]
+"""The type of a field that holds so many numbers, such as an embedding."""
+
+DTYPES: dict[Any, DType] = {
+    int: "int",
+    float: "float",
+    str: "str",
+    bool: "bool",
+    Vector: "vector",
+}
 """The types a field may have."""
+
+MAX_DIM = 4_096
+"""A vector has at most so many numbers."""
 
 _UNSET: Any = object()
 
 
-class Field(Generic[T_co]):
+class Field(Comparable[T_co], Generic[T_co]):
     """A field of an event.
 
-    On the class it is a reference to the field, for aggregations; on an instance it is the value.
+    On the class it is a reference to the field, for aggregations and (compared to a value) for
+    their ``where=``; on an instance it is the value.
 
     Parameters
     ----------
     default : None
         Written out (``coupon: fl.Field[str | None] = fl.Field(default=None)``) it lets an optional
         field be left out of the constructor.
+    dim : int, optional
+        How many numbers a vector has: ``embedding: fl.Field[fl.Vector] = fl.Field(dim=8)``.
+    deprecated : bool
+        New events should not need it any more. It is still taken, and documented as deprecated.
     """
 
     event: type[Event]
     name: str
 
-    def __init__(self, *, default: None = _UNSET) -> None:
+    def __init__(self, *, default: None = _UNSET, dim: int = 0, deprecated: bool = False) -> None:
         self.has_default = default is not _UNSET
+        self.dim = dim
+        self.deprecated = deprecated
 
     def __set_name__(self, owner: type[Event], name: str) -> None:
         self.event, self.name = owner, name
@@ -89,7 +111,7 @@ class Event:
     """The base of every event. A subclass declares fields; an instance is one event.
 
     Class keywords are ``version``, ``owner`` and ``description`` (by default, the docstring).
-    Fields are ``int``, ``float``, ``str``, ``bool``, or one of them ``| None``.
+    Fields are ``int``, ``float``, ``str``, ``bool``, ``Vector``, or one of them ``| None``.
 
     Raises
     ------
@@ -214,25 +236,34 @@ def _read_fields(event: type[Event]) -> FieldReading:
             continue
         spec = _field_spec(name, hint)
         reference = vars(event).get(name)
-        if spec is None:
-            faults.append(
-                Problem(
-                    f"{where}.{name}",
-                    f"the annotation {_show(hint)} is not a field.",
-                    "Write fl.Field[int], with int, float, str or bool, or one of them | None.",
-                )
-            )
-        elif not isinstance(reference, Field) or (reference.has_default and not spec.optional):
-            faults.append(
-                Problem(
-                    f"{where}.{name}",
-                    "a field takes no value in the class.",
-                    "Leave it out; an optional field may say = fl.Field(default=None).",
-                )
-            )
-        else:
-            fields.append(spec)
+        fault = _fault(hint, spec, reference)
+        if fault is not None:
+            faults.append(Problem(f"{where}.{name}", *fault))
+        elif spec is not None and isinstance(reference, Field):
+            fields.append(replace(spec, dim=reference.dim, deprecated=reference.deprecated))
     return FieldReading(tuple(fields), tuple(faults))
+
+
+def _fault(hint: Any, spec: FieldSpec | None, reference: Any) -> tuple[str, str] | None:
+    """Return what is wrong with a field, and what to do; None if it is right."""
+    if spec is None:
+        return (
+            f"the annotation {_show(hint)} is not a field.",
+            "Write fl.Field[int], with int, float, str, bool or fl.Vector, or one of them | None.",
+        )
+    if not isinstance(reference, Field) or (reference.has_default and not spec.optional):
+        return (
+            "a field takes no value in the class.",
+            "Leave it out; an optional field may say = fl.Field(default=None).",
+        )
+    if spec.dtype != "vector":
+        return ("only a vector has dim=.", "Leave it out.") if reference.dim else None
+    if type(reference.dim) is not int or not 1 <= reference.dim <= MAX_DIM:
+        return (
+            f"a vector of dim={reference.dim!r}.",
+            f"Say how many numbers it has, 1 to {MAX_DIM}: = fl.Field(dim=8).",
+        )
+    return None
 
 
 def _field_spec(name: str, hint: Any) -> FieldSpec | None:
@@ -251,4 +282,5 @@ def _show(hint: Any) -> str:
 
 
 def _describe(spec: FieldSpec) -> str:
-    return f"{spec.name}: {spec.dtype}{' | None' if spec.optional else ''}"
+    dtype = f"vector of {spec.dim}" if spec.dim else spec.dtype
+    return f"{spec.name}: {dtype}{' | None' if spec.optional else ''}"

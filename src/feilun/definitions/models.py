@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from feilun.definitions.events import Event
-from feilun.definitions.features import Expression, Feature
+from feilun.definitions.features import Feature
 from feilun.definitions.rows import Dataset
 from feilun.definitions.sites import Site, function_site
 from feilun.definitions.views import FeatureView
 
-Scalar = int | float | str | bool
-ColumnSource = type[FeatureView] | Feature[Scalar] | Expression
+ColumnSource = type[FeatureView] | Feature[int | float | str | bool | tuple[float, ...]]
 """What a model's columns are made of."""
 
 
@@ -82,7 +81,8 @@ def model(
     Parameters
     ----------
     features : sequence
-        Features, arithmetic over them, and whole views, which contribute what is not a list.
+        Features (a vector is a column for each of its numbers), arithmetic over them, and whole
+        views, which contribute what is not a list.
     label : Outcome
         What a prediction is judged by.
     metric : str

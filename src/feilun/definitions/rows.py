@@ -19,7 +19,7 @@ class Values(Protocol):
 
     @property
     def values(self) -> npt.NDArray[Any]:
-        """Values; where ``present`` is False, the feature's default or nothing of meaning."""
+        """Values; where ``present`` is False, the default or nothing of meaning."""
         ...
 
     @property
@@ -35,7 +35,7 @@ class Dataset:
     Attributes
     ----------
     features : tuple of str
-        The address of each column.
+        The address of each column; those of a vector are ``view:feature[0]`` and so on.
     x : float32 array, rows by features
         NaN where a feature is missing. A text feature is the index of its category.
     y : float64 array, rows
@@ -87,7 +87,7 @@ class Scored:
         return len(self.items)
 
     def __getitem__(self, feature: Feature[Any]) -> npt.NDArray[Any]:
-        """Return the values of a feature, one a candidate.
+        """Return the values of a feature, one a candidate; of a vector, a row a candidate.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class Scored:
 
     def _spread(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Give every candidate its value where one value stands for all."""
-        return array if len(array) == len(self.items) else array.repeat(len(self.items))
+        return array if len(array) == len(self.items) else array.repeat(len(self.items), axis=0)
 
 
 class _Kept:

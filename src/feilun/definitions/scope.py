@@ -9,7 +9,14 @@ from feilun.definitions.events import Event
 from feilun.definitions.features import Feature
 from feilun.definitions.models import Model
 from feilun.definitions.problems import Problems
-from feilun.definitions.specs import EntitySpec, EventSpec, FeatureSpec, ModelSpec, ViewSpec
+from feilun.definitions.specs import (
+    EntitySpec,
+    EventSpec,
+    ExpressionSpec,
+    FeatureSpec,
+    ModelSpec,
+    ViewSpec,
+)
 from feilun.definitions.views import FeatureView
 
 
@@ -27,5 +34,5 @@ class Scope:
     entities: dict[str, EntitySpec] = field(default_factory=dict)
     events: dict[type[Event], EventSpec] = field(default_factory=dict)
     views: dict[type[FeatureView], ViewSpec] = field(default_factory=dict)
-    features: dict[Feature[Any], FeatureSpec] = field(default_factory=dict)
+    features: dict[Feature[Any], FeatureSpec | ExpressionSpec] = field(default_factory=dict)
     models: dict[Model, ModelSpec] = field(default_factory=dict)

@@ -7,15 +7,31 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-DType = Literal["int", "float", "str", "bool"]
+DType = Literal["int", "float", "str", "bool", "vector"]
 Kind = Literal[
-    "count", "sum", "mean", "min", "max", "first", "last", "top", "since_last", "decayed"
+    "count",
+    "sum",
+    "mean",
+    "var",
+    "std",
+    "min",
+    "max",
+    "first",
+    "last",
+    "top",
+    "distinct",
+    "quantile",
+    "since_last",
+    "decayed",
+    "custom",
 ]
+
+Operator = Literal["+", "-", "*", "/", "cosine", "same"]
 
 
 def digest(*parts: object) -> str:
@@ -35,16 +51,46 @@ class EntitySpec:
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """One field of an event."""
+    """One field of an event. A ``vector`` has ``dim`` float64 numbers.
+
+    A ``deprecated`` field is still taken, and features over it still work; new ones should not.
+    """
 
     name: str
     dtype: DType
     optional: bool = False
+    dim: int = 0
+    deprecated: bool = dataclasses.field(default=False, compare=False)
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """Where the rows of a table come from. Names of columns are the source's own.
+
+    ``source`` is a name in ``feilun.toml`` and ``table`` what the source calls the table. ``key``
+    are the fields that name a row, ``time`` is the column that says when a row became what it is,
+    ``columns`` has the column of each field, in the order of the fields. ``every`` is how often
+    to synchronise (None: only when told to), ``lookback`` how far behind the newest row a sync
+    looks again; both in µs. ``available`` is the column that says when a row became known, or a
+    delay after its time in µs; None: when it was synchronised.
+    """
+
+    source: str
+    table: str
+    key: tuple[str, ...]
+    time: str
+    columns: tuple[str, ...]
+    every: int | None
+    lookback: int
+    available: str | int | None = None
 
 
 @dataclass(frozen=True)
 class EventSpec:
-    """A kind of event. ``subject`` is the field that says whom a record is about, if any."""
+    """A kind of event. ``subject`` is the field that says whom a record is about, if any.
+
+    The events of a ``table`` are its rows: they come by synchronisation and no other way.
+    """
 
     name: str
     version: int
@@ -52,12 +98,54 @@ class EventSpec:
     subject: str | None
     owner: str = ""
     description: str = ""
+    table: TableSpec | None = None
 
     @cached_property
     def schema_id(self) -> str:
         """The name under which records of exactly this shape are stored."""
-        shape = tuple((f.name, f.dtype, f.optional) for f in self.fields)
+        shape = tuple(
+            (f.name, f.dtype, f.optional, *((f.dim,) if f.dim else ())) for f in self.fields
+        )
         return f"{self.name}.v{self.version}.{digest(shape)[:8]}"
+
+
+@dataclass(frozen=True)
+class ConditionSpec:
+    """Which events a fold counts: a comparison of one field, or conditions put together.
+
+    ``field`` and ``value`` are of comparisons (``in`` has a tuple of values), ``parts`` of
+    ``and``, ``or`` and ``not``. A comparison of an absent field is false, also ``!=``, and
+    ``not`` turns what it holds around, so that it is true of an absent field.
+    """
+
+    op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "and", "or", "not"]
+    field: str = ""
+    value: Any = None
+    parts: tuple[ConditionSpec, ...] = ()
+
+    def __str__(self) -> str:
+        if self.op == "not":
+            return f"~{self.parts[0]}"
+        if self.parts:
+            return f"({(' & ' if self.op == 'and' else ' | ').join(map(str, self.parts))})"
+        if self.op == "in":
+            return f"{self.field}.is_in({list(self.value)!r})"
+        return f"({self.field} {self.op} {self.value!r})"
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields it looks at, each once, in order."""
+        names = (self.field,) if self.field else ()
+        return tuple(dict.fromkeys((*names, *(n for part in self.parts for n in part.fields))))
+
+
+@dataclass(frozen=True)
+class CustomSpec:
+    """An aggregation that a project brings along: its class, and a digest of its code."""
+
+    name: str
+    code_digest: str
+    implementation: type[Any] = dataclasses.field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -69,7 +157,9 @@ class FoldSpec:
     ``timezone``. ``retention`` is the longest window that reads these tiles, in µs (None: for
     ever). Two features with the same fold share its tiles, whatever their windows.
     ``dtype`` is the field's (``int`` without one), ``n`` how many values ``last`` keeps (1 for all
-    other kinds: tiles of ``top`` hold every value), ``half_life`` is in µs.
+    other kinds), ``half_life`` is in µs, ``dim`` the length of a vector. Events for which ``where``
+    does not hold are left out. ``custom`` is the aggregation of kind ``custom``. ``required`` says
+    that the field is never absent; where it is, the event is left out.
     """
 
     kind: Kind
@@ -82,6 +172,10 @@ class FoldSpec:
     n: int = 1
     half_life: int = 0
     retention: int | None = dataclasses.field(default=None, compare=False)
+    where: ConditionSpec | None = None
+    dim: int = 0
+    custom: CustomSpec | None = None
+    required: bool = dataclasses.field(default=False, compare=False)
 
     @cached_property
     def fingerprint(self) -> bytes:
@@ -98,8 +192,11 @@ class FoldSpec:
             zone,
             self.n,
             self.half_life,
+            self.where,
+            self.dim,
+            self.custom and (self.custom.name, self.custom.code_digest),
         )
-        return bytes.fromhex(digest("tiles/1", *parts))
+        return bytes.fromhex(digest("tiles/2", *parts))
 
 
 @dataclass(frozen=True)
@@ -108,7 +205,8 @@ class FeatureSpec:
 
     ``window`` in µs (None: all time); ``calendar`` is the number of whole local days that the
     window is (0: a sliding window; 1: today; 7: today and the six days before).
-    ``is_list`` features give a list of up to ``n`` values; others one value.
+    ``is_list`` features give a list of up to ``n`` values; others one value. ``quantile`` is which
+    one a feature of that kind reads.
     """
 
     view: str
@@ -122,54 +220,143 @@ class FeatureSpec:
     default: Any
     ttl: int | None
     description: str = ""
+    quantile: float = 0.5
 
     @cached_property
     def address(self) -> str:
         """``view:feature``, its one name everywhere."""
         return f"{self.view}:{self.name}"
 
+    @property
+    def keys(self) -> tuple[EntitySpec, ...]:
+        """The entities whose values it is read by."""
+        return self.fold.keys
+
+    @property
+    def width(self) -> int:
+        """How many columns of a matrix it is: those of a vector, or one."""
+        return self.fold.dim or 1
+
 
 @dataclass(frozen=True)
-class ExpressionSpec:
-    """Arithmetic over features, computed for each row when a model's columns are assembled.
+class RequestSpec:
+    """What the request itself says: a parameter of it, or when it came.
 
-    A missing operand, and a division by zero, make it missing.
+    ``name`` is that of the parameter; or ``hour`` (0 to 23) or ``weekday`` (Monday is 0) of the
+    moment of the request in ``timezone``, which is empty for parameters.
     """
 
-    op: Literal["+", "-", "*", "/"]
-    left: FeatureSpec | ExpressionSpec | float
-    right: FeatureSpec | ExpressionSpec | float
+    name: str
+    dtype: DType
+    timezone: str = ""
+
+    keys: ClassVar[tuple[EntitySpec, ...]] = ()
+    is_list: ClassVar[bool] = False
+    default: ClassVar[None] = None
+    width: ClassVar[int] = 1
 
     @cached_property
     def address(self) -> str:
-        """How it reads: ``(user_profile:orders - user_item:last_order)``."""
-        sides = [
-            side.address if isinstance(side, FeatureSpec | ExpressionSpec) else repr(side)
-            for side in (self.left, self.right)
-        ]
-        return f"({sides[0]} {self.op} {sides[1]})"
+        """``request:name``."""
+        return f"request:{self.name}"
+
+    @property
+    def is_moment(self) -> bool:
+        """Whether it is about when the request came, not a parameter."""
+        return self.timezone != ""
+
+
+@dataclass(frozen=True)
+class ExpressionSpec:
+    """Arithmetic over features, computed for each row; a feature of ``view`` if it has a ``name``.
+
+    ``cosine`` is that of the angle between two vectors, ``same`` 1 where two values are equal, else
+    0. A missing operand, a division by zero and a result that is not finite make it missing.
+    """
+
+    op: Operator
+    left: Readable | float
+    right: Readable | float
+    view: str = ""
+    name: str = ""
+
+    dtype: ClassVar[DType] = "float"
+    is_list: ClassVar[bool] = False
+    default: ClassVar[None] = None
+    width: ClassVar[int] = 1
 
     @cached_property
-    def inputs(self) -> tuple[FeatureSpec, ...]:
-        """The features it reads, each once, in order."""
-        seen: dict[str, FeatureSpec] = {}
-        for side in (self.left, self.right):
-            if isinstance(side, FeatureSpec):
-                seen.setdefault(side.address, side)
-            elif isinstance(side, ExpressionSpec):
-                seen.update((f.address, f) for f in side.inputs if f.address not in seen)
-        return tuple(seen.values())
+    def address(self) -> str:
+        """``view:name``, or how it reads: ``(user_profile:orders - user_item:last_order)``."""
+        if self.name:
+            return f"{self.view}:{self.name}"
+        return _joined(self.op, _written(self.left), _written(self.right))
+
+    @cached_property
+    def formula(self) -> str:
+        """How it reads with nothing named in it but features that are read."""
+        left, right = (
+            side.formula if isinstance(side, ExpressionSpec) else _written(side)
+            for side in (self.left, self.right)
+        )
+        return _joined(self.op, left, right)
+
+    @cached_property
+    def inputs(self) -> tuple[FeatureSpec | RequestSpec, ...]:
+        """The features it is computed from, each once, in order."""
+        sides = (self.left, self.right)
+        return inputs_of(side for side in sides if isinstance(side, Readable))
+
+    @cached_property
+    def keys(self) -> tuple[EntitySpec, ...]:
+        """Every entity that its features need, each once, in order."""
+        return tuple(dict.fromkeys(key for feature in self.inputs for key in feature.keys))
+
+
+Readable = FeatureSpec | RequestSpec | ExpressionSpec
+"""What has a value for each row: it is read, said by the request, or computed from such."""
+
+
+def _joined(op: Operator, left: str, right: str) -> str:
+    return f"{op}({left}, {right})" if op.isalpha() else f"({left} {op} {right})"
+
+
+def _written(side: Readable | float) -> str:
+    return side.address if isinstance(side, Readable) else repr(side)
+
+
+def inputs_of(wanted: Iterable[Readable]) -> tuple[FeatureSpec | RequestSpec, ...]:
+    """Return what must be there to compute what is wanted, each once, in order."""
+    seen: dict[str, FeatureSpec | RequestSpec] = {}
+    for each in wanted:
+        for part in each.inputs if isinstance(each, ExpressionSpec) else (each,):
+            seen.setdefault(part.address, part)
+    return tuple(seen.values())
+
+
+def features_of(wanted: Iterable[Readable]) -> tuple[FeatureSpec, ...]:
+    """Return the features that must be read to compute what is wanted, each once, in order."""
+    return tuple(part for part in inputs_of(wanted) if isinstance(part, FeatureSpec))
 
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """Features of one entity (or of several together, or of none)."""
+    """Features of one entity (or of several together, or of none).
+
+    ``features`` aggregate events; ``expressions`` are computed from them.
+    """
 
     name: str
     entities: tuple[EntitySpec, ...]
     features: tuple[FeatureSpec, ...]
     owner: str = ""
     description: str = ""
+    expressions: tuple[ExpressionSpec, ...] = ()
+
+    @property
+    def readable(self) -> tuple[FeatureSpec | ExpressionSpec, ...]:
+        """Everything that it has a value of."""
+        return (*self.features, *self.expressions)
 
 
 @dataclass(frozen=True)
@@ -193,7 +380,7 @@ class ModelSpec:
     """
 
     name: str
-    columns: tuple[FeatureSpec | ExpressionSpec, ...]
+    columns: tuple[Readable, ...]
     label: OutcomeSpec
     metric: str
     train: Callable[..., Any] = dataclasses.field(compare=False)
@@ -204,30 +391,35 @@ class ModelSpec:
     @cached_property
     def features(self) -> tuple[FeatureSpec, ...]:
         """Every feature that its columns need, each once, in order of appearance."""
-        seen: dict[str, FeatureSpec] = {}
-        for column in self.columns:
-            inputs = column.inputs if isinstance(column, ExpressionSpec) else (column,)
-            for feature in inputs:
-                seen.setdefault(feature.address, feature)
-        return tuple(seen.values())
+        return features_of(self.columns)
+
+    @cached_property
+    def request(self) -> tuple[RequestSpec, ...]:
+        """What its columns need of the request, each once, in order of appearance."""
+        return tuple(part for part in inputs_of(self.columns) if isinstance(part, RequestSpec))
 
     @cached_property
     def keys(self) -> tuple[EntitySpec, ...]:
         """Every entity that its features need, each once, in order of appearance."""
-        seen: dict[str, EntitySpec] = {}
-        for feature in self.features:
-            for entity in feature.fold.keys:
-                seen.setdefault(entity.name, entity)
-        return tuple(seen.values())
+        return tuple(dict.fromkeys(key for feature in self.features for key in feature.keys))
+
+    @cached_property
+    def width(self) -> int:
+        """How many columns its matrix has."""
+        return sum(column.width for column in self.columns)
 
     @cached_property
     def columns_digest(self) -> str:
         """Names the meaning of its columns: vectors with the same digest can be mixed."""
         features = tuple(
-            (f.address, f.fold.fingerprint, f.window, f.calendar, f.default, f.ttl)
+            (f.address, f.fold.fingerprint, f.window, f.calendar, f.default, f.ttl, f.quantile)
             for f in self.features
         )
-        return digest(tuple(column.address for column in self.columns), features)
+        columns = tuple(
+            (column.address, column.formula if isinstance(column, ExpressionSpec) else "")
+            for column in self.columns
+        )
+        return digest(columns, features, self.request)
 
     @cached_property
     def definition_digest(self) -> str:
@@ -250,8 +442,8 @@ class CapabilitySpec:
     """An API: request → candidates → features → scores → the function's reply.
 
     ``item`` is the key that differs between the rows to score: filled from ``candidates``, or
-    from a request parameter that is a list. ``reads`` are features that the function looks at
-    though the model does not.
+    from a request parameter that is a list. ``reads`` is what the function looks at though the
+    model does not.
     """
 
     name: str
@@ -259,8 +451,8 @@ class CapabilitySpec:
     model: str
     item: str
     candidates: tuple[FeatureSpec, ...]
-    fallback: FeatureSpec | None
-    reads: tuple[FeatureSpec, ...]
+    fallback: FeatureSpec | ExpressionSpec | None
+    reads: tuple[Readable, ...]
     parameters: tuple[ParameterSpec, ...]
     returns: Any
     function: Callable[..., Any] = dataclasses.field(compare=False)
@@ -311,6 +503,16 @@ class Project:
     flywheels: Mapping[str, FlywheelSpec]
 
     @cached_property
+    def tables(self) -> Mapping[str, EventSpec]:
+        """The events that are rows of tables, by name."""
+        return {name: event for name, event in self.events.items() if event.table is not None}
+
+    @cached_property
+    def sent_events(self) -> Mapping[str, EventSpec]:
+        """The events that clients send, by name: all but the rows of tables."""
+        return {name: event for name, event in self.events.items() if event.table is None}
+
+    @cached_property
     def folds(self) -> tuple[FoldSpec, ...]:
         """Every fold that some feature reads, each once, kept as long as its longest window."""
         folds: dict[bytes, FoldSpec] = {}
@@ -322,7 +524,7 @@ class Project:
                     folds[fold.fingerprint] = fold
         return tuple(folds.values())
 
-    def feature(self, address: str) -> FeatureSpec:
+    def feature(self, address: str) -> FeatureSpec | ExpressionSpec:
         """Return the feature at ``view:name``.
 
         Raises
@@ -331,7 +533,7 @@ class Project:
             If there is none.
         """
         view, _, name = address.partition(":")
-        for feature in self.views[view].features:
+        for feature in self.views[view].readable:
             if feature.name == name:
                 return feature
         raise KeyError(address)

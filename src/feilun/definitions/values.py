@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from feilun.definitions.specs import DType, FieldSpec
@@ -23,6 +23,8 @@ def checked_value(spec: FieldSpec, value: Any) -> Any:
         if spec.optional:
             return None
         raise ValueError(f"must be {spec.dtype}, not None")
+    if spec.dtype == "vector":
+        return _vector(value, spec.dim)
     return _CHECKS[spec.dtype](value)
 
 
@@ -56,6 +58,16 @@ def _bool(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"must be bool, not {value!r}")
     return value
+
+
+def _vector(value: Any, dim: int) -> tuple[float, ...]:
+    given = value
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise ValueError(f"must be a list of {dim} numbers, not {value!r}")
+    numbers = tuple(_float(number) for number in given)
+    if len(numbers) != dim:
+        raise ValueError(f"must have {dim} numbers, not {len(numbers)}")
+    return numbers
 
 
 _CHECKS: dict[DType, Callable[[Any], Any]] = {

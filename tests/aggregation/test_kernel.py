@@ -6,24 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from feilun.aggregation import (
-    Column,
-    EventFrame,
-    decode,
-    encode,
-    encode_key,
-    expire,
-    fold,
-    merge,
-    naive,
-    past,
-    read,
-    read_past,
-    zero,
-)
+from feilun.aggregation import Column, EventFrame, encode_key, naive, past
 from feilun.clock import DAY, HOUR, SECOND
 from feilun.definitions.specs import EntitySpec, FeatureSpec, FoldSpec
 from feilun.errors import CorruptData, DefinitionError
+from feilun.testing.one_fold import decode, encode, expire, fold, merge, read, read_past, zero
 
 USER = EntitySpec("user", "int")
 ARRAYS = {"int": np.int64, "float": np.float64, "bool": np.bool_, "str": object}
@@ -247,19 +234,20 @@ def test_zero_has_no_sign_where_it_could_depend_on_order():
     assert str(value(feature("last", "float"), events([0], [-0.0], "float"), 1)) == "-0.0"
 
 
-def test_a_record_of_version_1_is_these_bytes():
+def test_a_blob_of_version_2_is_these_bytes():
     """The format is stored: if this fails, write a new version beside the old."""
     count, texts = feature("count", hop=HOUR).fold, feature("last", "str", n=2).fold
     (stored,) = encode(count, fold(count, events([0, 1, HOUR])))
     assert stored == (KEY, bytes.fromhex(
-        "01" "0000000000000000" "0200000000000000" "00a493d600000000" "0100000000000000"
+        "0201000000000000" "0200000000000000"
+        "0000000000000000" "0200000000000000" "00a493d600000000" "0100000000000000"
     ))  # fmt: skip
     (stored,) = encode(texts, fold(texts, events([1, 2], ["北", "a"], "str", ties=[3, 4])))
     assert stored == (KEY, bytes.fromhex(
-        "01" "02000000"
-        "0100000000000000" "0300000000000000" "03000000"
-        "0200000000000000" "0400000000000000" "01000000"
-        "e58c97" "61"
+        "0201040000000000" "0200000000000000"
+        "0100000000000000" "0300000000000000" "0300000000000000"
+        "0200000000000000" "0400000000000000" "0100000000000000"
+        "e58c976100000000"
     ))  # fmt: skip
 
 
@@ -267,9 +255,13 @@ def test_a_record_of_version_1_is_these_bytes():
 def test_bytes_that_do_not_fit_are_refused(dtype):
     spec = feature("last", dtype, n=2).fold
     ((key, blob),) = encode(spec, fold(spec, events([1, 2], ["1", "2"], dtype)))
-    broken = [b"", b"\x02" + blob[1:], blob[:-1], blob + b"\0", blob[:3]]
-    for bad in broken:
-        with pytest.raises(CorruptData, match="last over click"):
+    other_version, other_plans = b"\x03" + blob[1:], blob[:1] + b"\x02" + blob[2:]
+    cut, longer = blob[:-8], blob + bytes(8)
+    too_many = blob[:8] + b"\x03" + blob[9:]
+    negative = blob[:8] + b"\xff" * 8 + blob[16:]
+    broken = [b"", other_version, other_plans, blob[:-1], blob + b"\0", blob[:3], cut, longer]
+    for bad in [*broken, too_many, negative]:
+        with pytest.raises(CorruptData, match="blob of tiles"):
             decode(spec, [b"other", key], [blob, bad])
     assert len(decode(spec, [key], [memoryview(blob)]).rows) == 2
 
@@ -278,7 +270,7 @@ def test_text_that_is_not_text_is_refused():
     spec = feature("last", "str").fold
     ((key, blob),) = encode(spec, fold(spec, events([1], ["é"], "str")))
     with pytest.raises(CorruptData, match="UTF-8"):
-        decode(spec, [key], [blob[:-1] + b"\xff"])
+        decode(spec, [key], [blob.replace("é".encode(), b"\xff\xff")])
 
 
 def test_expiry_goes_by_the_end_of_the_tile():
@@ -288,7 +280,7 @@ def test_expiry_goes_by_the_end_of_the_tile():
     assert expire(spec, tiles, HOUR).rows["time"].tolist() == [HOUR]
     emptied = expire(spec, tiles, 2 * HOUR)
     assert (list(emptied.keys), len(emptied.rows)) == ([KEY], 0)
-    assert encode(spec, emptied) == [(KEY, b"\x01")]
+    assert encode(spec, emptied) == [(KEY, bytes.fromhex("02010000000000000000000000000000"))]
     forever = replace(spec, hop=0)
     assert len(expire(forever, fold(forever, events([0])), 10**15).rows) == 1
 

@@ -1,31 +1,46 @@
 """The laws of the kernel, for every statistic."""
 
 import math
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feilun.aggregation import (
-    Column,
-    EventFrame,
-    decode,
-    encode,
-    expire,
-    fold,
-    merge,
-    naive,
-    read,
-    read_past,
-    zero,
-)
+from feilun.aggregation import Column, EventFrame, naive
+from feilun.aggregation.reading import earliest
+from feilun.aggregation.statistics import Window, statistic_of
+from feilun.aggregation.statistics.distinct import Distinct
+from feilun.aggregation.statistics.top import Top
+from feilun.testing.one_fold import decode, encode, expire, fold, merge, read, read_past, zero
 from feilun.testing.strategies import KINDS, event_frames, features, read_moments
 
-every_kind = pytest.mark.parametrize("kind", KINDS)
-# A busy machine must not fail a law.
-examples = settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 EVERYTHING = 10**9
+
+
+def law(examples, kinds=KINDS):
+    """Try a law on so many examples of every kind; on 25 times as many in the soak."""
+
+    def decorate(body):
+        @pytest.mark.parametrize("times", [1, pytest.param(25, marks=pytest.mark.soak)])
+        @pytest.mark.parametrize("kind", kinds)
+        def test(kind, times):
+            @settings(
+                deadline=None,  # a busy machine must not fail a law
+                max_examples=examples * times,
+                suppress_health_check=[HealthCheck.too_slow],
+            )
+            @given(st.data())
+            def holds(data):
+                body(kind, data)
+
+            holds()
+
+        return test
+
+    return decorate
 
 
 def contents(tiles):
@@ -35,7 +50,7 @@ def contents(tiles):
 
 
 def magnitudes(spec, events):
-    """The events with the sizes of the field's values: what the law of floats measures by."""
+    """The events with the sizes of the field's values: what the laws of floats measure by."""
     if spec.field is None:
         return events
     field = events.columns[spec.field]
@@ -43,36 +58,75 @@ def magnitudes(spec, events):
     return EventFrame(events.time, events.tie, events.known, {**events.columns, spec.field: sizes})
 
 
+def tolerances(spec, events):
+    """How far each column of floats that are added may be off."""
+    sizes = fold(replace(spec, dtype="float") if spec.dtype in ("int", "bool") else spec,
+                 magnitudes(spec, events)).rows  # fmt: skip
+    if spec.kind in ("var", "std"):
+        root = np.hypot(sizes["norm"], np.sqrt(sizes["n"]) * sizes["mean"])
+        return {"mean": 1e-9 * sizes["mean"], "norm": 1e-9 * root}
+    return {"sum": 1e-9 * sizes["sum"]}
+
+
 def assert_same_tiles(spec, events, a, b):
     """Assert that both are the tiles of ``events``: to the bit, but for floats that are added."""
     names = a.rows.dtype.names
-    if "sum" not in names:
+    if not {"sum", "norm"} & set(names):
         assert contents(a) == contents(b)
         return
     assert (list(a.keys), a.offsets.tolist()) == (list(b.keys), b.offsets.tolist())
-    for name in set(names) - {"sum"}:
-        assert a.rows[name].tolist() == b.rows[name].tolist()
-    allowed = 1e-9 * fold(spec, magnitudes(spec, events)).rows["sum"] + 1e-300
-    assert (np.abs(a.rows["sum"] - b.rows["sum"]) <= allowed).all()
+    allowed = tolerances(spec, events)
+    for name in names:
+        if name in allowed:
+            assert (np.abs(a.rows[name] - b.rows[name]) <= allowed[name] + 1e-300).all()
+        else:
+            assert a.rows[name].tolist() == b.rows[name].tolist()
 
 
-def assert_is_naive(feature, events, key, as_of, known, column, place):
-    """Assert that ``column[place]`` is what the oracle says."""
+def assert_is_naive(feature, events, key, as_of, known, present, value):
+    """Assert that ``value`` is what the oracle says."""
     expected = naive(feature, events, key, as_of, known)
-    assert column.present[place] == (expected is not None)
+    assert present == (expected is not None)
     if expected is None:
         return
-    value = column.values[place : place + 1].tolist()[0]
-    if feature.fold.kind in ("mean", "decayed") or type(expected) is float:
-        assert math.isfinite(value)
-        size = expected
-        if feature.fold.kind in ("sum", "mean", "decayed"):
-            size = naive(feature, magnitudes(feature.fold, events), key, as_of, known)
-            assert abs(value - expected) <= 1e-9 * size + 1e-290
-        else:
-            assert value == expected
+    kind, vector = feature.fold.kind, feature.fold.dtype == "vector"
+    if kind == "quantile":
+        assert_is_near_quantile(value, expected)
+    elif kind in ("var", "std"):
+        assert_is_near_spread(feature, events, key, as_of, known, value)
+    elif kind in ("mean", "decayed") or (kind == "sum" and type(expected) is float):
+        size = naive(feature, magnitudes(feature.fold, events), key, as_of, known)
+        value, expected, size = (v if vector else [v] for v in (value, expected, size))
+        for got, exact, scale in zip(value, expected, size, strict=True):
+            assert math.isfinite(got)
+            assert abs(got - exact) <= 1e-9 * scale + 1e-290
     else:
         assert (type(value), value) == (type(expected), expected)
+
+
+def assert_is_near_quantile(value, expected):
+    if abs(expected) < 2.0**-30:
+        assert value == 0
+    elif abs(expected) > 2.0**64:
+        assert value == math.copysign(2.0**64, expected)
+    else:
+        assert abs(value - expected) <= abs(expected) / 128
+
+
+def assert_is_near_spread(feature, events, key, as_of, known, value):
+    """Assert that a deviation is within 1e-9 of √(Σx² / (n − 1)), and a variance its square."""
+    sizes = magnitudes(feature.fold, events)
+
+    def exact(kind, frame):
+        spec = replace(feature.fold, kind=kind)
+        return naive(replace(feature, fold=spec), frame, key, as_of, known)
+
+    n = exact("count", events)
+    quarter = math.hypot(exact("std", sizes) / 4, exact("mean", sizes) / 4 * math.sqrt(n / (n - 1)))
+    expected, deviation = exact("std", events), value
+    if feature.fold.kind == "var":
+        expected, deviation = min(expected, 1.34078079299426e154), math.sqrt(value)
+    assert abs(deviation - expected) <= 4e-9 * quarter + 1e-161
 
 
 def dealt(data, events, parts):
@@ -82,60 +136,38 @@ def dealt(data, events, parts):
     return [events.take(order[share == part]) for part in range(parts)]
 
 
-@every_kind
-@examples
-@given(st.data())
-def test_a_fold_is_the_merge_of_the_folds_of_any_split_in_any_order(kind, data):
-    feature = data.draw(features(kind))
-    spec, events = feature.fold, data.draw(event_frames(feature))
-    a, b = (fold(spec, part) for part in dealt(data, events, 2))
-    assert_same_tiles(spec, events, merge(spec, a, b), fold(spec, events))
-
-
-@every_kind
-@examples
-@given(st.data())
-def test_merge_is_associative_and_commutative_and_has_a_zero(kind, data):
-    feature = data.draw(features(kind))
+def states_obey(data, feature):
+    """Fold is the merge of folds; merge is associative, commutative, and changes nothing."""
     spec, events = feature.fold, data.draw(event_frames(feature))
     a, b, c = (fold(spec, part) for part in dealt(data, events, 3))
-    left = merge(spec, merge(spec, a, b), c)
-    assert_same_tiles(spec, events, left, merge(spec, a, merge(spec, b, c)))
-    assert_same_tiles(spec, events, left, merge(spec, c, merge(spec, b, a)))
-    assert contents(merge(spec, left, zero(spec))) == contents(left)
-    assert contents(merge(spec, zero(spec), left)) == contents(left)
-
-
-@every_kind
-@examples
-@given(st.data())
-def test_nothing_changes_its_arguments(kind, data):
-    feature = data.draw(features(kind))
-    spec, events = feature.fold, data.draw(event_frames(feature))
-    a, b = (fold(spec, part) for part in dealt(data, events, 2))
-    before = contents(a), contents(b)
-    merge(spec, a, b)
-    encode(spec, a)
-    expire(spec, a, data.draw(read_moments(feature, events)))
-    read(feature, a, None, data.draw(read_moments(feature, events)))
-    assert (contents(a), contents(b)) == before
-
-
-@every_kind
-@examples
-@given(st.data())
-def test_tiles_survive_their_bytes(kind, data):
-    feature = data.draw(features(kind))
-    spec, events = feature.fold, data.draw(event_frames(feature))
-    tiles = fold(spec, events)
-    stored = encode(spec, tiles)
+    before = contents(a), contents(b), contents(c)
+    whole = merge(spec, merge(spec, a, b), c)
+    assert_same_tiles(spec, events, whole, fold(spec, events))
+    assert_same_tiles(spec, events, whole, merge(spec, a, merge(spec, b, c)))
+    assert_same_tiles(spec, events, whole, merge(spec, c, merge(spec, b, a)))
+    assert contents(merge(spec, whole, zero(spec))) == contents(whole)
+    assert contents(merge(spec, zero(spec), whole)) == contents(whole)
+    stored = encode(spec, whole)
     again = decode(spec, [key for key, _ in stored], [blob for _, blob in stored])
-    assert contents(again) == contents(tiles)
+    assert contents(again) == contents(whole)
+    moment = data.draw(read_moments(feature, events))
+    expire(spec, a, moment)
+    read(feature, a, None, moment)
+    assert (contents(a), contents(b), contents(c)) == before
 
 
-@every_kind
-@examples
-@given(st.data())
+@law(25)
+def test_states_are_functions_of_the_multiset_and_survive_their_bytes(kind, data):
+    states_obey(data, data.draw(features(kind)))
+
+
+@law(25, kinds=("distinct", "top"))
+def test_bounded_states_are_too(kind, data):
+    with kept(3):
+        states_obey(data, data.draw(features(kind)))
+
+
+@law(10)
 def test_decoding_keeps_the_order_of_the_keys_and_knows_absent_ones(kind, data):
     feature = data.draw(features(kind))
     spec, events = feature.fold, data.draw(event_frames(feature))
@@ -145,12 +177,10 @@ def test_decoding_keeps_the_order_of_the_keys_and_knows_absent_ones(kind, data):
     assert list(tiles.keys) == keys
     for place, key in enumerate(keys):
         rows = tiles.rows[tiles.offsets[place] : tiles.offsets[place + 1]]
-        assert rows.tolist() == decode(spec, [key], [stored.get(key)]).rows.tolist()
+        assert plain(rows) == plain(decode(spec, [key], [stored.get(key)]).rows)
 
 
-@every_kind
-@examples
-@given(st.data())
+@law(15)
 def test_what_expires_no_later_read_would_have_counted(kind, data):
     feature = data.draw(features(kind))
     spec, events = feature.fold, data.draw(event_frames(feature))
@@ -168,11 +198,7 @@ def test_what_expires_no_later_read_would_have_counted(kind, data):
         assert a.values[a.present].tolist() == b.values[b.present].tolist()
 
 
-@every_kind
-@settings(examples, max_examples=50)
-@given(st.data())
-def test_a_read_is_naive(kind, data):
-    feature = data.draw(features(kind))
+def a_read_is_naive(data, feature):
     events = data.draw(event_frames(feature))
     as_of = data.draw(read_moments(feature, events))
     events = events.take(events.time < as_of)
@@ -181,21 +207,29 @@ def test_a_read_is_naive(kind, data):
     keys = [tiles.keys[row] if row >= 0 else b"unknown" for row in asked.tolist()]
     for rows, names in ((None, tiles.keys), (asked, keys)):
         column = read(feature, tiles, rows, as_of)
-        assert len(column.values) == len(column.present) == len(names)
-        for place, key in enumerate(names):
-            assert_is_naive(feature, events, key, as_of, EVERYTHING, column, place)
+        values = column.values.tolist()
+        assert len(values) == len(column.present) == len(names)
+        for key, present, value in zip(names, column.present, values, strict=True):
+            assert_is_naive(feature, events, key, as_of, EVERYTHING, present, value)
 
 
-@every_kind
-@settings(examples, max_examples=50)
-@given(st.data())
-def test_a_read_of_the_past_is_naive_and_what_was_served(kind, data):
-    feature = data.draw(features(kind))
+@law(40)
+def test_a_read_is_naive(kind, data):
+    a_read_is_naive(data, data.draw(features(kind)))
+
+
+@law(40, kinds=("distinct",))
+def test_an_estimate_is_the_naive_function_of_the_hashes(kind, data):
+    with kept(3):
+        a_read_is_naive(data, data.draw(features(kind)))
+
+
+def a_read_of_the_past_is_what_was_served(data, feature, is_naive):
     spec, events = feature.fold, data.draw(event_frames(feature))
     if data.draw(st.booleans()):  # offsets in the order of time, as they mostly are
-        events = EventFrame(events.time, events.tie, np.argsort(np.argsort(events.time)),
-                            events.columns)  # fmt: skip
-    keys = [*fold(spec, events).keys, b"unknown"]
+        known = np.argsort(np.argsort(events.time))
+        events = EventFrame(events.time, events.tie, known, events.columns)
+    keys = [*fold(spec, events).keys, b"unknown"] if spec.keys else [b""]
     offsets = st.sampled_from([33, 24, 16, 8, 0])
     queries = [
         (
@@ -209,15 +243,93 @@ def test_a_read_of_the_past_is_naive_and_what_was_served(kind, data):
     as_of = np.array([moment for _, moment, _ in queries], np.int64)
     known = np.array([offset for _, _, offset in queries], np.int64)
     column = read_past(feature, events, asked, as_of, known)
-    assert len(column.values) == len(column.present) == len(queries)
+    values = column.values.tolist()
+    assert len(values) == len(column.present) == len(queries)
     for place, (key, moment, offset) in enumerate(queries):
-        assert_is_naive(feature, events, key, moment, offset, column, place)
+        if is_naive:
+            present = column.present[place]
+            assert_is_naive(feature, events, key, moment, offset, present, values[place])
         then = events.take((events.time < moment) & (events.known < offset))
         tiles = fold(spec, then)
         row = tiles.keys.index(key) if key in tiles.keys else -1
         served = read(feature, tiles, np.array([row]), moment)
         assert served.present[0] == column.present[place]
         assert served.values.dtype == column.values.dtype
-        added = spec.kind == "decayed" or (spec.dtype == "float" and spec.kind in ("sum", "mean"))
+        added = spec.kind in ("decayed", "var", "std") or (
+            spec.dtype in ("float", "vector") and spec.kind in ("sum", "mean")
+        )
         if served.present[0] and not added:
-            assert served.values[0] == column.values[place]
+            assert served.values.tolist()[0] == values[place]
+
+
+@law(40)
+def test_a_read_of_the_past_is_naive_and_what_was_served(kind, data):
+    a_read_of_the_past_is_what_was_served(data, data.draw(features(kind)), is_naive=True)
+
+
+@law(40, kinds=("distinct", "top"))
+def test_a_read_of_the_past_is_what_was_served_beyond_the_bound_of_a_tile(kind, data):
+    with kept(3):
+        a_read_of_the_past_is_what_was_served(data, data.draw(features(kind)), is_naive=False)
+
+
+@law(40, kinds=("top",))
+def test_the_bounds_of_top_contain_the_truth(kind, data):
+    with kept(3):
+        feature = data.draw(features(kind))
+        events = data.draw(event_frames(feature))
+        as_of = data.draw(read_moments(feature, events))
+        events = events.take(events.time < as_of)
+        tiles = fold(feature.fold, events)
+        start = earliest(feature, as_of)
+        for place, key in enumerate(tiles.keys):
+            rows = tiles.rows[tiles.offsets[place] : tiles.offsets[place + 1]]
+            rows = rows if start is None else rows[rows["time"] >= start]
+            window = Window(feature, rows, np.array([0, len(rows)]), as_of)
+            tally = statistic_of(feature.fold).tally(window)
+            listed = list(zip(tally.values.tolist(), tally.low, tally.high, strict=True))
+            for value, low, high in listed:
+                same = np.array([x == value for x in events.columns["value"].values], np.bool_)
+                exact = naive(counting(feature), events.take(same), key, as_of, EVERYTHING)
+                assert low <= exact <= high
+            assert [high for _, _, high in listed] == sorted((h for *_, h in listed), reverse=True)
+            every = naive(replace(feature, is_list=True, n=99), events, key, as_of, EVERYTHING)
+            assert len(listed) >= min(3, len(every or []))
+
+
+@law(40, kinds=[kind for kind in KINDS if kind != "custom"])
+def test_one_value_from_plain_lists_is_naive_too(kind, data):
+    feature = data.draw(features(kind))
+    statistic = statistic_of(feature.fold)
+    types = [statistic.row_type[name] for name in statistic.row_type.names]
+    if any(of_type.kind == "b" or of_type.shape for of_type in types):
+        return
+    events = data.draw(event_frames(feature))
+    as_of = data.draw(read_moments(feature, events))
+    events = events.take(events.time < as_of)
+    tiles = fold(feature.fold, events)
+    start = earliest(feature, as_of)
+    for place, key in enumerate(tiles.keys):
+        rows = tiles.rows[tiles.offsets[place] : tiles.offsets[place + 1]]
+        low = 0 if start is None else int(np.searchsorted(rows["time"], start))
+        value = statistic.finish_one(plain(rows), low, feature, as_of)
+        assert_is_naive(feature, events, key, as_of, EVERYTHING, value is not None, value)
+
+
+def counting(feature):
+    """The feature that counts what another one looks at."""
+    return replace(feature, fold=replace(feature.fold, kind="count"), is_list=False)
+
+
+def plain(rows):
+    """Rows as lists, also of vectors."""
+    return [rows[name].tolist() for name in rows.dtype.names]
+
+
+@contextmanager
+def kept(number):
+    """Let tiles be full with so few values."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Distinct, "kept", number)
+        patch.setattr(Top, "kept", number)
+        yield

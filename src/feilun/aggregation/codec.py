@@ -1,143 +1,222 @@
-"""Tiles as bytes: one blob a key, for the online store.
+"""Tiles as bytes: one blob a key, with the tiles of every plan of a family.
 
-A blob is one version byte, then records of fixed width, little-endian and without padding: the
-columns of a row in their order. Where the values are strings, the version byte is followed by the
-number of records (uint32), a record has the length of its string in bytes (uint32) in place of
-the string, and the strings follow the records, in UTF-8, one after the other.
+A blob is little-endian words of 8 bytes. The first holds the version (one byte), the number of
+plans (one byte) and the bytes of strings (six); then comes a word a plan with the number of its
+rows; then the rows of each plan, one after the other: ``time``, then the columns of its folds,
+a word for each number. A string has its length in bytes there; the strings follow the rows in
+UTF-8, in their order, padded with zeros to whole words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
-from operator import itemgetter
-from typing import cast
 
 import numpy as np
 
-from feilun.aggregation.frames import Array
-from feilun.aggregation.statistics import statistic_of
+from feilun.aggregation.family import Family
+from feilun.aggregation.frames import Array, Int64
 from feilun.aggregation.tiles import Tiles
-from feilun.definitions.specs import FoldSpec
 from feilun.errors import CorruptData
 
-VERSION = 1
-_HEAD = bytes([VERSION])
-_first: Callable[[bytes], int] = itemgetter(0)
-_all_but_first: Callable[[bytes], bytes] = itemgetter(slice(1, None))
+VERSION = 2
+WORD = 8
+_MOST_ROWS = 1 << 40
+_HEAD_MASK = 0xFFFF
+_TEXT_SHIFT = 16
 
 
-def encode(spec: FoldSpec, tiles: Tiles) -> list[tuple[bytes, bytes]]:
-    """Return each key with its blob, in the order of the keys."""
-    row_type = statistic_of(spec).row_type
-    if row_type.hasobject:
-        return _encode_texts(tiles, row_type)
-    raw = tiles.rows.tobytes()
-    bounds = (tiles.offsets * row_type.itemsize).tolist()
-    return [
-        (key, _HEAD + raw[lo:hi])
-        for key, (lo, hi) in zip(tiles.keys, pairwise(bounds), strict=True)
-    ]
+def encode(family: Family, keys: Sequence[bytes], tiles: Sequence[Tiles]) -> list[bytes]:
+    """Return the blob of each key; ``tiles`` are one for each plan, and all of exactly ``keys``."""
+    heads = np.empty((len(keys), 1 + len(tiles)), "<i8")
+    heads[:, 0] = _head(family)
+    parts = []
+    texts: list[list[bytes]] = []
+    for place, of_plan in enumerate(tiles):
+        heads[:, 1 + place] = np.diff(of_plan.offsets)
+        rows, strings = _stored(family, place, of_plan.rows)
+        width = family.stored_types[place].itemsize
+        parts.append(_cut(rows.tobytes(), (of_plan.offsets * width).tolist()))
+        if strings is not None:
+            bounds = list(accumulate(map(len, strings), initial=0))
+            ends = [bounds[row] for row in of_plan.offsets.tolist()]
+            texts.append(_cut(b"".join(strings), ends))
+    if texts:
+        joined = [b"".join(of_key) for of_key in zip(*texts, strict=True)]
+        sizes = np.fromiter(map(len, joined), np.int64, len(joined))
+        heads[:, 0] |= sizes << _TEXT_SHIFT
+        parts.append([text + bytes(-len(text) % WORD) for text in joined])
+    width = heads.shape[1] * WORD
+    begun = _cut(heads.tobytes(), range(0, width * len(keys) + 1, width))
+    return [b"".join(blob) for blob in zip(begun, *parts, strict=True)]
 
 
-def decode(spec: FoldSpec, keys: Sequence[bytes], blobs: Sequence[bytes | None]) -> Tiles:
-    """Return the tiles of ``keys``, in their order; None (no blob) gives a key without rows.
+class StoredTiles:
+    """Tiles as they are stored; those of a plan are decoded when they are asked for.
+
+    Parameters
+    ----------
+    family : Family
+        Whose tiles these are.
+    keys : sequence of bytes
+        Their keys.
+    blobs : sequence of bytes or None
+        The blob of each key; None is a key without tiles.
 
     Raises
     ------
     CorruptData
         If a blob is of another version or its length does not fit.
     """
-    row_type = statistic_of(spec).row_type
-    complete = None not in blobs
-    present = cast(Sequence[bytes], blobs) if complete else [b for b in blobs if b is not None]
-    try:
-        if not set(map(_first, present)) <= {VERSION}:
-            raise _corrupt(spec, "its first byte is not a version that this program knows")
-    except IndexError as error:
-        raise _corrupt(spec, "it is empty") from error
-    rows, counts = (_decode_texts if row_type.hasobject else _decode_numbers)(spec, present)
-    offsets = np.zeros(len(keys) + 1, np.int64)
-    if complete:
-        offsets[1:] = counts
-    else:
-        offsets[1:][[blob is not None for blob in blobs]] = counts
-    return Tiles(keys, np.cumsum(offsets, out=offsets), rows)
+
+    def __init__(
+        self, family: Family, keys: Sequence[bytes], blobs: Sequence[bytes | None]
+    ) -> None:
+        nothing = empty_blob(family)
+        self.family = family
+        self.keys = keys
+        self._blobs = [nothing if blob is None else blob for blob in blobs]
+        sizes = np.fromiter(map(len, self._blobs), np.int64, len(blobs))
+        width = len(nothing)
+        if (sizes < width).any():
+            raise _corrupt("it is shorter than its head")
+        raw = b"".join([blob[:width] for blob in self._blobs])
+        heads = np.frombuffer(raw, "<i8").reshape(-1, width // WORD)
+        if (heads[:, 0] & _HEAD_MASK != _head(family)).any():
+            raise _corrupt("it is of another version or of another family")
+        self._counts = heads[:, 1:]
+        if ((self._counts < 0) | (self._counts > _MOST_ROWS)).any():
+            raise _corrupt("it says that it has an impossible number of rows")
+        spans = self._counts * [kind.itemsize for kind in family.stored_types]
+        self._ends = width + np.cumsum(spans, axis=1)
+        self._begins = self._ends - spans
+        self._text_sizes = heads[:, 0] >> _TEXT_SHIFT
+        if (self._ends[:, -1] + -(-self._text_sizes // WORD) * WORD != sizes).any():
+            raise _corrupt("its length does not fit the number of its rows")
+
+    def tiles(self, place: int) -> Tiles:
+        """Return the tiles of the plan at ``place``."""
+        family, plan = self.family, self.family.plans[place]
+        offsets = np.zeros(len(self.keys) + 1, np.int64)
+        np.cumsum(self._counts[:, place], out=offsets[1:])
+        raw = b"".join(self._slices(self._begins[:, place], self._ends[:, place]))
+        stored = np.frombuffer(raw, family.stored_types[place])
+        if stored.dtype == plan.row_type:
+            return Tiles(self.keys, offsets, stored)
+        rows = np.empty(len(stored), plan.row_type)
+        for name in plan.row_type.names or ():
+            text = plan.row_type[name].hasobject
+            rows[name] = self._strings(place) if text else stored[name]
+        return Tiles(self.keys, offsets, rows)
+
+    def _slices(self, begins: Int64, ends: Int64) -> list[bytes]:
+        return [
+            blob[lo:hi]
+            for blob, lo, hi in zip(self._blobs, begins.tolist(), ends.tolist(), strict=True)
+        ]
+
+    def _strings(self, place: int) -> list[str]:
+        """Return the strings of the plan at ``place``: each key has those of all its plans."""
+        begins = self._ends[:, -1].copy()
+        ends, lengths = begins, np.zeros(0, np.int64)
+        for earlier in range(place + 1):
+            if self.family.text_columns[earlier] is not None:
+                begins = ends
+                lengths, totals = self._lengths(earlier)
+                ends = begins + totals
+        if (ends > self._ends[:, -1] + self._text_sizes).any():
+            raise _corrupt("its strings are not as long as its rows say")
+        text = b"".join(self._slices(begins, ends))
+        try:
+            return [
+                str(text[lo:hi], "utf-8")
+                for lo, hi in pairwise(accumulate(lengths.tolist(), initial=0))
+            ]
+        except UnicodeDecodeError as error:
+            raise _corrupt("a string is not UTF-8") from error
+
+    def _lengths(self, place: int) -> tuple[Int64, Int64]:
+        """Return the length of each string of a plan, and their sum for each key."""
+        raw = b"".join(self._slices(self._begins[:, place], self._ends[:, place]))
+        stored = np.frombuffer(raw, self.family.stored_types[place])
+        lengths: Int64 = np.asarray(stored[self.family.text_columns[place]], np.int64)
+        if (lengths < 0).any() or (lengths > _MOST_ROWS).any():
+            raise _corrupt("a string has an impossible length")
+        upto = np.concatenate(([0], np.cumsum(lengths)))
+        rows = np.concatenate(([0], np.cumsum(self._counts[:, place])))
+        return lengths, np.diff(upto[rows])
 
 
-def _decode_numbers(spec: FoldSpec, blobs: Sequence[bytes]) -> tuple[Array, Array]:
-    row_type = statistic_of(spec).row_type
-    records = b"".join(map(_all_but_first, blobs))
-    sizes = np.array(list(map(len, blobs)), np.int64) - 1
-    counts = sizes // row_type.itemsize
-    if (counts * row_type.itemsize != sizes).any():
-        raise _corrupt(spec, f"its length is not of whole records of {row_type.itemsize} bytes")
-    return np.frombuffer(records, row_type), counts
+def decode(family: Family, keys: Sequence[bytes], blobs: Sequence[bytes | None]) -> list[Tiles]:
+    """Return the tiles of ``keys``, in their order, for each plan; None gives a key without rows.
+
+    Raises
+    ------
+    CorruptData
+        If a blob is of another version or its length does not fit.
+    """
+    stored = StoredTiles(family, keys, blobs)
+    return [stored.tiles(place) for place in range(len(family.plans))]
 
 
-@lru_cache(maxsize=64)
-def _stored_type(row_type: np.dtype[np.void]) -> np.dtype[np.void]:
-    """Return the type of a stored record: with the length where a row has the string."""
-    names = row_type.names or ()
-    return np.dtype(
-        [(name, "<u4" if row_type[name].hasobject else row_type[name]) for name in names]
-    )
+def begins_of(family: Family, blob: bytes) -> list[int]:
+    """Return the word at which the rows of each plan begin, and where the rows end.
+
+    Raises
+    ------
+    CorruptData
+        If the blob is of another version or its length does not fit.
+    """
+    plans = len(family.plans)
+    if len(blob) % WORD or len(blob) < WORD * (1 + plans):
+        raise _corrupt("its length is not of whole words")
+    words = memoryview(blob).cast("q")
+    head = words[0]
+    if head & _HEAD_MASK != _head(family):
+        raise _corrupt("it is of another version or of another family")
+    end = 1 + plans
+    begins = [end]
+    for place, width in enumerate(family.widths, 1):
+        if words[place] < 0:
+            raise _corrupt("it says that it has an impossible number of rows")
+        end += words[place] * width
+        begins.append(end)
+    if end + -(-(head >> _TEXT_SHIFT) // WORD) != len(words):
+        raise _corrupt("its length does not fit the number of its rows")
+    return begins
 
 
-def _encode_texts(tiles: Tiles, row_type: np.dtype[np.void]) -> list[tuple[bytes, bytes]]:
-    texts = [text.encode() for text in tiles.rows["value"].tolist()]
-    records = np.empty(len(tiles.rows), _stored_type(row_type))
-    for name in row_type.names or ():
-        records[name] = [len(t) for t in texts] if name == "value" else tiles.rows[name]
-    raw, width, bounds = records.tobytes(), records.dtype.itemsize, tiles.offsets.tolist()
-    return [
-        (
-            key,
-            b"".join(
-                (
-                    _HEAD,
-                    (hi - lo).to_bytes(4, "little"),
-                    raw[lo * width : hi * width],
-                    *texts[lo:hi],
-                )
-            ),
-        )
-        for key, (lo, hi) in zip(tiles.keys, pairwise(bounds), strict=True)
-    ]
+def empty_blob(family: Family) -> bytes:
+    """Return the blob of a key without rows."""
+    return _head(family).to_bytes(WORD, "little") + bytes(WORD * len(family.plans))
 
 
-def _decode_texts(spec: FoldSpec, blobs: Sequence[bytes]) -> tuple[Array, Array]:
-    row_type = statistic_of(spec).row_type
-    stored = _stored_type(row_type)
-    counts, fixed, texts = [], [], []
-    for blob in blobs:
-        count = int.from_bytes(blob[1:5], "little")
-        end = 5 + count * stored.itemsize
-        if len(blob) < end:
-            raise _corrupt(spec, f"it ends within its {count} records")
-        counts.append(count)
-        fixed.append(blob[5:end])
-        texts.append(blob[end:])
-    records = np.frombuffer(b"".join(fixed), stored)
-    text = b"".join(texts)
-    ends = list(accumulate(records["value"].tolist(), initial=0))
-    starts_of_keys = list(accumulate(counts, initial=0))
-    if [ends[hi] - ends[lo] for lo, hi in pairwise(starts_of_keys)] != [len(t) for t in texts]:
-        raise _corrupt(spec, "its strings are not as long as its records say")
-    rows = np.empty(len(records), row_type)
-    for name in row_type.names or ():
-        if name != "value":
-            rows[name] = records[name]
-    try:
-        rows["value"] = [str(text[lo:hi], "utf-8") for lo, hi in pairwise(ends)]
-    except UnicodeDecodeError as error:
-        raise _corrupt(spec, "a string is not UTF-8") from error
-    return rows, np.array(counts, np.int64)
+def _stored(family: Family, place: int, rows: Array) -> tuple[Array, list[bytes] | None]:
+    """Return rows as they are stored, and their strings if they have any."""
+    kind = family.stored_types[place]
+    if rows.dtype == kind:
+        return rows, None
+    stored = np.empty(len(rows), kind)
+    strings = None
+    for name in kind.names or ():
+        if rows.dtype[name].hasobject:
+            strings = [text.encode() for text in rows[name].tolist()]
+            stored[name] = np.fromiter(map(len, strings), np.int64, len(strings))
+        else:
+            stored[name] = rows[name]
+    return stored, strings
 
 
-def _corrupt(spec: FoldSpec, why: str) -> CorruptData:
+def _cut(raw: bytes, bounds: Iterable[int]) -> list[bytes]:
+    return [raw[lo:hi] for lo, hi in pairwise(bounds)]
+
+
+def _head(family: Family) -> int:
+    return VERSION | len(family.plans) << 8
+
+
+def _corrupt(why: str) -> CorruptData:
     return CorruptData(
-        f"A stored state of {spec.kind} over {spec.event} cannot be read: {why}.",
+        f"A stored blob of tiles cannot be read: {why}.",
         "Tiles are derived: rebuild them from the log.",
     )

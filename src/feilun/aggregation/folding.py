@@ -9,104 +9,124 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from feilun.aggregation.conditions import holds
 from feilun.aggregation.frames import Array, Bool, EventFrame, Int64
 from feilun.aggregation.hops import floor_hop, tile_end
 from feilun.aggregation.keys import group_keys
-from feilun.aggregation.statistics import Events, Statistic, statistic_of
+from feilun.aggregation.plan import Plan
+from feilun.aggregation.segments import boundaries, order_of
+from feilun.aggregation.statistics import Events
 from feilun.aggregation.tiles import Tiles
-from feilun.definitions.specs import FoldSpec
+from feilun.clock import DAY, SECOND
+
+_LARGEST_PACKED = 2**62
 
 
-def zero(spec: FoldSpec) -> Tiles:
+def zero(plan: Plan) -> Tiles:
     """Return the tiles of no events: merged with any others they change nothing."""
-    return Tiles([], np.zeros(1, np.int64), np.empty(0, statistic_of(spec).row_type))
+    return Tiles([], np.zeros(1, np.int64), np.empty(0, plan.row_type))
 
 
-def fold(spec: FoldSpec, events: EventFrame) -> Tiles:
+def fold(plan: Plan, events: EventFrame) -> Tiles:
     """Fold events, in any order, into tiles.
 
-    An event without one of the keys, or without the field where there is one, is left out.
-    ``fold(a + b) = merge(fold(a), fold(b))`` for any split: to the bit but for floats that are
-    added, which agree within ``1e-9 · Σ|x|``.
+    An event without one of the keys or fields, or for which the filter does not hold, is left
+    out. ``fold(a + b) = merge(fold(a), fold(b))`` for any split: to the bit but for floats that
+    are added, which agree within ``1e-9 · Σ|x|``.
 
     Raises
     ------
     InputError
         If a str key is too long, or a time is beyond what a calendar holds.
     """
-    statistic = statistic_of(spec)
-    events = usable(spec, events)
-    keys, codes = group_keys(spec.keys, events)
-    if statistic.keeps_events:
-        time = events.time
-    elif spec.hop == 0:
-        time = np.zeros(len(events), np.int64)
-    else:
-        time = floor_hop(events.time, spec.hop, spec.timezone)
-    return _combine(statistic, keys, codes, lift(spec, events, time))
+    return fold_all([plan], events)[0]
 
 
-def merge(spec: FoldSpec, a: Tiles, b: Tiles) -> Tiles:
+def fold_all(plans: Sequence[Plan], events: EventFrame) -> list[Tiles]:
+    """Fold events by several plans of one event; plans that count the same share the grouping."""
+    groups: dict[object, tuple[EventFrame, list[bytes], Int64]] = {}
+    folded = []
+    for plan in plans:
+        optional = {fold.field for fold in plan.folds if not fold.required} - {None}
+        same = (plan.keys, plan.where, *optional)
+        if same not in groups:
+            counted = usable(plan, events)
+            groups[same] = (counted, *group_keys(plan.keys, counted))
+        counted, keys, codes = groups[same]
+        rows = lift(plan, counted, _tile_times(plan, counted))
+        folded.append(_combine(plan, keys, codes, rows))
+    return folded
+
+
+def merge(plan: Plan, a: Tiles, b: Tiles) -> Tiles:
     """Merge the tiles of two disjoint sets of events; associative and commutative.
 
     A key of either is a key of the result, also if it has no rows. Keys must be distinct within
     each argument.
     """
-    keys = sorted({*a.keys, *b.keys})
-    places = {key: place for place, key in enumerate(keys)}
-    split = len(a.rows)
-    codes = np.empty(split + len(b.rows), np.int64)
-    rows = np.empty(len(codes), a.rows.dtype)
-    for tiles, part in ((a, slice(split)), (b, slice(split, None))):
-        codes[part] = np.array([places[key] for key in tiles.keys], np.int64)[tiles.codes]
-        rows[part] = tiles.rows
-    return _combine(statistic_of(spec), keys, codes, rows)
+    if a.keys is b.keys:
+        keys, codes = a.keys, np.concatenate((a.codes, b.codes))
+    else:
+        keys = sorted({*a.keys, *b.keys})
+        codes = np.concatenate([places(keys, tiles)[tiles.codes] for tiles in (a, b)])
+    return _combine(plan, keys, codes, np.concatenate((a.rows, b.rows)))
 
 
-def expire(spec: FoldSpec, tiles: Tiles, before: int) -> Tiles:
+def expire(plan: Plan, tiles: Tiles, before: int) -> Tiles:
     """Drop tiles that end at or before ``before`` (µs UTC), which no later read may need.
 
     Keys stay, also with nothing left. A tile of all time (hop 0) never ends; where single events
     are kept one goes with its tile, or with hop 0 when it is older than ``before``.
     """
-    keeps_events = statistic_of(spec).keeps_events
-    if not len(tiles.rows) or (spec.hop == 0 and not keeps_events):
+    if not len(tiles.rows) or (plan.hop == 0 and not plan.keeps_events):
         return tiles
     time = tiles.rows["time"]
-    if spec.hop == 0:
+    if plan.hop == 0:
         keep = time >= before
     else:
-        starts = floor_hop(time, spec.hop, spec.timezone) if keeps_events else time
-        keep = tile_end(starts, spec.hop, spec.timezone) > before
+        starts = floor_hop(time, plan.hop, plan.timezone) if plan.keeps_events else time
+        keep = tile_end(starts, plan.hop, plan.timezone) > before
     if keep.all():
         return tiles
     return Tiles(tiles.keys, kept_offsets(keep, tiles.offsets), tiles.rows[keep])
 
 
-def usable(spec: FoldSpec, events: EventFrame) -> EventFrame:
-    """Return the events that have every key of the fold, and its field, with those columns."""
-    names = [entity.name for entity in spec.keys]
-    if spec.field is not None:
-        names.append(spec.field)
-    columns = {name: events.columns[name] for name in names}
-    needed = EventFrame(events.time, events.tie, events.known, columns)
-    gaps = [column.present for column in columns.values() if not column.present.all()]
-    return needed.take(np.logical_and.reduce(gaps)) if gaps else needed
+def usable(plan: Plan, events: EventFrame) -> EventFrame:
+    """Return the events that count: with every key and field, and for which the filter holds."""
+    names = (*(entity.name for entity in plan.keys), *plan.fields)
+    masks = [
+        column.present
+        for column in (events.columns[name] for name in names)
+        if not column.present.all()
+    ]
+    if plan.where is not None:
+        masks.append(holds(plan.where, events))
+    return events.take(np.logical_and.reduce(masks)) if masks else events
 
 
-def lift(spec: FoldSpec, events: EventFrame, time: Int64) -> Array:
+def lift(plan: Plan, events: EventFrame, time: Int64) -> Array:
     """Return one row an event, standing at ``time``."""
-    statistic = statistic_of(spec)
-    rows = np.empty(len(events), statistic.row_type)
+    rows = np.empty(len(events), plan.row_type)
     rows["time"] = time
-    values = None if spec.field is None else events.columns[spec.field].values
-    statistic.lift(rows, Events(events.time, events.tie, values))
+    for place, (spec, statistic) in enumerate(zip(plan.folds, plan.statistics, strict=True)):
+        values = None if spec.field is None else events.columns[spec.field].values
+        statistic.lift(plan.rows_of(place, rows), Events(events.time, events.tie, values))
     return rows
 
 
-def sorting(statistic: Statistic, codes: Int64, rows: Array) -> Int64:
+def sorting(plan: Plan, codes: Int64, rows: Array) -> Int64:
     """Return the order of rows by key, time and whatever the statistic breaks ties by."""
-    return np.lexsort((*statistic.tie_breaks(rows), rows["time"], codes))
+    ties = plan.statistics[0].tie_breaks(rows) if len(plan.folds) == 1 else ()
+    time = rows["time"]
+    if ties or not len(rows):
+        return np.lexsort((*ties, time, codes))
+    # One number for both sorts many times faster than two.
+    first = int(time.min())
+    unit = 1 if plan.keeps_events else plan.hop if plan.hop % DAY else SECOND
+    span = (int(time.max()) - first) // unit + 1
+    if (int(codes.max()) + 1) * span > _LARGEST_PACKED:
+        return np.lexsort((time, codes))
+    return order_of(codes * span + (time - first) // unit)
 
 
 def kept_offsets(keep: Bool, offsets: Int64) -> Int64:
@@ -116,7 +136,36 @@ def kept_offsets(keep: Bool, offsets: Int64) -> Int64:
     return before[offsets]
 
 
-def _combine(statistic: Statistic, keys: Sequence[bytes], codes: Int64, rows: Array) -> Tiles:
-    order = sorting(statistic, codes, rows)
-    codes, rows = statistic.compact(codes[order], rows[order])
+def places(keys: Sequence[bytes], tiles: Tiles) -> Int64:
+    """Return where each key of ``tiles`` stands in ``keys``."""
+    place = {key: at for at, key in enumerate(keys)}
+    return np.fromiter(map(place.__getitem__, tiles.keys), np.int64, len(tiles.keys))
+
+
+def _tile_times(plan: Plan, events: EventFrame) -> Int64:
+    if plan.keeps_events:
+        return events.time
+    if plan.hop == 0:
+        return np.zeros(len(events), np.int64)
+    return floor_hop(events.time, plan.hop, plan.timezone)
+
+
+def _combine(plan: Plan, keys: Sequence[bytes], codes: Int64, rows: Array) -> Tiles:
+    order = sorting(plan, codes, rows)
+    codes, rows = codes[order], rows[order]
+    if len(plan.folds) == 1:
+        codes, rows = plan.statistics[0].compact(codes, rows)
+    else:
+        starts = boundaries(codes, rows["time"])
+        codes, rows = codes[starts], _reduce(plan, rows, starts)
     return Tiles(keys, np.searchsorted(codes, np.arange(len(keys) + 1)), rows)
+
+
+def _reduce(plan: Plan, rows: Array, starts: Int64) -> Array:
+    """Merge each run of rows that begins at ``starts`` into one row."""
+    if len(starts) == len(rows):
+        return rows
+    merged: Array = rows[starts]
+    for place, statistic in enumerate(plan.statistics):
+        statistic.reduce(plan.rows_of(place, rows), starts, plan.rows_of(place, merged))
+    return merged

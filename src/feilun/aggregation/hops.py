@@ -8,6 +8,7 @@ where it repeats midnight, at the first.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, overload
@@ -77,7 +78,7 @@ def window_start(feature: FeatureSpec, as_of: int | Int64) -> int | Int64 | None
     return floor_hop(as_of - feature.window, fold.hop, fold.timezone)
 
 
-def _days(times: int | Int64, reach: int, timezone: str) -> tuple[Int64, Any, int]:
+def _days(times: int | Int64, reach: int, timezone: str) -> tuple[Any, Any, int]:
     """Return a table of midnights, the place in it of each time's day, and its first day.
 
     The table reaches at least ``reach`` µs further on both sides.
@@ -91,9 +92,17 @@ def _days(times: int | Int64, reach: int, timezone: str) -> tuple[Int64, Any, in
     first, last = 1969 + (low - reach) // _YEAR, 1971 + (high + reach) // _YEAR
     if first < 1 or last > 9998:
         raise InputError("A time lies outside the years 2 to 9997.", "Times are microseconds UTC.")
+    first_day = (date(first, 1, 1) - _EPOCH).days
+    if not isinstance(times, np.ndarray):  # arrays would cost several times as much
+        starts = _midnight_list(first, last, timezone)
+        return starts, bisect_right(starts, low) - 1, first_day
     midnights = _midnights(first, last, timezone)
-    index = np.searchsorted(midnights, times, side="right") - 1
-    return midnights, index, (date(first, 1, 1) - _EPOCH).days
+    return midnights, np.searchsorted(midnights, times, side="right") - 1, first_day
+
+
+@lru_cache(maxsize=128)
+def _midnight_list(first: int, last: int, timezone: str) -> list[int]:
+    return [int(start) for start in _midnights(first, last, timezone)]
 
 
 @lru_cache(maxsize=128)

@@ -7,17 +7,21 @@ none is ``b""``. No key is the beginning of another of the same entities.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from feilun.aggregation.frames import Array, EventFrame, Int64
-from feilun.aggregation.segments import begins
+from feilun.aggregation.segments import begins, order_of
 from feilun.definitions.specs import EntitySpec
 from feilun.errors import InputError
 
 MAX_KEY_BYTES = 200
 _SIGN = 1 << 63
+_INT64_MAX = _SIGN - 1
+_DENSE = 8
+"""Ids in a range this many times as long as they are many are found by a table, not by sorting."""
 
 
 def encode_key(entities: Sequence[EntitySpec], values: Sequence[int | str]) -> bytes:
@@ -81,6 +85,72 @@ def group_keys(entities: Sequence[EntitySpec], events: EventFrame) -> tuple[list
     return [keys[i] for i in order], place[codes]
 
 
+def match_keys(
+    entities: Sequence[EntitySpec],
+    events: EventFrame,
+    asked: Mapping[str, Sequence[int | str] | Array],
+    size: int,
+) -> tuple[Int64, Int64]:
+    """Return a number for the key of each event and of each query: equal keys, equal numbers.
+
+    Every event must have every key column. A query about a key that no event has gets -1.
+
+    Parameters
+    ----------
+    entities : sequence of EntitySpec
+        What makes a key.
+    events : EventFrame
+        The events.
+    asked : mapping
+        The value of each entity, one a query.
+    size : int
+        How many queries there are.
+    """
+    codes, found = np.zeros(len(events), np.int64), np.zeros(size, np.int64)
+    if not len(events):
+        return codes, found - 1
+    for entity in entities:
+        values = events.columns[entity.name].values
+        match = _match_numbers if entity.dtype == "int" else _match_texts
+        places, wanted, count = match(values, asked[entity.name])
+        if (int(codes.max()) + 1) * count > _INT64_MAX:
+            distinct, codes = np.unique(codes, return_inverse=True)
+            found = _find(distinct, found)
+        known = (found >= 0) & (wanted >= 0)
+        codes = codes * count + places
+        found = np.where(known, found * count + wanted, -1)
+    if len(entities) > 1:  # pairs are far fewer than all that there could be
+        distinct, codes = _factorise(codes)
+        found = _find(distinct, found)
+    return codes, found
+
+
+def _match_numbers(values: Int64, asked: Any) -> tuple[Int64, Int64, int]:
+    wanted = np.asarray(asked, np.int64)
+    lowest = int(values.min())
+    span = int(values.max()) - lowest + 1
+    if span <= _DENSE * len(values):
+        inside = (wanted >= lowest) & (wanted < lowest + span)
+        return values - lowest, np.where(inside, wanted - lowest, -1), span
+    distinct, places = _factorise(values)
+    return places, _find(distinct, wanted), len(distinct)
+
+
+def _match_texts(values: Array, asked: Any) -> tuple[Int64, Int64, int]:
+    texts = values.tolist()
+    known = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    places = np.fromiter(map(known.__getitem__, texts), np.int64, len(texts))
+    wanted = np.fromiter((known.get(text, -1) for text in asked), np.int64, len(asked))
+    return places, wanted, len(known)
+
+
+def _find(distinct: Int64, wanted: Int64) -> Int64:
+    """Return the place of each wanted number among distinct ascending ones; -1 where not there."""
+    places = np.searchsorted(distinct, wanted)
+    places[places == len(distinct)] = 0
+    return np.where(distinct[places] == wanted, places, -1)
+
+
 def _group_column(entity: EntitySpec, values: Array) -> tuple[list[bytes], Int64]:
     if entity.dtype == "int":
         numbers, places = _factorise(values)
@@ -94,7 +164,17 @@ def _group_column(entity: EntitySpec, values: Array) -> tuple[list[bytes], Int64
 
 def _factorise(values: Int64) -> tuple[Int64, Int64]:
     """Return the distinct values, ascending, and the place of each."""
-    order = values.argsort(kind="stable")
+    lowest = int(values.min())
+    span = int(values.max()) - lowest + 1
+    if span <= _DENSE * len(values):  # as ids that were given one after the other are
+        shifted = values - lowest
+        seen = np.zeros(span, np.bool_)
+        seen[shifted] = True
+        return seen.nonzero()[0] + lowest, (seen.cumsum() - 1)[shifted]
+    if span <= _INT64_MAX:
+        order = order_of(values - lowest)
+    else:
+        order = values.argsort(kind="stable")
     ascending = values[order]
     first = begins(ascending)
     places = np.empty(len(values), np.int64)

@@ -3,33 +3,34 @@
 Tiles answer reads of now only: they hold what came later too, and do not know when each event
 became known. So a past value is computed from events, in three steps for all queries together:
 
-1. Events, one row each, are sorted by key and time. The events of a query's window are then one
-   range of rows, found by binary search.
+1. Events are sorted by key and time, once for all features that count the same ones. The events
+   of a query's window are then one range of them, found by binary search.
 2. Of these only the ones below the query's ``known`` count. Up to the first event of the key that
    is not below it (by the running maximum) all are, and from the last that is on (by the running
    minimum from the end) none is. Events between, few if any, are looked at one by one.
-3. A range is covered by nodes of a tree of pairwise merged rows, at most two a level, so a long
-   window costs no more than a short one, and a sum of floats is rounded log₂ n times, not n.
-   No difference of running totals is ever taken. Rows that do not merge into one (the values
-   of ``top``, the newest n events) are taken as they are, only as many as can matter.
+3. Ranges are reduced to one row each where that costs little (``ranges``), are covered by nodes
+   of a tree of pairwise merged rows where they are long, at most two a level, or are taken as they
+   are. No difference of running totals is ever taken.
 
 What is found is then finished by the same code as an online read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from feilun.aggregation.folding import lift, sorting, usable
-from feilun.aggregation.frames import Column, EventFrame, Int64
-from feilun.aggregation.keys import group_keys
+from feilun.aggregation.folding import lift, usable
+from feilun.aggregation.frames import Array, Column, EventFrame, Int64
+from feilun.aggregation.keys import match_keys
+from feilun.aggregation.plan import Plan
+from feilun.aggregation.ranges import Cover, Line, Ranges, find_ranges
 from feilun.aggregation.reading import earliest, finish
-from feilun.aggregation.segments import boundaries, expand
-from feilun.aggregation.statistics import Window, statistic_of
+from feilun.aggregation.segments import begins, boundaries, order_of
+from feilun.aggregation.statistics import Window
 from feilun.definitions.specs import FeatureSpec, FoldSpec
 
 _ROWS_AT_ONCE = 1 << 21
@@ -37,160 +38,173 @@ _ROWS_AT_ONCE = 1 << 21
 
 
 def read_past(
-    feature: FeatureSpec,
+    features: Sequence[FeatureSpec],
     events: EventFrame,
-    keys: Sequence[bytes],
+    keys: Mapping[str, Sequence[int | str] | Array],
     as_of: Int64,
     known: Int64,
-) -> Column:
-    """Return the value of each query: what an online read would have given there and then.
+) -> list[Column]:
+    """Return the value of each feature for each query: what an online read would have given.
 
-    Query q counts the events of ``keys[q]`` with time before ``as_of[q]`` and offset below
+    Query q counts the events of its key with time before ``as_of[q]`` and offset below
     ``known[q]``. Exact for every query: equal to the online read to the bit, but for floats that
-    are added, which agree within ``1e-9 · Σ|x|``. Neighbouring equal queries cost one.
+    are added, which agree within ``1e-9 · Σ|x|``. Equal queries cost one.
 
     Parameters
     ----------
-    feature : FeatureSpec
-        What to read.
+    features : sequence of FeatureSpec
+        What to read, all over the same event.
     events : EventFrame
-        All events of the feature's kind, in any order.
-    keys : sequence of bytes
-        Encoded key of each query.
+        All events of that kind, in any order.
+    keys : mapping
+        The value of each entity, one a query.
     as_of, known : int64 array
         Time (µs UTC) and log offset of each query, both exclusive.
     """
-    history = _History(feature.fold, events)
-    codes = history.find(keys)
-    distinct = boundaries(codes, as_of, known)
-    repeats = np.diff(np.append(distinct, len(keys)))
-    codes, as_of, known = codes[distinct], as_of[distinct], known[distinct]
-    ranges = history.ranges(codes, earliest(feature, as_of), as_of, known)
-    columns = []
-    for part in _parts(history.cost(ranges)):
-        index, offsets = history.cover(_Ranges(*(bound[part] for bound in ranges)), known[part])
-        columns.append(finish(Window(feature, history.rows[index], offsets, as_of[part])))
-    return Column(
-        np.repeat(np.concatenate([column.values for column in columns]), repeats),
-        np.repeat(np.concatenate([column.present for column in columns]), repeats),
-    )
+    groups: dict[object, list[int]] = {}
+    for at, feature in enumerate(features):
+        fold = feature.fold
+        same = (fold.keys, fold.where, None if fold.required else fold.field)
+        groups.setdefault(same, []).append(at)
+    columns: list[Column | None] = [None] * len(features)
+    for ats in groups.values():
+        history = _History(features[ats[0]].fold, events, keys, as_of, known)
+        for at in ats:
+            columns[at] = history.read(features[at])
+    return [column for column in columns if column is not None]
 
 
-class _Ranges(NamedTuple):
-    """For each query the rows ``[lo, hi)``, which count, and ``[doubt, end)``, which may."""
+class _Asked(NamedTuple):
+    """The distinct queries, sorted by key and time; ``codes`` are -1 for keys without events."""
 
-    lo: Int64
-    hi: Int64
-    doubt: Int64
+    codes: Int64
+    as_of: Int64
+    known: Int64
+
+
+class _View(NamedTuple):
+    """Events in an order by key and time, and their offsets; where each query must stop.
+
+    Behind ``end`` no event counts for a query, and before ``doubt`` all do. ``found`` keeps the
+    ranges that were looked for.
+    """
+
+    order: Int64
+    known: Int64
     end: Int64
+    doubt: Int64
+    found: dict[object, Ranges]
 
 
 class _History:
-    """Events of one fold, sorted by key and time, with what finds and covers ranges of them."""
+    """Events that count for some folds, sorted by key and time, and the queries about them."""
 
-    def __init__(self, spec: FoldSpec, events: EventFrame) -> None:
-        self._statistic = statistic_of(spec)
-        events = usable(spec, events)
-        keys, codes = group_keys(spec.keys, events)
-        rows = lift(spec, events, events.time)
-        order = sorting(self._statistic, codes, rows)
-        codes, times = codes[order], events.time[order]
-        self.rows = rows[order]
-        self._places = {key: place for place, key in enumerate(keys)}
-        self._known = events.known[order]
-        self._moments, self._by_time = _pack(codes, times)
-        self._marks, by_known = _pack(codes, self._known)
-        self._highest = np.maximum.accumulate(by_known)
-        self._lowest = np.minimum.accumulate(by_known[::-1])[::-1]
-        self._levels = self._grow() if self._statistic.fixed_size else None
+    def __init__(
+        self,
+        fold: FoldSpec,
+        events: EventFrame,
+        keys: Mapping[str, Sequence[int | str] | Array],
+        as_of: Int64,
+        known: Int64,
+    ) -> None:
+        counted = usable(Plan((fold,)), events)
+        codes, asked = match_keys(fold.keys, counted, keys, len(as_of))
+        by_query = _by(asked + 1, as_of)
+        asked, as_of, known = asked[by_query], as_of[by_query], known[by_query]
+        distinct = boundaries(asked, as_of, known) if len(asked) else np.zeros(0, np.int64)
+        self._asked = _Asked(asked[distinct], as_of[distinct], known[distinct])
+        self._place = np.empty(len(asked), np.int64)
+        self._place[by_query] = np.repeat(
+            np.arange(len(distinct)), np.diff(np.append(distinct, len(asked)))
+        )
+        order = _by(codes, counted.time)
+        self._events = counted
+        self._codes, self._time = codes[order], counted.time[order]
+        self._line = Line(self._codes, self._time)
+        self._plain = self._view(order)
 
-    def find(self, keys: Sequence[bytes]) -> Int64:
-        """Return the code of each key; -1 where no event has it."""
-        places = self._places
-        return np.fromiter((places.get(key, -1) for key in keys), np.int64, len(keys))
+    def read(self, feature: FeatureSpec) -> Column:
+        """Return the feature's value for each query."""
+        plan = Plan((feature.fold,))
+        view = self._view_for(plan)
+        ranges = self._ranges(feature, view)
+        ranges = Ranges(*plan.statistics[0].narrow(ranges.lo, ranges.hi), ranges.doubt, ranges.end)
+        cover = Cover(plan, self._events, view.order, ranges)
+        columns = []
+        for part in _parts(cover.costs):
+            queries, rows = cover.rows(part)
+            doubtful, index = find_ranges(ranges.doubt[part], ranges.end[part])
+            if len(index):
+                counts = view.known[index] < self._asked.known[part][doubtful]
+                events = self._events.take(view.order[index[counts]])
+                queries = np.concatenate((queries, doubtful[counts]))
+                rows = np.concatenate((rows, lift(plan, events, events.time)))
+            if (np.diff(queries) < 0).any():
+                by_query = np.argsort(queries, kind="stable")
+                queries, rows = queries[by_query], rows[by_query]
+            moments = self._asked.as_of[part]
+            offsets = np.searchsorted(queries, np.arange(len(moments) + 1))
+            columns.append(finish(Window(feature, rows, offsets, moments)))
+        whole = Column(
+            np.concatenate([column.values for column in columns]),
+            np.concatenate([column.present for column in columns]),
+        )
+        return whole.take(self._place)
 
-    def ranges(
-        self, codes: Int64, start: int | Int64 | None, as_of: Int64, known: Int64
-    ) -> _Ranges:
-        """Return the rows of each query."""
-        if start is None:
-            lo = np.searchsorted(self._by_time, codes * len(self._moments))
-        else:
-            lo = _search(self._by_time, self._moments, codes, start)
-        end = _search(self._by_time, self._moments, codes, as_of)
-        end = np.minimum(end, _search(self._lowest, self._marks, codes, known))
-        end = np.maximum(lo, end)
-        doubt = np.clip(_search(self._highest, self._marks, codes, known), lo, end)
-        return _Ranges(*self._statistic.narrow(lo, doubt), doubt, end)
+    def _ranges(self, feature: FeatureSpec, view: _View) -> Ranges:
+        """Return where the events of each query are; equal windows are looked for once."""
+        span = (feature.window, feature.calendar, feature.ttl, feature.fold.hop)
+        if span not in view.found:
+            codes, as_of, _ = self._asked
+            start = earliest(feature, as_of)
+            lo = self._line.begin(codes) if start is None else self._line.first(codes, start)
+            end = np.maximum(lo, view.end)
+            doubt = np.clip(view.doubt, lo, end)
+            view.found[span] = Ranges(lo, doubt, doubt, end)
+        return view.found[span]
 
-    def cost(self, ranges: _Ranges) -> Int64:
-        """Return an upper bound of the rows that cover each query."""
-        sizes = ranges.hi - ranges.lo
-        if self._levels is not None:
-            sizes = np.minimum(sizes, 2 * len(self._levels))
-        return sizes + ranges.end - ranges.doubt
+    def _view(self, order: Int64) -> _View:
+        """Return what queries find in this order."""
+        codes, as_of, wanted = self._asked
+        known = self._events.known[order]
+        end = self._line.first(codes, as_of)
+        if not len(wanted) or not len(known) or known.max() < wanted.min():
+            return _View(order, known, end, end, {})
+        marks = Line(self._codes, known)
+        highest = np.maximum.accumulate(marks.packed)
+        lowest = np.minimum.accumulate(marks.packed[::-1])[::-1]
+        packed = marks.pack(codes, wanted)
+        end = np.minimum(end, np.searchsorted(lowest, packed))
+        doubt = np.minimum(end, np.searchsorted(highest, packed))
+        return _View(order, known, end, doubt, {})
 
-    def cover(self, ranges: _Ranges, known: Int64) -> tuple[Int64, Int64]:
-        """Return the rows that together are the state of each query, and their offsets."""
-        find = _singles if self._levels is None else self._nodes
-        queries, index = find(ranges.lo, ranges.hi)
-        doubtful, rows = _singles(ranges.doubt, ranges.end)
-        if len(rows):
-            counts = self._known[rows] < known[doubtful]
-            queries = np.concatenate((queries, doubtful[counts]))
-            index = np.concatenate((index, rows[counts]))
-        order = np.argsort(queries, kind="stable")
-        return index[order], np.searchsorted(queries[order], np.arange(len(known) + 1))
-
-    def _grow(self) -> list[int]:
-        """Append to the rows each level of pairwise merged rows; return where levels begin."""
-        levels, begins = [self.rows], [0]
-        while len(levels[-1]) > 1:
-            begins.append(begins[-1] + len(levels[-1]))
-            pairs = np.arange(0, len(levels[-1]), 2)
-            levels.append(self._statistic.reduce(levels[-1], pairs))
-        self.rows = np.concatenate(levels)
-        return begins
-
-    def _nodes(self, lo: Int64, hi: Int64) -> tuple[Int64, Int64]:
-        """Cover the ranges by as few nodes of the tree as there are; pairs (query, row)."""
-        queries, nodes = [], []
-        active = np.flatnonzero(lo < hi)
-        lo, hi = lo[active], hi[active]
-        for begin in self._levels or ():
-            odd = (lo & 1) == 1
-            queries.append(active[odd])
-            nodes.append(begin + lo[odd])
-            lo = lo + odd
-            odd = (hi & 1) == 1
-            queries.append(active[odd])
-            nodes.append(begin + hi[odd] - 1)
-            lo, hi = lo >> 1, hi >> 1
-            more = lo < hi
-            active, lo, hi = active[more], lo[more], hi[more]
-        return np.concatenate(queries), np.concatenate(nodes)
-
-
-def _pack(codes: Int64, values: Int64) -> tuple[Int64, Int64]:
-    """Return the distinct values, and one number a row that orders by code, then by value."""
-    distinct, ranks = np.unique(values, return_inverse=True)
-    return distinct, codes * len(distinct) + ranks
-
-
-def _search(packed: Int64, distinct: Int64, codes: Int64, values: Int64 | int) -> Int64:
-    """Return the first place at which a packed column is not below (code, value).
-
-    A value above all has the number of the next code's first, which is at the same place.
-    """
-    return np.searchsorted(packed, codes * len(distinct) + np.searchsorted(distinct, values))
+    def _view_for(self, plan: Plan) -> _View:
+        """Return the events in the order of the statistic, which may break ties."""
+        order = self._plain.order
+        same = ~begins(self._codes, self._time) if len(order) else np.zeros(0, np.bool_)
+        if not same.any():
+            return self._plain
+        same[:-1] |= same[1:]
+        tied = same.nonzero()[0]
+        events = self._events.take(order[tied])
+        ties = plan.statistics[0].tie_breaks(lift(plan, events, events.time))
+        if not ties:
+            return self._plain
+        runs = np.cumsum(begins(self._codes[tied], self._time[tied]))
+        order = order.copy()
+        order[tied] = order[tied][np.lexsort((*ties, runs))]
+        return self._view(order)
 
 
-def _singles(lo: Int64, hi: Int64) -> tuple[Int64, Int64]:
-    index, offsets = expand(lo, hi)
-    return np.repeat(np.arange(len(lo)), np.diff(offsets)), index
+def _by(codes: Int64, times: Int64) -> Int64:
+    """Return the order by code, then time."""
+    if len(times) and (np.diff(times) < 0).any():
+        by_time = order_of(times - times.min())
+        return by_time[order_of(codes[by_time])]
+    return order_of(codes)
 
 
 def _parts(costs: Int64) -> list[slice]:
     """Cut the queries where the rows to gather for them reach the bound."""
-    cuts = boundaries(np.cumsum(costs) // _ROWS_AT_ONCE).tolist()
+    cuts = boundaries(np.cumsum(costs) // _ROWS_AT_ONCE).tolist() if len(costs) else []
     return [slice(lo, hi) for lo, hi in pairwise([*cuts, len(costs)])] or [slice(0)]

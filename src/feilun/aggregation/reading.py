@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from feilun.aggregation.folding import kept_offsets
-from feilun.aggregation.frames import Column, Int64
+from feilun.aggregation.frames import Array, Column, Int64
 from feilun.aggregation.hops import window_start
-from feilun.aggregation.segments import expand
+from feilun.aggregation.plan import Plan
 from feilun.aggregation.statistics import Window, statistic_of
 from feilun.aggregation.statistics.base import per_row
 from feilun.aggregation.tiles import Tiles
@@ -15,40 +17,39 @@ from feilun.definitions.specs import FeatureSpec
 from feilun.errors import DefinitionError, Problem
 
 
-def read(feature: FeatureSpec, tiles: Tiles, rows: Int64 | None, as_of: int | Int64) -> Column:
-    """Return a feature's value for each asked-for key.
+def read(
+    plan: Plan, tiles: Tiles, features: Sequence[FeatureSpec], as_of: int | Int64
+) -> list[Column]:
+    """Return the value of each feature for each key.
 
     Parameters
     ----------
-    feature : FeatureSpec
-        What to read; ``tiles`` must be of its fold.
+    plan : Plan
+        Whose tiles these are.
     tiles : Tiles
         The states.
-    rows : int64 array or None
-        Places in ``tiles.keys``, in any order and with repeats; -1 is a key without tiles.
-        None: every key in order.
+    features : sequence of FeatureSpec
+        What to read; their folds must be in the plan. Equal windows are found once.
     as_of : int or int64 array
-        Now, µs UTC: later than every folded event. One for all, or one for each row.
+        Now, µs UTC: later than every folded event. One for all, or one for each key.
 
     Returns
     -------
-    Column
+    list of Column
         Where a value is missing ``present`` is False, and the value is the feature's default if
         it has one, else NaN, 0, False, None or an empty list. Counts and sums of an empty window
         are 0 and present; any other statistic of it is missing.
     """
-    offsets, states = tiles.offsets, tiles.rows
-    if rows is not None:
-        bounds = np.append(offsets, offsets[-1])
-        rows = np.where(rows < 0, len(tiles), rows)
-        index, offsets = expand(bounds[rows], bounds[rows + 1])
-        states = states[index]
-    start = earliest(feature, as_of)
-    if start is not None:
-        keep = states["time"] >= per_row(start, offsets)
-        if not keep.all():
-            offsets, states = kept_offsets(keep, offsets), states[keep]
-    return finish(Window(feature, states, offsets, as_of))
+    cuts: dict[object, tuple[Array, Int64]] = {}
+    columns = []
+    for feature in features:
+        span = (feature.window, feature.calendar, feature.ttl)
+        if span not in cuts:
+            cuts[span] = _cut(tiles, earliest(feature, as_of))
+        counted, offsets = cuts[span]
+        rows = plan.rows_of(plan.place_of(feature.fold), counted)
+        columns.append(finish(Window(feature, rows, offsets, as_of)))
+    return columns
 
 
 def earliest(feature: FeatureSpec, as_of: int | Int64) -> int | Int64 | None:
@@ -80,3 +81,13 @@ def finish(window: Window) -> Column:
     else:
         values[~column.present] = feature.default
     return Column(values, column.present)
+
+
+def _cut(tiles: Tiles, start: int | Int64 | None) -> tuple[Array, Int64]:
+    """Return the rows that a read counts, and where each key's begin among them."""
+    if start is None:
+        return tiles.rows, tiles.offsets
+    keep = tiles.time >= per_row(start, tiles.offsets)
+    if keep.all():
+        return tiles.rows, tiles.offsets
+    return tiles.rows[keep], kept_offsets(keep, tiles.offsets)

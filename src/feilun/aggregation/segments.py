@@ -11,6 +11,27 @@ import numpy as np
 from feilun.aggregation.frames import Array, Bool, Int64
 
 
+def order_of(numbers: Int64) -> Int64:
+    """Return the stable order of numbers that are not negative.
+
+    Sorting numbers is several times faster than sorting their places, so each number takes its
+    place along in its low bits, where there is room.
+
+    Examples
+    --------
+    >>> order_of(np.array([3, 1, 3, 0])).tolist()
+    [3, 1, 0, 2]
+    """
+    bits = max(len(numbers) - 1, 0).bit_length()
+    if not len(numbers) or int(numbers.max()) >= 1 << (63 - bits):
+        return numbers.argsort(kind="stable")
+    packed = numbers << bits
+    packed |= np.arange(len(numbers))
+    packed.sort()
+    packed &= (1 << bits) - 1
+    return packed
+
+
 def begins(*columns: Array) -> Bool:
     """Return which rows differ in some column from the row before; the first does.
 
@@ -66,7 +87,7 @@ def reduce_segments(ufunc: np.ufunc, values: Array, offsets: Int64, empty: objec
     filled = offsets[1:] > starts
     if filled.all():
         return np.asarray(ufunc.reduceat(values, starts)) if len(starts) else values[:0].copy()
-    result = np.full(len(starts), empty, values.dtype)
+    result = np.full((len(starts), *values.shape[1:]), empty, values.dtype)
     if len(values):
         result[filled] = ufunc.reduceat(values, starts[filled])
     return result

@@ -34,6 +34,12 @@ class Tiles:
         return len(self.keys)
 
     @property
+    def time(self) -> Int64:
+        """The time of each row."""
+        time: Int64 = self.rows["time"]
+        return time
+
+    @property
     def codes(self) -> Int64:
         """The place of each row's key in ``keys``."""
         return np.arange(len(self.keys)).repeat(self.offsets[1:] - self.offsets[:-1])

@@ -9,11 +9,13 @@ these and one more line in the registry.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from feilun.aggregation.frames import Array, Bool, Column, Int64, UInt64
+from feilun.aggregation.hops import floor_hop
 from feilun.aggregation.segments import boundaries
 from feilun.definitions.specs import DType, FeatureSpec
 
@@ -52,6 +54,10 @@ class Window(NamedTuple):
         return np.ones(len(self.offsets) - 1, np.bool_)
 
 
+StateColumn = tuple[str, str] | tuple[str, str, tuple[int]]
+"""A name, a little-endian type, and the length of a vector."""
+
+
 class Statistic(ABC):
     """One kind of aggregation.
 
@@ -65,6 +71,8 @@ class Statistic(ABC):
         How many events are kept, where events are kept.
     half_life : int
         In µs, where weights decay.
+    dim : int
+        The length of a vector.
     """
 
     keeps_events: ClassVar[bool] = False
@@ -73,23 +81,29 @@ class Statistic(ABC):
     fixed_size: ClassVar[bool] = True
     """Any number of rows can be reduced to one, whatever tiles they belong to."""
 
+    shares_rows: bool = True
+    """It has one row a tile, in any order of its events, so that others of the same tiles can have
+    their columns in the same rows. ``row_type`` then holds no objects."""
+
     identity: ClassVar[tuple[str, ...]] = ("time",)
     """The columns that, with the key, say which rows are one."""
 
-    def __init__(self, dtype: DType, n: int = 1, half_life: int = 0) -> None:
+    def __init__(self, dtype: DType, n: int = 1, half_life: int = 0, dim: int = 0) -> None:
         self.dtype = dtype
         self.n = n
         self.half_life = half_life
+        self.dim = dim
         self.row_type: np.dtype[np.void] = np.dtype([("time", "<i8"), *self.columns()])
 
-    @property
-    def value_type(self) -> str:
-        """The little-endian type of the field's values."""
-        return {"int": "<i8", "float": "<f8", "bool": "?", "str": "O"}[self.dtype]
+    def values(self, name: str) -> StateColumn:
+        """Return a column of values of the field, in its own type."""
+        if self.dtype == "vector":
+            return (name, "<f8", (self.dim,))
+        return (name, {"int": "<i8", "float": "<f8", "bool": "?", "str": "O"}[self.dtype])
 
     @abstractmethod
-    def columns(self) -> list[tuple[str, str]]:
-        """Return the names and little-endian types of its own columns."""
+    def columns(self) -> list[StateColumn]:
+        """Return its own columns."""
 
     @abstractmethod
     def lift(self, rows: Array, events: Events) -> None:
@@ -102,13 +116,39 @@ class Statistic(ABC):
     def compact(self, codes: Int64, rows: Array) -> tuple[Int64, Array]:
         """Merge rows, sorted by key code, time and ``tie_breaks``, to what is kept of them."""
         starts = boundaries(codes, *(rows[name] for name in self.identity))
+        return codes[starts], self.merged(rows, starts)
+
+    def merged(self, rows: Array, starts: Int64) -> Array:
+        """Return one row for each run of rows that begins at ``starts``."""
         if len(starts) == len(rows):
-            return codes, rows
-        return codes[starts], self.reduce(rows, starts)
+            return rows
+        merged: Array = rows[starts]
+        self.reduce(rows, starts, merged)
+        return merged
 
     @abstractmethod
-    def reduce(self, rows: Array, starts: Int64) -> Array:
-        """Merge each run of rows that begins at ``starts`` into one row, in a new array."""
+    def reduce(self, rows: Array, starts: Int64, merged: Array) -> None:
+        """Merge each run of rows that begins at ``starts`` into one row of ``merged``.
+
+        ``merged`` comes with a copy of the first row of each run.
+        """
+
+    def tiles(self, window: Window) -> tuple[Int64, Array]:
+        """Return the rows of a window as a fold has them, tile by tile, with their segments.
+
+        Reads of the past bring single events. Where a tile keeps only so many rows, what it would
+        have kept is all that an online read can see.
+        """
+        fold, rows = window.feature.fold, window.rows.copy()
+        codes = np.repeat(np.arange(len(window.offsets) - 1), np.diff(window.offsets))
+        rows["time"] = floor_hop(rows["time"], fold.hop, fold.timezone) if fold.hop else 0
+        order = np.lexsort((*self.tie_breaks(rows), rows["time"], codes))
+        return self.compact(codes[order], rows[order])
+
+    @property
+    def columnwise(self) -> Mapping[str, np.ufunc] | None:
+        """How each column merges, where every one merges by itself; None where they do not."""
+        return None
 
     def narrow(self, lo: Int64, hi: Int64) -> tuple[Int64, Int64]:
         """Return the part of the sorted single-event rows ``[lo, hi)`` that decides the value."""
@@ -117,6 +157,32 @@ class Statistic(ABC):
     @abstractmethod
     def finish(self, window: Window) -> Column:
         """Return one value for each segment, without regard to the default."""
+
+    def finish_one(
+        self, _columns: Sequence[list[Any]], _low: int, _feature: FeatureSpec, _as_of: int, /
+    ) -> Any:
+        """Return the value of one key, as ``finish`` would: None where it is missing.
+
+        For a single key plain loops are many times faster than arrays. Not asked for where a
+        column is of booleans or vectors. Sums of floats may be rounded in another order.
+
+        Parameters
+        ----------
+        _columns : sequence of list
+            The columns of the key's rows: ``time``, then its own in their order.
+        _low : int
+            The rows from here on are the window.
+        _feature : FeatureSpec
+            What is read.
+        _as_of : int
+            Now, µs UTC.
+
+        Returns
+        -------
+        object
+            ``NotImplemented`` if this statistic, or these rows, need ``finish``.
+        """
+        return NotImplemented
 
 
 def rank(values: Array) -> Array:
@@ -139,10 +205,30 @@ def rank(values: Array) -> Array:
     return values
 
 
+def rank_vectors(vectors: Array, tie: UInt64) -> Int64:
+    """Return integers in the order of the rows of ``vectors``, where rows have the same ``tie``.
+
+    Two events hardly ever have one tie, so hardly any vectors are compared.
+
+    Examples
+    --------
+    >>> vectors = np.array([[1.0, 2.0], [9.0, 9.0], [1.0, -2.0]])
+    >>> rank_vectors(vectors, np.array([7, 8, 7], np.uint64)).tolist()
+    [1, 0, 0]
+    """
+    ranks = np.zeros(len(tie), np.int64)
+    _, of_tie, counts = np.unique(tie, return_inverse=True, return_counts=True)
+    doubtful = np.flatnonzero(counts[of_tie] > 1)
+    keys = [tuple(each) for each in rank(vectors[doubtful]).tolist()]
+    places = {key: place for place, key in enumerate(sorted(set(keys)))}
+    ranks[doubtful] = [places[key] for key in keys]
+    return ranks
+
+
 def pick(values: Array, index: Int64, present: Bool) -> Array:
     """Return ``values[index]`` where present; elsewhere NaN, 0, False or None."""
     filler = {"f": np.nan, "O": None}.get(values.dtype.kind, 0)
-    picked = np.full(len(index), filler, values.dtype)
+    picked = np.full((len(index), *values.shape[1:]), filler, values.dtype)
     picked[present] = values[index[present]]
     return picked
 

@@ -11,18 +11,29 @@ Model for Streaming Systems", ICDE 2009; here the landmark moves along with the 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from feilun.aggregation.frames import Array, Column, Int64
 from feilun.aggregation.segments import reduce_segments
-from feilun.aggregation.statistics.base import Events, Statistic, Window, per_row
-from feilun.aggregation.statistics.sums import restore, shrink
+from feilun.aggregation.statistics.base import (
+    Events,
+    StateColumn,
+    Statistic,
+    Window,
+    per_row,
+)
+from feilun.aggregation.statistics.sums import restore, restore_one, shrink
+from feilun.definitions.specs import FeatureSpec
 
 
 class Decayed(Statistic):
     """Exponentially decayed count or sum, as a float; 0 where there was nothing."""
 
-    def columns(self) -> list[tuple[str, str]]:
+    def columns(self) -> list[StateColumn]:
         """``at`` and ``sum``."""
         return [("at", "<i8"), ("sum", "<f8")]
 
@@ -31,26 +42,35 @@ class Decayed(Statistic):
         rows["at"] = events.time
         rows["sum"] = shrink(1.0 if events.values is None else events.values)
 
-    def reduce(self, rows: Array, starts: Int64) -> Array:
+    def reduce(self, rows: Array, starts: Int64, merged: Array) -> None:
         """Bring every part to the newest time, and add.
 
         Examples
         --------
         >>> decayed = Decayed("float", half_life=10)
         >>> rows = np.array([(0, 5, 4.0), (0, 15, 1.0)], decayed.row_type)
-        >>> decayed.reduce(rows, np.array([0])).tolist()
+        >>> decayed.merged(rows, np.array([0])).tolist()
         [(0, 15, 3.0)]
         """
-        merged: Array = rows[starts]
         offsets = np.append(starts, len(rows))
         merged["at"] = np.maximum.reduceat(rows["at"], starts)
         merged["sum"] = self._sum_at(merged["at"], rows, offsets)
-        return merged
 
     def finish(self, window: Window) -> Column:
         """Return float64 sums as they are at ``as_of``, always present."""
         sums = self._sum_at(window.as_of, window.rows, window.offsets)
         return Column(restore(sums), window.everywhere)
+
+    def finish_one(
+        self, columns: Sequence[list[Any]], low: int, _feature: FeatureSpec, as_of: int, /
+    ) -> float:
+        """Return the sum of one key as it is at ``as_of``."""
+        _, at, sums = columns
+        terms = [
+            part * math.exp2((moment - as_of) / self.half_life)
+            for moment, part in zip(at[low:], sums[low:], strict=True)
+        ]
+        return restore_one(sum(terms))
 
     def _sum_at(self, moment: int | Int64, rows: Array, offsets: Int64) -> Array:
         weights = np.exp2((rows["at"] - per_row(moment, offsets)) / self.half_life)

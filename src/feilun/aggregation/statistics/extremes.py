@@ -6,13 +6,15 @@ numbers cannot give different states. Missing in an empty window.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from feilun.aggregation.frames import Array, Column, Int64
 from feilun.aggregation.segments import reduce_segments
-from feilun.aggregation.statistics.base import Events, Statistic, Window
+from feilun.aggregation.statistics.base import Events, StateColumn, Statistic, Window
+from feilun.definitions.specs import FeatureSpec
 
 
 class Min(Statistic):
@@ -20,26 +22,29 @@ class Min(Statistic):
 
     better: ClassVar[np.ufunc] = np.minimum
 
-    def columns(self) -> list[tuple[str, str]]:
+    def columns(self) -> list[StateColumn]:
         """``value``."""
-        return [("value", self.value_type)]
+        return [self.values("value")]
 
     def lift(self, rows: Array, events: Events) -> None:
         """One value is its own extreme."""
         rows["value"] = events.field + 0.0 if self.dtype == "float" else events.field
 
-    def reduce(self, rows: Array, starts: Int64) -> Array:
+    def reduce(self, rows: Array, starts: Int64, merged: Array) -> None:
         """Keep the extreme.
 
         Examples
         --------
         >>> rows = np.array([(0, 2.5), (0, -1.0)], Min("float").row_type)
-        >>> Min("float").reduce(rows, np.array([0])).tolist()
+        >>> Min("float").merged(rows, np.array([0])).tolist()
         [(0, -1.0)]
         """
-        merged: Array = rows[starts]
         merged["value"] = self.better.reduceat(rows["value"], starts)
-        return merged
+
+    @property
+    def columnwise(self) -> Mapping[str, np.ufunc]:
+        """The extremes."""
+        return {"value": self.better}
 
     def finish(self, window: Window) -> Column:
         """Return the extremes; missing where there is none."""
@@ -47,8 +52,20 @@ class Min(Statistic):
         extremes = reduce_segments(self.better, window.rows["value"], window.offsets, empty)
         return Column(extremes, window.filled)
 
+    def finish_one(
+        self, columns: Sequence[list[Any]], low: int, _feature: FeatureSpec, _as_of: int, /
+    ) -> Any:
+        """Return the extreme of one key."""
+        return min(columns[1][low:], default=None)
+
 
 class Max(Min):
     """Largest value of a field of numbers or booleans, in the field's own type."""
 
     better = np.maximum
+
+    def finish_one(
+        self, columns: Sequence[list[Any]], low: int, _feature: FeatureSpec, _as_of: int, /
+    ) -> Any:
+        """Return the extreme of one key."""
+        return max(columns[1][low:], default=None)

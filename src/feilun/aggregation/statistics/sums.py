@@ -6,19 +6,25 @@ Sums of integers (and of booleans, where True is 1) are exact: the state is ``Σ
 ``Σ(x & 0xffffffff)``, which no realistic number of int64 values overflows. A total beyond int64
 reads as the nearest int64: one absurd event must not stop a platform. Floats add in float64 in
 units of 2⁶⁴, within ``1e-9 · Σ|x|`` of the exact sum (sizes below 1e-290 are beneath notice); a
-total beyond float64 reads as its largest number.
+total beyond float64 reads as its largest number. The mean of vectors is that of each of their
+numbers.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from feilun.aggregation.frames import Array, Column, Int64
 from feilun.aggregation.segments import reduce_segments
-from feilun.aggregation.statistics.base import Events, Statistic, Window
+from feilun.aggregation.statistics.base import Events, StateColumn, Statistic, Window
+from feilun.definitions.specs import FeatureSpec
 
 _LOW = 0xFFFF_FFFF
 _INT = np.iinfo(np.int64)
+_SMALLEST, _LARGEST = int(_INT.min), int(_INT.max)
 _SCALE = 2.0**-64
 _LIMIT = float(np.finfo(np.float64).max) * _SCALE
 
@@ -26,32 +32,39 @@ _LIMIT = float(np.finfo(np.float64).max) * _SCALE
 class Sum(Statistic):
     """Sum of a field; 0 in an empty window, which is a value, not a missing one."""
 
-    def columns(self) -> list[tuple[str, str]]:
+    @property
+    def _floats(self) -> bool:
+        return self.dtype in ("float", "vector")
+
+    def columns(self) -> list[StateColumn]:
         """``sum`` for floats; ``high`` and ``low`` for integers and booleans."""
-        return [("sum", "<f8")] if self.dtype == "float" else [("high", "<i8"), ("low", "<i8")]
+        return [self.values("sum")] if self._floats else [("high", "<i8"), ("low", "<i8")]
 
     def lift(self, rows: Array, events: Events) -> None:
         """One value is its own sum."""
-        if self.dtype == "float":
+        if self._floats:
             rows["sum"] = shrink(events.field)
         else:
             values = events.field.astype(np.int64, copy=False)
             rows["high"] = values >> 32
             rows["low"] = values & _LOW
 
-    def reduce(self, rows: Array, starts: Int64) -> Array:
+    def reduce(self, rows: Array, starts: Int64, merged: Array) -> None:
         """Add."""
-        merged: Array = rows[starts]
-        if self.dtype == "float":
+        if self._floats:
             merged["sum"] = np.add.reduceat(rows["sum"], starts)
         else:
             offsets = np.append(starts, len(rows))
             merged["high"], merged["low"] = _add_integers(rows, offsets)
-        return merged
+
+    @property
+    def columnwise(self) -> Mapping[str, np.ufunc]:
+        """Every part adds; high and low parts need no carry before they are finished."""
+        return {column[0]: np.add for column in self.columns()}
 
     def finish(self, window: Window) -> Column:
         """Return int64 or float64 totals, always present."""
-        if self.dtype == "float":
+        if self._floats:
             totals = reduce_segments(np.add, window.rows["sum"], window.offsets, 0.0)
             return Column(restore(totals), window.everywhere)
         high, low = _add_integers(window.rows, window.offsets)
@@ -61,11 +74,20 @@ class Sum(Statistic):
             total = np.where(beyond, np.where(high < 0, _INT.min, _INT.max), total)
         return Column(total, window.everywhere)
 
+    def finish_one(
+        self, columns: Sequence[list[Any]], low: int, _feature: FeatureSpec, _as_of: int, /
+    ) -> Any:
+        """Return the total of one key."""
+        if self._floats:
+            return restore_one(sum(columns[1][low:]))
+        total = (sum(columns[1][low:]) << 32) + sum(columns[2][low:])
+        return max(_SMALLEST, min(_LARGEST, total))
+
 
 class Mean(Sum):
-    """Mean of a field, as a float; missing in an empty window."""
+    """Mean of a field, as a float or a vector; missing in an empty window."""
 
-    def columns(self) -> list[tuple[str, str]]:
+    def columns(self) -> list[StateColumn]:
         """Those of the sum, and ``n``."""
         return [*super().columns(), ("n", "<i8")]
 
@@ -74,24 +96,34 @@ class Mean(Sum):
         super().lift(rows, events)
         rows["n"] = 1
 
-    def reduce(self, rows: Array, starts: Int64) -> Array:
+    def reduce(self, rows: Array, starts: Int64, merged: Array) -> None:
         """Add both parts."""
-        merged = super().reduce(rows, starts)
+        super().reduce(rows, starts, merged)
         merged["n"] = np.add.reduceat(rows["n"], starts)
-        return merged
 
     def finish(self, window: Window) -> Column:
         """Return float64 means; missing where nothing was counted."""
-        rows, offsets = window.rows, window.offsets
-        if self.dtype == "float":
+        rows, offsets, filled = window.rows, window.offsets, window.filled
+        if self._floats:
             totals = reduce_segments(np.add, rows["sum"], offsets, 0.0)
         else:
             high, low = _add_integers(rows, offsets)
             totals = high * 2.0**32 + low
-        counts = reduce_segments(np.add, rows["n"], offsets, 0)
-        means = np.full(len(totals), np.nan)
-        np.divide(totals, counts, out=means, where=window.filled)
-        return Column(restore(means) if self.dtype == "float" else means, window.filled)
+        means = np.full(totals.shape, np.nan)
+        counts = reduce_segments(np.add, rows["n"], offsets, 0)[filled]
+        means[filled] = (totals[filled].T / counts).T
+        return Column(restore(means) if self._floats else means, filled)
+
+    def finish_one(
+        self, columns: Sequence[list[Any]], low: int, _feature: FeatureSpec, _as_of: int, /
+    ) -> Any:
+        """Return the mean of one key."""
+        n = sum(columns[-1][low:])
+        if not n:
+            return None
+        if self._floats:
+            return restore_one(sum(columns[1][low:]) / n)
+        return float((sum(columns[1][low:]) << 32) + sum(columns[2][low:])) / n
 
 
 def _add_integers(rows: Array, offsets: Int64) -> tuple[Int64, Int64]:
@@ -115,3 +147,8 @@ def restore(totals: Array) -> Array:
     [1.8446744073709552e+19, -1.7976931348623157e+308]
     """
     return np.asarray(np.clip(totals, -_LIMIT, _LIMIT) / _SCALE)
+
+
+def restore_one(total: float) -> float:
+    """Return one float as ``restore`` does."""
+    return max(-_LIMIT, min(_LIMIT, total)) / _SCALE

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -10,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feilun.clock import DAY, HOUR, MINUTE, ManualClock
-from feilun.errors import FeilunError, InputError, TooLarge
+from feilun.definitions.specs import EventSpec, FieldSpec
+from feilun.errors import Conflict, FeilunError, InputError, TooLarge
 from feilun.events.collector import BODY_LIMIT, ITEM_LIMIT, KEPT_LIMIT, Collector
 from feilun.records.record import LATE
+from feilun.records.schema import schemas_of
 from feilun.testing.fakes import MemoryLog
 from feilun.testing.records import START as NOW
 
@@ -41,6 +45,18 @@ def statuses(answers):
     return [answer.status for answer in answers]
 
 
+def test_the_schemas_of_the_projects_events_are_declared_at_start(project, collector, log):
+    assert log.schemas() == schemas_of(project.events.values())
+    Collector(project, log, ManualClock(NOW))
+
+
+def test_a_schema_of_another_meaning_is_refused_at_start(project):
+    log = MemoryLog()
+    log.declare({project.events["tick"].schema_id: b"something else"})
+    with pytest.raises(Conflict, match="tick"):
+        Collector(project, log, ManualClock(NOW))
+
+
 def test_one_event_becomes_one_record(collector, log):
     (answer,) = collector.accept("web", raw(event(price=2)))
     assert (answer.status, answer.offset, answer.id) == ("accepted", 0, "1")
@@ -51,6 +67,55 @@ def test_one_event_becomes_one_record(collector, log):
     assert record.received == record.available == NOW
     assert msgspec.msgpack.decode(record.body) == [7, 42, 2.0, "北京", None]
     assert len(record.digest) == 16
+
+
+def test_a_digest_is_of_the_event_its_time_and_its_fields_alone(collector, log):
+    collector.accept("web", raw([event("1", price=2, gift=True), event("2"), event("3", None)]))
+    said = [
+        ["order_line", NOW - HOUR, [7, 42, 2.0, "北京", True]],
+        ["order_line", NOW - HOUR, [7, 42, None, "北京"]],  # without what is absent at the end
+        ["order_line", None, [7, 42, None, "北京"]],
+    ]
+    digests = [
+        hashlib.blake2b(msgspec.msgpack.encode(one), digest_size=16).digest() for one in said
+    ]
+    assert [record.digest for _, record in log.read(0)] == digests
+
+
+@pytest.fixture
+def vectors(project, log):
+    spot = FieldSpec("spot", "vector", dim=3)
+    event = EventSpec("seen", 1, (spot, FieldSpec("near", "vector", True, 1)), None)
+    return Collector(replace(project, events={"seen": event}), log, ManualClock(NOW))
+
+
+def test_a_vector_is_a_list_of_so_many_numbers(vectors, log):
+    (answer,) = vectors.accept("web", raw({"event": "seen", "fields": {"spot": [1, -2.5, 3e9]}}))
+    assert answer.status == "accepted"
+    assert msgspec.msgpack.decode(log.read(0)[0][1].body) == [[1.0, -2.5, 3e9], None]
+
+
+@pytest.mark.parametrize(
+    ("spot", "reason"),
+    [
+        ("[1, 2]", "fields.spot: expected array of length >= 3"),
+        ("[1, 2, 3, 4]", "fields.spot: expected array of length <= 3"),
+        ('[1, 2, "3"]', "fields.spot[2]: expected float, got str"),
+        ("[1, 2, null]", "fields.spot[2]: expected float, got null"),
+        ("[1, 2, 1e999]", "number out of range"),
+        ("[1, 2, NaN]", "malformed"),
+        ("null", "fields.spot: expected array, got null"),
+        ("1", "fields.spot: expected array, got int"),
+    ],
+)
+def test_a_vector_that_is_not_so_many_finite_numbers_is_bad(vectors, spot, reason):
+    body = b'{"event": "seen", "fields": {"spot": ' + spot.encode() + b"}}"
+    try:
+        (answer,) = vectors.accept("web", body)
+    except InputError as error:
+        assert reason in str(error)
+    else:
+        assert (answer.status, reason in answer.reason) == ("bad", True), answer.reason
 
 
 @pytest.mark.parametrize("form", [lambda e: e, lambda e: {"events": e}])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feilun.clock import DAY, HOUR
+from feilun.definitions.specs import EventSpec, FieldSpec
 from feilun.errors import InputError
 from feilun.events.importing import Importer, Mapped, import_rows
 from feilun.records.record import IMPORTED
+from feilun.records.schema import schemas_of
 from feilun.testing.fakes import MemoryLog
 from feilun.testing.records import START as NOW
 
@@ -36,6 +40,21 @@ def test_a_row_becomes_a_record_that_was_known_later(project):
         "user_id=7",
         IMPORTED,
     )
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_vector_of_numbers_that_are_not_finite_is_refused(project, number):
+    seen = EventSpec("seen", 1, (FieldSpec("spot", "vector", dim=2),), None)
+    rows = Importer(replace(project, events={"seen": seen}), "seen", "files", Mapped(time="when"))
+    assert msgspec.msgpack.decode(rows.record({"when": PAST, "spot": [1, 2]}, NOW).body) == [[1, 2]]
+    with pytest.raises(InputError, match=r"fields\.spot: .* not finite"):
+        rows.record({"when": PAST, "spot": [1.0, number]}, NOW)
+
+
+def test_the_schema_is_declared_before_the_first_row(project):
+    log = MemoryLog()
+    import_rows(importer(project), [], log, NOW)
+    assert log.schemas() == schemas_of([project.events["order_line"]])
 
 
 def test_the_same_file_twice_is_all_duplicates(project):

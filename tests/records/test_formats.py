@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feilun.definitions.specs import EventSpec, FieldSpec
 from feilun.errors import CorruptData, InputError
 from feilun.records import identity
 from feilun.records.codec import (
@@ -22,6 +23,7 @@ from feilun.records.codec import (
     encode_record,
 )
 from feilun.records.record import LATE, Prediction, Record
+from feilun.records.schema import decode_schema, encode_schema
 
 RECORD = Record(
     schema="click.v1.5a5d571e",
@@ -50,7 +52,7 @@ RECORD_1 = bytes.fromhex(
     "c403 92072a"  # body
     "01"  # flags: late
 )
-BATCH_1 = (
+BATCH_OF_ROWS_1 = (
     bytes.fromhex(
         "464c5242"  # FLRB
         "01"  # format
@@ -63,6 +65,69 @@ BATCH_1 = (
     )
     + RECORD_1
     + bytes.fromhex("c0")  # an erased row
+)
+OTHER = Record(
+    schema="view.v1.00000000",
+    source="app",
+    id="A-2",
+    time=1_727_999_999_995_002,
+    received=1_728_000_000_000_000,
+    client_time=1_727_999_999_995_001,
+    available=1_728_000_000_000_001,
+    subject="",
+    digest=bytes(range(16, 32)),
+    body=b"\xc1",  # which begins no MessagePack value
+)
+THIRD = msgspec.structs.replace(RECORD, id="A-3", body=b"\x90")
+BATCH_1 = bytes.fromhex(
+    "464c5242"  # FLRB
+    "01"  # format
+    "01"  # codec: columns
+    "000000000000fffa"  # first offset, 65,530
+    "00000004"  # rows
+    "00000111"  # payload bytes
+    "127e23d0"  # CRC-32 of all above and the payload
+    "9d"  # an array of 13
+    "92"  # runs: two
+    "94 b1 636c69636b2e76312e3561356435373165 02 c405 92 92072a 90 c2"  # schema, rows, bodies
+    "94 b0 766965772e76312e3030303030303030 01 c404 91 c401c1 c3"  # each body in a bin
+    "c406 0000 0300 0100"  # places: nothing is at 2
+    "c408 79ec2b5a9b230600"  # client_time: one for all
+    "c418 79ec2b5a9b230600 79ec2b5a9b230600 7aec2b5a9b230600"  # time
+    "c408 00002c5a9b230600"  # received
+    "c418 00002c5a9b230600 00002c5a9b230600 01002c5a9b230600"  # available
+    "c418 3147bbccf6065582 84475c8d226ccb00 1f2d237be2b4e33a"  # tie
+    "c403 01 01 00"  # flags
+    "c430 000102030405060708090a0b0c0d0e0f 000102030405060708090a0b0c0d0e0f"
+    "101112131415161718191a1b1c1d1e1f"  # digests
+    "92 a3776562 a3617070"  # sources
+    "c406 0000 0000 0100"  # source
+    "c40d 93 a3412d31 a3412d33 a3412d32"  # id
+    "c416 93 a9757365725f69643d37 a9757365725f69643d37 a0"  # subject
+)
+SHORT_BATCH_1 = bytes.fromhex(
+    "464c5242 01 01 000000000000fffa 00000002 0000008e 89405f0e 9d"
+    "91 94 b1 636c69636b2e76312e3561356435373165 02 c405 92 92072a 90 c2"
+    "c400"  # places: 0, 1
+    "c408 79ec2b5a9b230600"  # client_time: one for both
+    "c400"  # time: as client_time
+    "c408 00002c5a9b230600"  # received
+    "c400"  # available: as received
+    "c410 3147bbccf6065582 84475c8d226ccb00"  # tie
+    "c401 01"  # flags: one for both
+    "c420 000102030405060708090a0b0c0d0e0f 000102030405060708090a0b0c0d0e0f"
+    "91 a3776562"  # sources
+    "c400"  # source: the first
+    "c409 92 a3412d31 a3412d33"
+    "c40b 91 a9757365725f69643d37"  # subject: one for both
+)
+SCHEMA = EventSpec(
+    "click", 2, (FieldSpec("user_id", "int"), FieldSpec("spot", "vector", True, 3)), None
+)
+SCHEMA_1 = bytes.fromhex(
+    "93 a5 636c69636b 02 92"  # name, version, two fields
+    "94 a7 757365725f6964 a3 696e74 c2 00"  # name, type, not optional, no vector
+    "94 a4 73706f74 a6 766563746f72 c3 03"
 )
 PREDICTION_1 = bytes.fromhex(
     "9e"  # an array of 14
@@ -106,13 +171,36 @@ def test_a_record_of_format_1():
 
 def test_a_prediction_of_format_1():
     assert decode_prediction(PREDICTION_1) == PREDICTION
-    assert encode_prediction(PREDICTION) == PREDICTION_1
 
 
-def test_a_batch_of_format_1():
-    assert decode_batch(BATCH_1) == (65_534, [RECORD, None])
-    assert decode_batch(BATCH_1).end == 65_536
-    assert encode_batch(65_534, [RECORD, None]) == BATCH_1
+def test_a_prediction_that_keeps_its_request():
+    longer = b"\x9f" + PREDICTION_1[1:] + bytes.fromhex("81 a1 6e 0a")  # request: n = 10
+    asked = msgspec.structs.replace(PREDICTION, request={"n": 10})
+    assert decode_prediction(longer) == asked
+    assert encode_prediction(asked) == longer
+
+
+def test_a_batch_of_rows_of_format_1():
+    batch = decode_batch(BATCH_OF_ROWS_1)
+    assert batch.records() == [(65_534, RECORD)]
+    assert (batch.base, batch.end) == (65_534, 65_536)
+
+
+def test_a_batch_of_columns_of_format_1():
+    batch = decode_batch(BATCH_1)
+    assert batch.records() == [(65_530, RECORD), (65_531, OTHER), (65_533, THIRD)]
+    assert (batch.base, batch.end) == (65_530, 65_534)
+    assert encode_batch(65_530, [RECORD, OTHER, None, THIRD]) == BATCH_1
+
+
+def test_a_short_batch_of_columns_of_format_1():
+    assert decode_batch(SHORT_BATCH_1).records() == [(65_530, RECORD), (65_531, THIRD)]
+    assert encode_batch(65_530, [RECORD, THIRD]) == SHORT_BATCH_1
+
+
+def test_a_schema_of_format_1():
+    assert decode_schema(SCHEMA_1) == SCHEMA
+    assert encode_schema(SCHEMA) == SCHEMA_1
 
 
 def test_the_key_of_a_name_of_format_1():
@@ -142,9 +230,10 @@ def _resealed(change: bytes, at: int) -> bytes:
     ("raw", "says"),
     [
         (_resealed(b"\x02", 4), "format 2"),
-        (_resealed(b"\x01", 5), "codec 1"),
+        (_resealed(b"\x02", 5), "codec 2"),
+        (_resealed(b"\x00", 5), "cannot be read"),
         (_resealed(b"NOPE", 0), "begins with"),
-        (_resealed(b"\x00\x00\x00\x03", 14), "3"),
+        (_resealed(b"\x00\x00\x00\x02", 14), "holds 3 rows where its header says 2"),
         (b"", "shorter"),
         (BATCH_1 + b"\0", "checksum"),
     ],
@@ -155,51 +244,30 @@ def test_what_cannot_be_read_says_why(raw, says):
 
 
 @settings(deadline=None)
-@given(st.integers(0, len(BATCH_1) - 1), st.integers(0, 7))
-def test_every_flipped_bit_of_a_batch_is_found(place, bit):
-    raw = BATCH_1[:place] + bytes([BATCH_1[place] ^ 1 << bit]) + BATCH_1[place + 1 :]
+@given(st.sampled_from([BATCH_OF_ROWS_1, BATCH_1]), st.data())
+def test_every_flipped_bit_of_a_batch_is_found(whole, data):
+    place, bit = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 7))
+    raw = whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]
     with pytest.raises(CorruptData):
         decode_batch(raw)
 
 
 @settings(deadline=None)
-@given(st.integers(0, len(BATCH_1) - 1))
-def test_every_torn_batch_is_found(size):
+@given(st.sampled_from([BATCH_OF_ROWS_1, BATCH_1]), st.data())
+def test_every_torn_batch_is_found(whole, data):
     with pytest.raises(CorruptData):
-        decode_batch(BATCH_1[:size])
+        decode_batch(whole[: data.draw(st.integers(0, len(whole) - 1))])
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_bytes_that_are_nothing_of_ours(raw):
-    for decode in (decode_record, decode_prediction, decode_batch):
+    for decode in (decode_record, decode_prediction, decode_batch, decode_schema):
         with pytest.raises(CorruptData):
             decode(raw)
 
 
 _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-_int64 = st.integers(-(2**63), 2**63 - 1)
-
-
-@settings(deadline=None)
-@given(
-    st.lists(
-        st.builds(
-            Record,
-            *[_text] * 3,
-            *[_int64] * 4,
-            _text,
-            st.binary(min_size=16, max_size=16),
-            st.binary(max_size=40),
-            st.integers(0, 3),
-        )
-        | st.none(),
-        max_size=5,
-    ),
-    st.integers(0, 2**63),
-)
-def test_batches_survive_their_bytes(records, base):
-    assert decode_batch(encode_batch(base, records)) == (base, records)
 
 
 @settings(deadline=None)

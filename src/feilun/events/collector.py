@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -28,6 +29,7 @@ from feilun.events.ids import uuid7
 from feilun.events.shapes import Batch, Item, Shape, Shapes, id_of, split, to_microseconds
 from feilun.ports.event_log import Appended, EventLog
 from feilun.records.record import Record
+from feilun.records.schema import schemas_of
 
 BODY_LIMIT = 1 << 20
 """The most bytes of a body."""
@@ -48,7 +50,7 @@ _REASONS = {
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class ItemAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+class ItemAnswer(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What became of one event of a body. ``offset`` is absent where nothing was stored."""
 
     status: Literal["accepted", "duplicate", "late", "conflict", "bad"]
@@ -79,17 +81,17 @@ class Intake:
 
     def answers(self, appended: Sequence[Appended]) -> list[ItemAnswer]:
         """Return an answer per event, in the order of the body."""
-        good = _answers(self.records, appended)
-        bad = {
-            place: ItemAnswer("bad", event.id, None, event.reason)
-            for place, event in self.bad.items()
-        }
-        count = len(self.records) + len(bad)
-        return [bad[place] if place in bad else next(good) for place in range(count)]
+        answers = [
+            ItemAnswer(status, record.id, None if offset < 0 else offset, _REASONS.get(status))
+            for record, (status, offset) in zip(self.records, appended, strict=True)
+        ]
+        for place, event in self.bad.items():  # in the order of their places
+            answers.insert(place, ItemAnswer("bad", event.id, None, event.reason))
+        return answers
 
 
 class Collector:
-    """Takes in the events of one project.
+    """Takes in the events of one project, and declares their schemas to the log before the first.
 
     Parameters
     ----------
@@ -102,6 +104,11 @@ class Collector:
     mode : {"wall", "request"}
         ``request`` is for replays: an event is received at its own time, so that nothing is late
         for the machine's clock and nothing is corrected.
+
+    Raises
+    ------
+    StoreFull
+        If the log has no space for schemas that it does not know yet.
     """
 
     def __init__(
@@ -111,6 +118,7 @@ class Collector:
         clock: Clock,
         mode: Literal["wall", "request"] = "wall",
     ) -> None:
+        log.declare(schemas_of(project.events.values()))
         self._shapes = Shapes(project)
         self._log = log
         self._clock = clock
@@ -176,8 +184,7 @@ class Collector:
         if whole is not None:
             try:
                 intake, skew = self._begin(source, whole, received)
-                for item in whole.events:
-                    intake.records.append(self._record(item, intake.source, received, skew))
+                intake.records = self._records(whole.events, intake.source, received, skew)
             except TooLarge:
                 raise
             except InputError:
@@ -192,7 +199,7 @@ class Collector:
         for place, part in enumerate(parts.events):
             try:
                 item = self._shapes.decode_one(part)
-                intake.records.append(self._record(item, intake.source, received, skew))
+                intake.records += self._records([item], intake.source, received, skew)
             except InputError as error:
                 intake.bad[place] = Unusable(*_kept(error, bytes(part)), id_of(part))
         return intake
@@ -217,50 +224,73 @@ class Collector:
         check_time("sent_at", sent_at, received)
         return Intake(named), received - sent_at
 
-    def _record(self, item: Item, source: str, received: int, skew: int) -> Record:
-        shape = self._shapes.of(item)
-        values = shape.values(item)
-        given = None if item.time is None else to_microseconds(item.time)
-        if self._replays and given is None:
-            raise InputError("time: is missing; a replay takes its clock from the events.")
-        client_time = received if given is None else given
-        if self._replays:
-            check_time("time", client_time, min(client_time, received))
-            received = client_time
-        else:
-            check_time("time", client_time, received)
-        return Record(
-            schema=shape.spec.schema_id,
-            source=source,
-            id=item.id or uuid7(client_time),
-            time=received if given is None else min(given + skew, received),
-            received=received,
-            client_time=client_time,
-            available=received,
-            subject=subject_of(shape, values),
-            digest=content_digest(shape.spec, given, values),
-            body=_encode(values),
-        )
+    def _records(
+        self, items: Sequence[Item], source: str, received: int, skew: int
+    ) -> list[Record]:
+        """Return the records of decoded events. One that cannot be one raises InputError."""
+        shape_of, replays = self._shapes.of, self._replays
+        earliest = 0 if replays else max(0, received - FARTHEST)
+        latest = received + FARTHEST
+        records = []
+        for item in items:
+            shape = shape_of(item)
+            values = shape.values(item)
+            given = None if item.time is None else to_microseconds(item.time)
+            if replays and given is None:
+                raise InputError("time: is missing; a replay takes its clock from the events.")
+            client_time = received if given is None else given
+            if not earliest <= client_time <= latest:
+                check_time("time", client_time, received)
+            at = client_time if replays else received
+            time = at if given is None else given + skew
+            body = _encode(values)
+            records.append(
+                Record(
+                    shape.schema,
+                    source,
+                    item.id or uuid7(client_time),
+                    time if time < at else at,
+                    at,
+                    client_time,
+                    at,
+                    subject_of(shape, values),
+                    content_digest(shape.spec, given, values, body),
+                    body,
+                )
+            )
+        return records
 
 
-def content_digest(spec: EventSpec, time: int | None, values: Sequence[object]) -> bytes:
+def content_digest(
+    spec: EventSpec, time: int | None, values: Sequence[object], body: bytes = b""
+) -> bytes:
     """Return 16 bytes of BLAKE2b over what a client said: the event, its time and its fields.
 
-    Absent fields at the end do not count, so that an event sent again after its definition has
-    grown by optional fields is still the same.
+    It is the digest of the MessagePack array of these three. Absent fields at the end do not
+    count, so that an event sent again after its definition has grown by optional fields is still
+    the same. ``body`` may be given if all the values are encoded already.
     """
-    said = len(values)
-    while said and values[said - 1] is None:
-        said -= 1
-    content = _encode((spec.name, time, values[:said]))
-    return hashlib.blake2b(content, digest_size=16).digest()
+    if not body or (values and values[-1] is None):
+        said = len(values)
+        while said and values[said - 1] is None:
+            said -= 1
+        body = _encode(values[:said])
+    state = _begun(spec.name).copy()
+    state.update(_encode(time) + body)
+    return state.digest()
+
+
+@lru_cache(maxsize=1024)
+def _begun(event: str) -> hashlib.blake2b:
+    # Setting a hash up costs twice what hashing an event does; its copy costs next to nothing.
+    return hashlib.blake2b(b"\x93" + _encode(event), digest_size=16)
 
 
 def subject_of(shape: Shape, values: Sequence[object]) -> str:
     """Return whom an event is about, as ``entity=value``; empty if nobody."""
     if shape.subject is None or (value := values[shape.subject]) is None:
         return ""
-    return f"{shape.spec.subject}={value}"
+    return f"{shape.about}{value}"
 
 
 def check_time(name: str, time: int, now: int) -> None:
@@ -277,8 +307,3 @@ def _kept(error: InputError, raw: bytes) -> tuple[str, bytes]:
     if len(raw) > KEPT_LIMIT:
         return f"{error} (The first {KEPT_LIMIT} of {len(raw)} bytes are kept.)", raw[:KEPT_LIMIT]
     return str(error), raw
-
-
-def _answers(records: Sequence[Record], appended: Sequence[Appended]) -> Iterator[ItemAnswer]:
-    for record, (status, offset) in zip(records, appended, strict=True):
-        yield ItemAnswer(status, record.id, None if offset < 0 else offset, _REASONS.get(status))

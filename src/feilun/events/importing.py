@@ -7,21 +7,19 @@ same file imported twice is all duplicates, and equal lines of one file are all 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 import msgspec
 
-from feilun.definitions.specs import Project
+from feilun.definitions.specs import EventSpec, Project
 from feilun.errors import InputError
-from feilun.events.collector import KEPT_LIMIT, check_time, content_digest, subject_of
-from feilun.events.shapes import Shapes, explain, to_microseconds
+from feilun.events.collector import KEPT_LIMIT, content_digest, subject_of
+from feilun.events.rows import RowReader
 from feilun.ports.event_log import EventLog
 from feilun.records.record import IMPORTED, Record
+from feilun.records.schema import schemas_of
 
 BATCH = 5_000
 """Rows that share a durable transaction."""
@@ -82,16 +80,8 @@ class Importer:
     """
 
     def __init__(self, project: Project, event: str, source: str, mapped: Mapped) -> None:
-        self._shapes = Shapes(project)
-        self._shape = self._shapes.named(event)
-        names = [field.name for field in self._shape.spec.fields]
-        for name in mapped.fields:
-            if name not in names:
-                raise InputError(f"{event} has no field {name!r}.", f"It has {', '.join(names)}.")
-        self._texts = {names[place] for place in self._shape.texts}
-        self._columns = {name: mapped.fields.get(name, name) for name in names}
+        self._rows = RowReader(project, event, mapped.fields)
         self._mapped = mapped
-        self._zone = ZoneInfo(project.timezone)
         self._source = f"import:{source}"
         self._seen: Counter[bytes] = Counter()
 
@@ -99,6 +89,11 @@ class Importer:
     def source(self) -> str:
         """The source under which records are stored."""
         return self._source
+
+    @property
+    def event(self) -> EventSpec:
+        """What each row is."""
+        return self._rows.shape.spec
 
     def record(self, row: Mapping[str, Any], received: int) -> Record:
         """Return the row's record. Rows must come in the order of their file.
@@ -108,9 +103,9 @@ class Importer:
         InputError
             If the row cannot be one; the message names the column.
         """
-        shape = self._shape
-        values = self._values(row)
-        time = self._time(row, self._mapped.time, received)
+        shape = self._rows.shape
+        values = self._rows.values(row)
+        time = self._rows.time(row, self._mapped.time, received)
         digest = content_digest(shape.spec, time, values)
         available = self._available(row, time, received)
         return Record(
@@ -127,40 +122,10 @@ class Importer:
             flags=IMPORTED,
         )
 
-    def _values(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
-        present = {
-            name: str(value) if name in self._texts and isinstance(value, int) else value
-            for name, column in self._columns.items()
-            if (value := row.get(column)) is not None
-        }
-        for name, value in present.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise InputError(f"{self._columns[name]}: {value} is not a number to count with.")
-        try:
-            item = self._shape.convert({"event": self._shape.spec.name, "fields": present})
-        except msgspec.ValidationError as error:
-            raise explain(self._shape.spec, error) from error
-        return self._shape.values(item)
-
-    def _time(self, row: Mapping[str, Any], column: str, received: int) -> int:
-        value = row.get(column)
-        try:
-            if isinstance(value, str):
-                value = int(value) if value.isdigit() else datetime.fromisoformat(value)
-        except ValueError as error:
-            raise InputError(f"{column}: {value!r} is not a time.") from error
-        if isinstance(value, datetime):
-            aware = value if value.tzinfo else value.replace(tzinfo=self._zone)
-            value = to_microseconds(aware)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise InputError(f"{column}: {value!r} is not a time.")
-        check_time(column, value, min(value, received))
-        return value
-
     def _available(self, row: Mapping[str, Any], time: int, received: int) -> int:
         if isinstance(self._mapped.available, int):
             return time + self._mapped.available
-        available = self._time(row, self._mapped.available, received)
+        available = self._rows.time(row, self._mapped.available, received)
         if available < time:
             raise InputError(f"{self._mapped.available}: it was known before it happened.")
         return available
@@ -201,6 +166,7 @@ def import_rows(
     progress : callable
         Called with the number of rows done, after each batch.
     """
+    log.declare(schemas_of([importer.event]))
     done = Imported(0, 0, 0, 0)
     for batch in _batches(rows):
         records, bad = [], []

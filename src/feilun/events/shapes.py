@@ -6,6 +6,7 @@ One decoder takes a whole batch; where that fails, each item is decoded alone to
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -68,12 +69,20 @@ class _RawBatch(Batch, forbid_unknown_fields=True):
 
 
 class Shape(NamedTuple):
-    """One kind of event: how to decode it, and which of its fields are str or entity keys."""
+    """One kind of event: how to decode it, and which of its fields are checked beyond their types.
+
+    ``schema`` is ``spec.schema_id``; ``texts``, ``keys`` (those of ``texts`` that identify an
+    entity), ``vectors`` and ``subject`` are places of fields;
+    ``about`` is what the name of its subject begins with.
+    """
 
     spec: EventSpec
+    schema: str
     texts: tuple[int, ...]
     keys: tuple[int, ...]
+    vectors: tuple[int, ...]
     subject: int | None
+    about: str
     item: Any
     decode: Callable[[msgspec.Raw], Item]
 
@@ -88,7 +97,8 @@ class Shape(NamedTuple):
         Raises
         ------
         InputError
-            If a str holds NUL, or identifies an entity in more than ``KEY_LIMIT`` bytes.
+            If a str holds NUL, or identifies an entity in more than ``KEY_LIMIT`` bytes, or a
+            vector holds a number that is not finite.
         """
         values: tuple[Any, ...] = msgspec.structs.astuple(item.fields)
         for place in self.texts:
@@ -100,6 +110,10 @@ class Shape(NamedTuple):
                     f"fields.{self.spec.fields[place].name}: identifies an entity in {size} "
                     f"bytes of UTF-8; at most {KEY_LIMIT} may."
                 )
+        for place in self.vectors:
+            if values[place] is not None and not all(map(math.isfinite, values[place])):
+                name = self.spec.fields[place].name
+                raise InputError(f"fields.{name}: holds a number that is not finite.")
         return values
 
 
@@ -111,14 +125,10 @@ class Shapes:
         self._by_class: dict[type, Shape] = {}
         classes: list[Any] = [_Nothing]
         for spec in project.events.values():
-            cls = _item_class(spec)
-            names = [field.name for field in spec.fields]
-            texts = tuple(n for n, field in enumerate(spec.fields) if field.dtype == "str")
-            keys = tuple(n for n in texts if names[n] in project.entities)
-            subject = None if spec.subject is None else names.index(spec.subject)
-            shape = Shape(spec, texts, keys, subject, cls, msgspec.json.Decoder(cls).decode)
-            self._by_name[spec.name] = self._by_class[cls] = shape
-            classes.append(cls)
+            shape = _shape(spec, project)
+            self._by_name[spec.name] = self._by_class[shape.item] = shape
+            if spec.table is None:  # what clients send; rows of tables come by synchronisation
+                classes.append(shape.item)
         union: Any = Union.__getitem__(tuple(classes))
         items: Any = list.__class_getitem__(union)
         batch: Any = msgspec.defstruct(
@@ -171,6 +181,11 @@ class Shapes:
         except msgspec.DecodeError as error:
             raise explain(None, error) from error
         shape = self.named(name)
+        if shape.spec.table is not None:
+            raise InputError(
+                f"event: {name!r} is a table, and nobody sends its rows.",
+                "Change them where they are, then run feilun sync.",
+            )
         try:
             return shape.decode(raw)
         except UnicodeDecodeError as error:
@@ -251,12 +266,35 @@ def to_microseconds(time: int | datetime) -> int:
     return time if isinstance(time, int) else (time - _EPOCH) // _MICROSECOND
 
 
+def _shape(spec: EventSpec, project: Project) -> Shape:
+    names = [field.name for field in spec.fields]
+    texts = _places(spec, "str")
+    cls = _item_class(spec)
+    return Shape(
+        spec=spec,
+        schema=spec.schema_id,
+        texts=texts,
+        keys=tuple(place for place in texts if names[place] in project.entities),
+        vectors=_places(spec, "vector"),
+        subject=None if spec.subject is None else names.index(spec.subject),
+        about=f"{spec.subject}=",
+        item=cls,
+        decode=msgspec.json.Decoder(cls).decode,
+    )
+
+
+def _places(spec: EventSpec, dtype: DType) -> tuple[int, ...]:
+    return tuple(place for place, field in enumerate(spec.fields) if field.dtype == dtype)
+
+
 def _item_class(spec: EventSpec) -> Any:
+    # Nothing decoded can hold itself, so the garbage collector need not look at it (gc=False).
     fields = msgspec.defstruct(
         f"{spec.name}_fields",
         [_field(field) for field in spec.fields],
         kw_only=True,
         forbid_unknown_fields=True,
+        gc=False,
     )
     return msgspec.defstruct(
         spec.name,
@@ -264,11 +302,15 @@ def _item_class(spec: EventSpec) -> Any:
         tag_field="event",
         tag=spec.name,
         forbid_unknown_fields=True,
+        gc=False,
     )
 
 
 def _field(field: FieldSpec) -> Any:
-    kind = _TYPES[field.dtype]
+    if field.dtype == "vector":  # JSON has no numbers that are not finite
+        kind: Any = Annotated[list[float], msgspec.Meta(min_length=field.dim, max_length=field.dim)]
+    else:
+        kind = _TYPES[field.dtype]
     return (field.name, kind | None, None) if field.optional else (field.name, kind)
 
 

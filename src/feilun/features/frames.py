@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import islice
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import msgspec
 import numpy as np
 
-from feilun.aggregation.frames import Column, EventFrame
-from feilun.definitions.specs import DType, EventSpec, FieldSpec, Project
+from feilun.aggregation.frames import Array, Column, EventFrame, Int64, UInt64
+from feilun.definitions.specs import EventSpec, Project
+from feilun.errors import CorruptData
+from feilun.features.bodies import UNREADABLE, BodySchema, absent, body_schemas
+from feilun.records.batch import RecordBatch
 from feilun.records.record import LATE, Record
 
 Knowledge = Literal["offset", "available"]
@@ -20,23 +22,9 @@ Knowledge = Literal["offset", "available"]
 SYSTEM = "feilun."
 """Schemas with this prefix are what the system writes; they are no events of the project."""
 
-# Rows live as tuples for one chunk only: more of them at once only feed the garbage collector.
+# Rows live as tuples for about one chunk: more at once only feed the garbage collector, and fewer
+# do not pay for the arrays that are made of them.
 _CHUNK = 512
-
-_WIRE: Mapping[DType, Any] = {
-    # MessagePack has unsigned integers above int64; a column has not.
-    "int": Annotated[int, msgspec.Meta(le=2**63 - 1)],
-    "float": float,
-    "str": str,
-    "bool": bool,
-}
-_ARRAY: Mapping[DType, Any] = {
-    "int": np.int64,
-    "float": np.float64,
-    "str": object,
-    "bool": np.bool_,
-}
-_FILLER: Mapping[DType, Any] = {"int": 0, "float": 0.0, "str": "", "bool": False}
 
 
 class Unusable(NamedTuple):
@@ -56,7 +44,7 @@ class Decoded:
     frames : dict of str to EventFrame
         Event name to its events, in any order; only events that occur.
     unknown : Counter
-        Schema ids that the project does not know, with how many records were skipped.
+        Schema ids that cannot be read as events of the project, with how many records were skipped.
     unusable : list of Unusable
         Records left out because their bodies are not what their schemas say.
     """
@@ -66,49 +54,30 @@ class Decoded:
     unusable: list[Unusable]
 
 
-class _Schema(NamedTuple):
-    event: str
-    read: Callable[[bytes], tuple[Any, ...]]
-    absent: int
-
-
-class _Columns:
-    """The columns of one event while they grow."""
-
-    def __init__(self, event: EventSpec) -> None:
-        self.event = event
-        self.time: list[int] = []
-        self.tie: list[int] = []
-        self.known: list[int] = []
-        self.fields: list[list[Any]] = [[] for _ in event.fields]
-
-    def frame(self) -> EventFrame:
-        fields = zip(self.event.fields, self.fields, strict=True)
-        return EventFrame(
-            time=np.array(self.time, np.int64),
-            tie=np.array(self.tie, np.uint64),
-            known=np.array(self.known, np.int64),
-            columns={field.name: _column(field, values) for field, values in fields},
-        )
-
-
 class FrameDecoder:
     """Reads records of the events of one project. Make it once; it keeps no records.
 
     A schema id stands for a shape. Known are the ids of each event as the project declares it,
     and of its earlier shapes: the same fields without optional ones at the end, under the same
-    version or an earlier one. What an earlier shape lacks is absent.
+    version or an earlier one. Others are read by the names of their fields, where ``history``
+    says what they are: what an earlier shape lacks is absent, what it has too many is dropped, and
+    an int may have become a float. Where a field has changed otherwise, the schema is unknown.
+
+    Parameters
+    ----------
+    project : Project
+        The events, as they are now.
+    history : mapping
+        Schema id to meaning, as ``EventLog.schemas`` returns them.
+
+    Raises
+    ------
+    CorruptData
+        If a meaning in ``history`` cannot be read.
     """
 
-    def __init__(self, project: Project) -> None:
-        self._events = project.events
-        self._schemas = {
-            shape.schema_id: _Schema(
-                name, _reader(shape.fields), len(event.fields) - len(shape.fields)
-            )
-            for name, event in project.events.items()
-            for shape in _shapes(event)
-        }
+    def __init__(self, project: Project, history: Mapping[str, bytes] | None = None) -> None:
+        self._schemas = body_schemas(project, history or {})
 
     def decode(self, records: Iterable[tuple[int, Record]], known: Knowledge = "offset") -> Decoded:
         """Decode records, given with their offsets. Late ones are left out.
@@ -116,23 +85,150 @@ class FrameDecoder:
         ``known`` says what a frame's ``known`` holds: the log offset, or (to make examples from
         imported history) the time at which each event became known, in µs UTC.
         """
-        found: dict[str, _Columns] = {}
-        unknown: Counter[str] = Counter()
-        unusable: list[Unusable] = []
+        result = _Decoding(self._schemas, known)
         source = iter(records)
         while chunk := list(islice(source, _CHUNK)):
             for schema_id, pairs in _by_schema(chunk).items():
-                schema = self._schemas.get(schema_id)
-                if schema is None:
-                    if not schema_id.startswith(SYSTEM):
-                        unknown[schema_id] += len(pairs)
-                    continue
-                columns = found.get(schema.event)
-                if columns is None:
-                    columns = found[schema.event] = _Columns(self._events[schema.event])
-                unusable += _extend(columns, schema, pairs, known)
-        frames = {name: columns.frame() for name, columns in found.items()}
-        return Decoded(frames, unknown, unusable)
+                result.add_records(schema_id, pairs)
+        return result.decoded()
+
+    def decode_batches(
+        self, batches: Iterable[RecordBatch], known: Knowledge = "offset"
+    ) -> Decoded:
+        """Decode batches of records: the same as ``decode`` of their records, but much faster.
+
+        Raises
+        ------
+        CorruptData
+            If the columns of a batch do not fit together.
+        """
+        result = _Decoding(self._schemas, known)
+        for batch in batches:
+            result.add_batch(batch.unflagged(LATE))
+        return result.decoded()
+
+
+class _Decoding:
+    """What was decoded until now."""
+
+    def __init__(self, schemas: Mapping[str, BodySchema], known: Knowledge) -> None:
+        self._schemas = schemas
+        self._by_offset = known == "offset"
+        self._columns: dict[str, _Columns] = {}
+        self._unknown: Counter[str] = Counter()
+        self._unusable: list[Unusable] = []
+
+    def decoded(self) -> Decoded:
+        frames = {name: columns.frame() for name, columns in self._columns.items()}
+        return Decoded(frames, self._unknown, self._unusable)
+
+    def add_batch(self, batch: RecordBatch) -> None:
+        time, tie = batch.time, batch.tie
+        known = batch.offsets if self._by_offset else batch.available
+        at = 0
+        for run in batch.runs:
+            part = slice(at, at + run.rows)
+            at += run.rows
+            schema = self._schema(run.schema, run.rows)
+            if schema is None:
+                continue
+            try:
+                rows = [] if run.opaque else schema.read_all(run.packed)
+            except UNREADABLE:
+                rows = []
+            if rows:
+                if len(rows) != run.rows:
+                    raise CorruptData(f"A batch has {len(rows)} bodies for {run.rows} rows.")
+                self._of(schema).add(schema, rows, time[part], tie[part], known[part])
+            else:
+                records = dict(batch.records())
+                offsets = batch.offsets[part].tolist()
+                self.add_records(run.schema, [(offset, records[offset]) for offset in offsets])
+
+    def add_records(self, schema_id: str, pairs: list[tuple[int, Record]]) -> None:
+        """Add records of one schema, except those that cannot be read."""
+        schema = self._schema(schema_id, len(pairs))
+        if schema is None:
+            return
+        rows: list[tuple[Any, ...]] = []
+        usable: list[tuple[int, Record]] = []
+        for pair in pairs:
+            try:
+                rows.append(schema.read(pair[1].body))
+            except UNREADABLE as error:
+                self._unusable.append(Unusable(*pair, f"its body is not {schema_id}: {error}"))
+            else:
+                usable.append(pair)
+        by_offset = self._by_offset
+        self._of(schema).add(
+            schema,
+            rows,
+            np.array([record.time for _, record in usable], np.int64),
+            np.array([record.tie for _, record in usable], np.uint64),
+            np.array([at if by_offset else record.available for at, record in usable], np.int64),
+        )
+
+    def _schema(self, schema_id: str, rows: int) -> BodySchema | None:
+        schema = self._schemas.get(schema_id)
+        if schema is None and not schema_id.startswith(SYSTEM):
+            self._unknown[schema_id] += rows
+        return schema
+
+    def _of(self, schema: BodySchema) -> _Columns:
+        columns = self._columns.get(schema.event.name)
+        if columns is None:
+            columns = self._columns[schema.event.name] = _Columns(schema.event)
+        return columns
+
+
+class _Columns:
+    """The columns of one event while they grow."""
+
+    def __init__(self, event: EventSpec) -> None:
+        self._event = event
+        self._time: list[Int64] = []
+        self._tie: list[UInt64] = []
+        self._known: list[Int64] = []
+        self._fields: list[list[Column]] = [[] for _ in event.fields]
+        self._schema: BodySchema | None = None
+        self._rows: list[tuple[Any, ...]] = []
+
+    def add(
+        self,
+        schema: BodySchema,
+        rows: list[tuple[Any, ...]],
+        time: Int64,
+        tie: UInt64,
+        known: Int64,
+    ) -> None:
+        """Add rows of one schema. Few of them wait for more, so that small batches are cheap."""
+        if schema is not self._schema or len(self._rows) >= _CHUNK:
+            self._flush()
+            self._schema = schema
+        self._rows += rows
+        self._time.append(time)
+        self._tie.append(tie)
+        self._known.append(known)
+
+    def frame(self) -> EventFrame:
+        self._flush()
+        fields = zip(self._event.fields, self._fields, strict=True)
+        return EventFrame(
+            time=_joined(self._time, np.int64),
+            tie=_joined(self._tie, np.uint64),
+            known=_joined(self._known, np.int64),
+            columns={
+                field.name: _stacked(parts) if parts else absent(field, 0)
+                for field, parts in fields
+            },
+        )
+
+    def _flush(self) -> None:
+        if self._schema is None or not self._rows:
+            return
+        for parts, column in zip(self._fields, self._schema.columns(self._rows), strict=True):
+            parts.append(column)
+        self._rows = []
 
 
 def event_frames(
@@ -152,25 +248,7 @@ def empty_frame(event: EventSpec) -> EventFrame:
     return _Columns(event).frame()
 
 
-def _shapes(event: EventSpec) -> Iterable[EventSpec]:
-    fields = event.fields
-    while True:
-        for version in range(1, event.version + 1):
-            yield replace(event, version=version, fields=fields)
-        if not fields or not fields[-1].optional:
-            return
-        fields = fields[:-1]
-
-
-def _reader(fields: Sequence[FieldSpec]) -> Callable[[bytes], tuple[Any, ...]]:
-    wire = [_WIRE[f.dtype] | None if f.optional else _WIRE[f.dtype] for f in fields]
-    shape: Any = tuple.__class_getitem__(tuple(wire))
-    return msgspec.msgpack.Decoder(shape).decode
-
-
-def _by_schema(
-    pairs: Iterable[tuple[int, Record]],
-) -> dict[str, list[tuple[int, Record]]]:
+def _by_schema(pairs: Iterable[tuple[int, Record]]) -> dict[str, list[tuple[int, Record]]]:
     found: dict[str, list[tuple[int, Record]]] = {}
     for pair in pairs:
         record = pair[1]
@@ -183,43 +261,16 @@ def _by_schema(
     return found
 
 
-def _extend(
-    columns: _Columns, schema: _Schema, pairs: list[tuple[int, Record]], known: Knowledge
-) -> list[Unusable]:
-    """Add records of one schema to the columns; return those that cannot be read."""
-    unusable: list[Unusable] = []
-    read = schema.read
-    try:
-        rows = [read(record.body) for _, record in pairs]
-    except msgspec.MsgspecError:
-        rows, usable = [], []
-        for offset, record in pairs:
-            try:
-                rows.append(read(record.body))
-            except msgspec.MsgspecError as error:
-                reason = f"its body is not {record.schema}: {error}"
-                unusable.append(Unusable(offset, record, reason))
-            else:
-                usable.append((offset, record))
-        pairs = usable
-    columns.time += [record.time for _, record in pairs]
-    columns.tie += [record.tie for _, record in pairs]
-    if known == "offset":
-        columns.known += [offset for offset, _ in pairs]
-    else:
-        columns.known += [record.available for _, record in pairs]
-    if rows:
-        absent = [(None,) * len(rows)] * schema.absent
-        fields = [*zip(*rows, strict=True), *absent]
-        for column, values in zip(columns.fields, fields, strict=True):
-            column.extend(values)
-    return unusable
+def _joined(parts: list[Array], dtype: Any) -> Array:
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.empty(0, dtype)
 
 
-def _column(field: FieldSpec, values: list[Any]) -> Column:
-    present = np.ones(len(values), np.bool_)
-    if field.optional and None in values:
-        present = np.array([value is not None for value in values], np.bool_)
-        filler = _FILLER[field.dtype]
-        values = [filler if value is None else value for value in values]
-    return Column(np.array(values, _ARRAY[field.dtype]), present)
+def _stacked(parts: list[Column]) -> Column:
+    if len(parts) == 1:
+        return parts[0]
+    return Column(
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.present for part in parts]),
+    )

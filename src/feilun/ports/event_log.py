@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
+from feilun.records.batch import RecordBatch
 from feilun.records.record import Record
 
 
@@ -51,11 +52,49 @@ class EventLog(Protocol):
         """
         ...
 
+    def declare(self, schemas: Mapping[str, bytes]) -> None:
+        """Keep what schema ids mean, for ever: id to what ``feilun.records.schema`` writes.
+
+        Called by whoever appends events, at start and before the first of them. Durable, and
+        idempotent: what is known already is not written again.
+
+        Raises
+        ------
+        Conflict
+            If one of the ids has another meaning already; nothing was stored.
+        InputError
+            If an id has not 1 to ``SCHEMA_ID_LIMIT`` bytes; nothing was stored.
+        StoreFull
+            If there is no space; nothing was stored.
+        """
+        ...
+
+    def schemas(self) -> dict[str, bytes]:
+        """Return every schema id that was ever declared, with its meaning.
+
+        Called by whoever decodes bodies, at start.
+        """
+        ...
+
+    def read_batches(self, start: int, limit: int = 10_000) -> list[RecordBatch]:
+        """Return the records at up to ``limit`` offsets from ``start`` on, in columns, in order.
+
+        Called by the engine, training and the lake, all the time. The batches lie one behind the
+        other: the last one's ``end`` is where to read on. Returns an empty list at the end of the
+        log, and only there; erased records are left out, and a batch may have none left.
+
+        Raises
+        ------
+        CorruptData
+            As `read` does.
+        """
+        ...
+
     def read(self, start: int, limit: int = 10_000) -> list[tuple[int, Record]]:
         """Return up to ``limit`` records from offset ``start`` on, with their offsets, in order.
 
-        Called by the engine, the flywheel and training, all the time. Returns an empty list at
-        the end, and only there: erased records are left out.
+        Called by the flywheel and by people. Returns an empty list at the end, and only there:
+        erased records are left out.
 
         Raises
         ------

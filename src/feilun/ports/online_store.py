@@ -63,6 +63,13 @@ class OnlineStore(Protocol):
         """
         ...
 
+    def discard(self, prefix: bytes, limit: int) -> int:
+        """Delete up to ``limit`` values whose keys begin with ``prefix``; return how many.
+
+        Called by the engine for tiles that nobody reads any more. Idempotent; the mark stays.
+        """
+        ...
+
     def clear(self) -> None:
         """Forget everything; the mark returns to offset 0. Called for a rebuild; idempotent."""
         ...

@@ -1,8 +1,9 @@
 """Records and batches of them as bytes. ``docs/formats.md`` draws the layouts.
 
 A batch is what one append stores: a header that names its format and its first offset, a checksum
-over everything, and the records as a MessagePack array. A row may be nil: a record that was
-erased, whose offset is not given to another.
+over everything, and the records in columns. A record that was erased is left out, and its offset is
+not given to another. Batches of codec 0, the records as a MessagePack array with nil for what was
+erased, are still read.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
-from feilun.errors import CorruptData
+from feilun.errors import CorruptData, InputError
+from feilun.records.batch import RecordBatch
+from feilun.records.columns import Columns
 from feilun.records.record import FORMAT_VERSION, Prediction, Record
 
 _MAGIC = b"FLRB"
-_MESSAGEPACK = 0
+_ROWS, _COLUMNS = 0, 1
 _HEADER = struct.Struct(">4sBBQII")  # magic, format, codec, first offset, count, payload bytes
 _CHECKSUM = struct.Struct(">I")
 _PAYLOAD_AT = _HEADER.size + _CHECKSUM.size
@@ -26,19 +28,8 @@ _PAYLOAD_AT = _HEADER.size + _CHECKSUM.size
 _encoder = msgspec.msgpack.Encoder()
 _record_decoder = msgspec.msgpack.Decoder(Record)
 _rows_decoder = msgspec.msgpack.Decoder(list[Record | None])
+_columns_decoder = msgspec.msgpack.Decoder(Columns)
 _prediction_decoder = msgspec.msgpack.Decoder(Prediction)
-
-
-class Batch(NamedTuple):
-    """Records at ``base``, ``base + 1``, …; None where one was erased."""
-
-    base: int
-    records: list[Record | None]
-
-    @property
-    def end(self) -> int:
-        """The offset after its last record."""
-        return self.base + len(self.records)
 
 
 def encode_record(record: Record) -> bytes:
@@ -87,14 +78,20 @@ def decode_prediction(body: bytes) -> Prediction:
 
 
 def encode_batch(base: int, records: Sequence[Record | None]) -> bytes:
-    """Return records at consecutive offsets from ``base`` on as one checked block of bytes."""
-    payload = _encoder.encode(records)
-    header = _HEADER.pack(_MAGIC, FORMAT_VERSION, _MESSAGEPACK, base, len(records), len(payload))
+    """Return records at consecutive offsets from ``base`` on as one checked block of bytes.
+
+    Raises
+    ------
+    InputError
+        If there are too many, or one of them has a number or a digest that no column can hold.
+    """
+    payload = _encoder.encode(RecordBatch.of(base, records).columns)
+    header = _HEADER.pack(_MAGIC, FORMAT_VERSION, _COLUMNS, base, len(records), len(payload))
     checksum = zlib.crc32(payload, zlib.crc32(header))
     return b"".join((header, _CHECKSUM.pack(checksum), payload))
 
 
-def decode_batch(raw: bytes) -> Batch:
+def decode_batch(raw: bytes) -> RecordBatch:
     """Return the records of a batch after checking every byte of it.
 
     Raises
@@ -111,16 +108,23 @@ def decode_batch(raw: bytes) -> Batch:
         raise CorruptData(f"A batch begins with {magic!r} instead of {_MAGIC!r}.")
     if len(payload) != size or zlib.crc32(payload, zlib.crc32(raw[: _HEADER.size])) != checksum:
         raise CorruptData("A batch fails its checksum.")
-    if version > FORMAT_VERSION or codec != _MESSAGEPACK:
+    if version > FORMAT_VERSION or codec > _COLUMNS:
         raise CorruptData(
             f"A batch is of format {version} with codec {codec}; this version reads formats up "
-            f"to {FORMAT_VERSION} with codec {_MESSAGEPACK}.",
+            f"to {FORMAT_VERSION} with codecs up to {_COLUMNS}.",
             "Use the version of Feilun that wrote it, or a newer one.",
         )
     try:
-        rows = _rows_decoder.decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        if codec == _ROWS:
+            rows = _rows_decoder.decode(payload)
+            batch, found = RecordBatch.of(base, rows), len(rows)
+        else:
+            columns = _columns_decoder.decode(payload)
+            batch = RecordBatch(base, base + count, columns)
+            some_erased = bool(columns.places) or not columns.runs
+            found = count if some_erased and len(batch) <= count else len(batch)
+    except (msgspec.MsgspecError, UnicodeDecodeError, InputError) as error:
         raise CorruptData(f"The rows of a batch cannot be read: {error}") from error
-    if len(rows) != count:
-        raise CorruptData(f"A batch holds {len(rows)} rows where its header says {count}.")
-    return Batch(base, rows)
+    if found != count:
+        raise CorruptData(f"A batch holds {found} rows where its header says {count}.")
+    return batch

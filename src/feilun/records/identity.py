@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 
 from feilun.clock import DAY
@@ -22,6 +23,7 @@ DEDUP_DAYS = 7
 ID_LIMIT = 64
 """The most characters that an id may have; a source likewise."""
 
+_LENGTHS = frozenset(range(1, ID_LIMIT + 1))
 _DAY = struct.Struct(">I")
 _LAST_DAY = 2**32 - 1
 
@@ -36,6 +38,13 @@ def day_of(time: int) -> int:
     """
     day = time // DAY
     return day if 0 <= day <= _LAST_DAY else min(max(day, 0), _LAST_DAY)
+
+
+def days_of(records: Sequence[Record]) -> list[int]:
+    """Return the day of each record's name: the `day_of` its client's own time."""
+    times = [record.client_time for record in records]
+    first, last = day_of(min(times)), day_of(max(times))
+    return [first] * len(times) if first == last else [day_of(time) for time in times]
 
 
 def first_open_day(received: int, days: int) -> int:
@@ -61,12 +70,27 @@ def name_key(day: int, source: str, id: str) -> bytes:
     """
     if not 0 < len(id) <= ID_LIMIT:
         raise InputError(f"A record's id has 1 to {ID_LIMIT} characters, not {len(id)}.")
-    return _DAY.pack(day) + _source_hash(source) + id.encode()
+    return _before_id(day, source) + id.encode()
 
 
-@lru_cache(maxsize=1024)
-def _source_hash(source: str) -> bytes:
-    return hashlib.blake2b(source.encode(), digest_size=8).digest()
+def name_keys(records: Sequence[Record], days: Sequence[int]) -> list[bytes]:
+    """Return `name_key` of each record, whose day is the one at its place in ``days``."""
+    lengths = {len(record.id) for record in records}
+    if not lengths <= _LENGTHS:
+        wrong = min(lengths - _LENGTHS)
+        raise InputError(f"A record's id has 1 to {ID_LIMIT} characters, not {wrong}.")
+    if len(set(days)) == 1 and len({record.source for record in records}) == 1:
+        before = _before_id(days[0], records[0].source)
+        return [before + record.id.encode() for record in records]
+    return [
+        _before_id(day, record.source) + record.id.encode()
+        for record, day in zip(records, days, strict=True)
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _before_id(day: int, source: str) -> bytes:
+    return _DAY.pack(day) + hashlib.blake2b(source.encode(), digest_size=8).digest()
 
 
 def day_prefix(day: int) -> bytes:

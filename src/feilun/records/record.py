@@ -7,7 +7,8 @@ end with a default. ``docs/formats.md`` documents the bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -19,7 +20,7 @@ IMPORTED = 2
 """Flag: history loaded in bulk; ``available`` says when it became known."""
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True):
+class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One thing that happened.
 
     Attributes
@@ -49,6 +50,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
         ``LATE``, ``IMPORTED``.
     """
 
+    # gc=False: it holds no containers, so the garbage collector need not look at it.
+
     schema: str
     source: str
     id: str
@@ -64,8 +67,26 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     @property
     def tie(self) -> int:
         """Return 64 bits of (source, id), which order records of the same time."""
-        raw = hashlib.blake2b(f"{self.source}\0{self.id}".encode(), digest_size=8).digest()
-        return int.from_bytes(raw, "big")
+        return int.from_bytes(tie_digests([self.source], [self.id]), "big")
+
+
+def tie_digests(sources: Iterable[str], ids: Iterable[str]) -> bytes:
+    """Return the ties of names: BLAKE2b-64 of each ``source NUL id``, one after another."""
+    digests = []
+    last, begun = None, _begun("")
+    for source, id in zip(sources, ids, strict=True):
+        if source != last:
+            last, begun = source, _begun(source)
+        state = begun.copy()
+        state.update(id.encode())
+        digests.append(state.digest())
+    return b"".join(digests)
+
+
+@lru_cache(maxsize=1024)
+def _begun(source: str) -> hashlib.blake2b:
+    # Setting a hash up costs twice what hashing an id does; its copy costs next to nothing.
+    return hashlib.blake2b(f"{source}\0".encode(), digest_size=8)
 
 
 class Prediction(msgspec.Struct, frozen=True, array_like=True):
@@ -75,7 +96,8 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
     the rows and ``items`` holds its values. ``vectors`` is the float32 matrix that was scored,
     row-major, ``len(items)`` rows by as many columns as the model had features; ``columns`` digests
     their addresses and meanings. ``scores`` is float64, empty where no model scored.
-    ``answer`` holds the items of the reply, best first.
+    ``answer`` holds the items of the reply, best first. ``request`` holds the parameters of the
+    request that are features.
     """
 
     capability: str
@@ -92,6 +114,7 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
     answer: Sequence[int | str]
     degraded: list[str]
     request_id: str
+    request: dict[str, int | float | str | bool] = {}
 
 
 PREDICTION_SCHEMA = "feilun.prediction.1"

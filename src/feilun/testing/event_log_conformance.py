@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feilun.clock import DAY, HOUR
-from feilun.errors import InputError
+from feilun.errors import Conflict, InputError
 from feilun.ports.event_log import Appended, EventLog
 from feilun.records.record import IMPORTED, LATE, Record
+from feilun.records.schema import SCHEMA_ID_LIMIT
 from feilun.testing.fakes import MemoryLog
 from feilun.testing.records import START, make_record
 
@@ -27,16 +28,22 @@ _SHARED = [HealthCheck.differing_executors]  # the subclasses share these tests 
 
 @st.composite
 def _histories(draw: st.DrawFn) -> list[list[Record]]:
-    """Draw appends with resends, conflicts, late events, imports and clocks that jump both ways."""
+    """Draw appends with resends, conflicts, late events, imports and clocks that jump both ways.
+
+    In half of them nothing is late, and an append is of imported records or of others, as most are.
+    """
+    calm = draw(st.booleans())
+    flags = [draw(st.sampled_from([0, 0, IMPORTED]))] if calm else [0, 0, 0, IMPORTED]
+    days = st.integers(-1, 1) if calm else st.integers(-20, 20)
     return [
         [
             make_record(
                 draw(st.sampled_from("abc")),
                 draw(st.integers(0, 1)),
-                time=START + draw(st.integers(-20, 20)) * DAY,
-                received=START + draw(st.integers(-20, 20)) * DAY,
+                time=START + draw(days) * DAY,
+                received=START + draw(days) * DAY,
                 source=draw(st.sampled_from(["web", "app"])),
-                flags=draw(st.sampled_from([0, 0, 0, IMPORTED])),
+                flags=draw(st.sampled_from(flags)),
             )
             for _ in range(draw(st.integers(0, 8)))
         ]
@@ -88,6 +95,54 @@ class EventLogConformance:
     def test_a_read_before_the_beginning_is_refused(self, log: EventLog) -> None:
         with pytest.raises(InputError):
             log.read(-1)
+        with pytest.raises(InputError):
+            log.read_batches(-1)
+
+    @pytest.mark.parametrize(("start", "limit"), [(0, 3), (2, 3), (3, 100), (9, 1), (5, 0)])
+    def test_batches_hold_the_same_records(self, log: EventLog, start: int, limit: int) -> None:
+        records = [make_record(str(n), n, schema=f"click.v{n % 2}") for n in range(10)]
+        log.append(records[:4])
+        log.append(records[4:])
+        batches = log.read_batches(start, limit)
+        assert [pair for batch in batches for pair in batch.records()] == log.read(start, limit)
+        ends = [batch.end for batch in batches]
+        assert [batch.base for batch in batches] == [start, *ends][: len(ends)]
+        assert ends[-1:] == [min(start + limit, 10)][: len(ends)]
+
+    def test_batches_at_or_past_the_end_are_none(self, log: EventLog) -> None:
+        assert log.read_batches(0) == []
+        log.append([make_record("1")])
+        assert log.read_batches(1) == []
+        assert log.read_batches(100) == []
+
+    def test_batches_of_more_records_than_any_segment_holds(self, log: EventLog) -> None:
+        log.append([make_record(str(n), n) for n in range(70_000)])
+        batches = log.read_batches(10, 69_980)
+        assert sum(map(len, batches)) == 69_980
+        assert batches[-1].end == 69_990
+        assert [n for batch in batches for n in batch.offsets.tolist()] == list(range(10, 69_990))
+
+    def test_what_schemas_mean_is_kept(self, log: EventLog) -> None:
+        assert log.schemas() == {}
+        log.declare({})
+        log.declare({"click.v1": b"one"})
+        log.declare({"click.v1": b"one", "飞轮.v1": b"", "view.v1": b"two"})
+        assert log.schemas() == {"click.v1": b"one", "view.v1": b"two", "飞轮.v1": b""}
+        assert log.end() == 0
+
+    def test_a_schema_never_gets_a_second_meaning(self, log: EventLog) -> None:
+        log.declare({"click.v1": b"one"})
+        with pytest.raises(Conflict, match=r"click\.v1"):
+            log.declare({"view.v1": b"two", "click.v1": b"other"})
+        assert log.schemas() == {"click.v1": b"one"}
+
+    @pytest.mark.parametrize("id", ["", "x" * (SCHEMA_ID_LIMIT + 1), "飞" * 167])
+    def test_an_impossible_schema_id_stores_nothing(self, log: EventLog, id: str) -> None:
+        with pytest.raises(InputError):
+            log.declare({"view.v1": b"two", id: b"one"})
+        assert log.schemas() == {}
+        log.declare({"x" * SCHEMA_ID_LIMIT: b"longest"})
+        assert len(log.schemas()) == 1
 
     def test_more_records_than_any_segment_holds(self, log: EventLog) -> None:
         records = [make_record(str(n), n) for n in range(70_000)]
@@ -108,6 +163,20 @@ class EventLogConformance:
         later = make_record("1", 5, received=START + 2 * DAY)
         assert log.append([later]) == [Appended("duplicate", 1)]
         assert log.end() == 2
+
+    def test_duplicates_among_new_records_leave_no_gaps(self, log: EventLog) -> None:
+        records = [make_record(str(n % 7), n % 7) for n in range(20)]
+        log.append(records[3:5])
+        answers = log.append([*records, make_record("6", "other")])
+        assert [(a.status, a.offset) for a in answers[:7]] == [
+            ("accepted", 2), ("accepted", 3), ("accepted", 4), ("duplicate", 0),
+            ("duplicate", 1), ("accepted", 5), ("accepted", 6),
+        ]  # fmt: skip
+        assert answers[7:20] == [Appended("duplicate", answers[n % 7].offset) for n in range(7, 20)]
+        assert answers[20] == Appended("conflict", -1)
+        assert "at offset 6" in log.bad()[0].reason
+        assert [record.id for _, record in log.read(0)] == list("3401256")
+        assert log.append(records[5:7]) == [Appended("duplicate", 5), Appended("duplicate", 6)]
 
     def test_the_same_id_of_another_source_is_another_record(self, log: EventLog) -> None:
         answers = log.append([make_record("1", source="web"), make_record("1", source="app")])
@@ -212,10 +281,12 @@ class EventLogConformance:
         late = make_record("late", time=START - 30 * DAY, received=START)
         log.append([*records, late])
         log.keep_bad("web", "why", b"raw", START)
+        log.declare({"click.v1": b"its fields"})
         log.close()
         log = self.open(tmp_path / "log")
         try:
             assert log.end() == 6
+            assert log.schemas() == {"click.v1": b"its fields"}
             assert log.read(0)[:5] == list(enumerate(records))
             assert [b.reason for b in log.bad()] == ["why"]
             assert log.append([records[3], late]) == [
@@ -236,6 +307,8 @@ class EventLogConformance:
                 for records in history:
                     assert log.append(records) == model.append(records)
                 assert log.read(0) == model.read(0)
+                batches = log.read_batches(0)
+                assert [pair for batch in batches for pair in batch.records()] == model.read(0)
                 assert log.bad() == model.bad()
             finally:
                 log.close()

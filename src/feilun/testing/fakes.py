@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -12,8 +12,11 @@ from feilun.errors import Fenced, InputError, StoreFull
 from feilun.ports.event_log import Appended, BadEvent
 from feilun.ports.online_store import KEY_LIMIT, Mark
 from feilun.records import identity
+from feilun.records.batch import RecordBatch
 from feilun.records.codec import encode_record
+from feilun.records.columns import ROW_LIMIT
 from feilun.records.record import LATE, Record
+from feilun.records.schema import undeclared
 
 
 class MemoryLog:
@@ -33,6 +36,7 @@ class MemoryLog:
         self._days = dedup_days
         self._records: list[Record] = []
         self._bad: list[BadEvent] = []
+        self._schemas: dict[str, bytes] = {}
         self._open: dict[int, dict[bytes, tuple[int, bytes]]] = {}
         self._kept: dict[bytes, tuple[int, bytes]] = {}
         self._horizon = 0
@@ -81,6 +85,23 @@ class MemoryLog:
         if late:
             self._horizon = max(self._horizon, day + 1)
         return late
+
+    def declare(self, schemas: Mapping[str, bytes]) -> None:
+        """Keep what schema ids mean."""
+        with self._lock:
+            self._schemas.update(undeclared(schemas, self._schemas.get))
+
+    def schemas(self) -> dict[str, bytes]:
+        """Return every schema id that was declared, with its meaning."""
+        return dict(self._schemas)
+
+    def read_batches(self, start: int, limit: int = 10_000) -> list[RecordBatch]:
+        """Return the records at up to ``limit`` offsets from ``start`` on, in columns."""
+        records = [record for _, record in self.read(start, limit)]
+        return [
+            RecordBatch.of(start + at, records[at : at + ROW_LIMIT])
+            for at in range(0, len(records), ROW_LIMIT)
+        ]
 
     def read(self, start: int, limit: int = 10_000) -> list[tuple[int, Record]]:
         """Return up to ``limit`` records from offset ``start`` on."""
@@ -162,6 +183,13 @@ class MemoryStore:
                     raise InputError(f"A store key has 1 to {KEY_LIMIT} bytes, not {len(key)}.")
                 values[key] = value
             self._values, self._mark = values, mark
+
+    def discard(self, prefix: bytes, limit: int) -> int:
+        """Delete up to ``limit`` values whose keys begin with ``prefix``; return how many."""
+        with self._lock:
+            found = [key for key in sorted(self._values) if key.startswith(prefix)][:limit]
+            self._values = {k: v for k, v in self._values.items() if k not in set(found)}
+        return len(found)
 
     def clear(self) -> None:
         """Forget everything; the mark returns to offset 0."""

@@ -55,6 +55,20 @@ class OnlineStoreConformance:
             ]
             assert moment.mark() == Mark(5, 50)
 
+    def test_discarding_takes_only_what_begins_so(self, store: OnlineStore) -> None:
+        store.commit([(key, b"1") for key in (b"a", b"ba", b"bb", b"bc", b"c")], 0, Mark(1, 1))
+        assert [store.discard(b"b", 2), store.discard(b"b", 2), store.discard(b"b", 2)] == [2, 1, 0]
+        assert store.discard(b"x", 9) == 0
+        with store.snapshot() as moment:
+            assert moment.get_many([b"a", b"ba", b"bb", b"bc", b"c"]) == [
+                b"1",
+                None,
+                None,
+                None,
+                b"1",
+            ]
+            assert moment.mark() == Mark(1, 1)
+
     def test_a_later_put_wins(self, store: OnlineStore) -> None:
         store.commit([(b"a", b"1"), (b"a", b"2")], 0, Mark(1, 1))
         store.commit([(b"b", b"3")], 1, Mark(2, 2))

@@ -26,6 +26,7 @@ def test_a_log_of_format_1(tmp_path):
     late = make_record("A-2", time=0, received=START)
     log.append([record, late])
     log.keep_bad("web", "why", b"\xff", 5)
+    log.declare({"click.v1.00000000": b"its fields"})
     log.close()
     assert _contents(tmp_path) == {
         "meta": {
@@ -39,6 +40,7 @@ def test_a_log_of_format_1(tmp_path):
         "open": {name_key(20_000, "web", "A-1"): bytes(8) + record.digest},
         "kept": {name_key(0, "web", "A-2"): bytes(7) + b"\x01" + late.digest},
         "subjects": {bytes.fromhex("21126a9f4677662e 00000000"): b""},
+        "schemas": {b"click.v1.00000000": b"its fields"},
         "bad": {bytes(8): BAD_1},
     }
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import lmdb
+import msgspec
 import pytest
 
 from feilun.adapters.lmdb import LmdbEventLog, LmdbOnlineStore, environment
@@ -55,9 +58,12 @@ def damaged(tmp_path):
 
 def _check_damage(log: LmdbEventLog) -> None:
     assert [offset for offset, _ in log.read(0)] == [0, 1, 2, 3]
+    assert [(batch.base, batch.end) for batch in log.read_batches(0)] == [(0, 4)]
     for start in (4, 5):
-        with pytest.raises(CorruptData, match="offsets 4 to 5"):
-            log.read(start)
+        for read in (log.read, log.read_batches):
+            with pytest.raises(CorruptData, match="offsets 4 to 5"):
+                read(start)
+    assert [batch.offsets.tolist() for batch in log.read_batches(6)] == [[6, 7, 8]]
     assert [offset for offset, _ in log.read(6)] == [6, 7, 8]
     assert log.append([make_record("new")])[0].offset == 9
     assert len(log.read(6)) == 4
@@ -95,6 +101,43 @@ def test_erased_records_are_left_out_and_offsets_stay(damaged):
     log = damaged(lambda raw: encode_batch(4, [None, None]))
     assert [offset for offset, _ in log.read(0)] == [0, 1, 2, 3, 6, 7, 8]
     assert [offset for offset, _ in log.read(4, 1)] == [6]
+    assert [(batch.base, batch.end, len(batch)) for batch in log.read_batches(0)] == [
+        (0, 4, 4), (4, 6, 0), (6, 9, 3),
+    ]  # fmt: skip
+    assert [(batch.end, len(batch)) for batch in log.read_batches(4, 1)] == [(5, 0)]
+
+
+def test_a_batch_of_an_earlier_codec_is_still_read(damaged):
+    old = [make_record(str(n), "some text", n) for n in (4, 5)]
+    payload = msgspec.msgpack.encode(old)
+    head = struct.pack(">4sBBQII", b"FLRB", 1, 0, 4, 2, len(payload))
+    checksum = zlib.crc32(payload, zlib.crc32(head))
+    log = damaged(lambda raw: head + checksum.to_bytes(4, "big") + payload)
+    assert log.read(4, 2) == [(4, old[0]), (5, old[1])]
+    assert log.read_batches(4, 2)[0].tie.tolist() == [record.tie for record in old]
+
+
+def test_an_older_folder_gets_a_database_of_schemas(tmp_path):
+    LmdbEventLog(tmp_path).close()
+    with lmdb.open(str(tmp_path), max_dbs=8, map_size=environment.MAP_BYTES) as env:
+        schemas = env.open_db(b"schemas")
+        with env.begin(write=True) as txn:
+            txn.drop(schemas)
+    log = LmdbEventLog(tmp_path)
+    assert log.schemas() == {}
+    log.declare({"click.v1": b"its fields"})
+    assert log.schemas() == {"click.v1": b"its fields"}
+    log.close()
+
+
+def test_declaring_what_is_known_writes_nothing(tmp_path):
+    log = LmdbEventLog(tmp_path)
+    log.declare({"click.v1": b"its fields"})
+    before = log._env._env.info()["last_txnid"]
+    log.declare({"click.v1": b"its fields"})
+    log.declare({})
+    assert log._env._env.info()["last_txnid"] == before
+    log.close()
 
 
 def test_a_flipped_bit_in_a_bad_event_is_found(tmp_path):
@@ -227,7 +270,7 @@ def test_ids_of_closed_days_are_forgotten_a_little_at_a_time(tmp_path):
     for n in range(5):
         log.append([make_record(f"later {n}", time=START + 8 * DAY)])
         with log._env.read() as txn:
-            counts.append(txn.stat(log._open)["entries"])
+            counts.append(txn.stat(log._env.databases["open"])["entries"])
     assert counts[0] > 500
     assert counts[-1] == 5
     log.close()

@@ -46,7 +46,7 @@ class Environment:
         How many bytes of live pages it may hold.
     derived : bool
         What it holds can be made again. A power loss may then undo the last commit, whole; each
-        commit waits for the disk once instead of twice.
+        commit waits for the disk once instead of twice. A folder of an older format is emptied.
 
     Raises
     ------
@@ -66,6 +66,8 @@ class Environment:
     ) -> None:
         self.path = Path(path)
         self._quota = quota_bytes
+        self._derived = derived
+        self._names = [name.encode() for name in databases]
         self._pid = os.getpid()
         self._stopped = ""
         self._writes = 0
@@ -107,6 +109,12 @@ class Environment:
                 f"{self.path} does not hold a {kind} (its format entry is {raw!r}).",
                 "Name another folder, or move this one away.",
             )
+        if int(number) < version and self._derived:
+            for name in self._names:
+                txn.drop(self._env.open_db(name, txn), delete=False)
+            txn.drop(self.meta, delete=False)
+            txn.put(_FORMAT, f"{kind}/{version}".encode(), db=self.meta)
+            return
         if int(number) > version:
             raise ConfigError(
                 f"{self.path} is of {kind} format {number}; this version of Feilun reads formats "

@@ -1,31 +1,33 @@
 """The event log on LMDB. ``docs/formats.md`` documents what it stores.
 
-Five databases beside ``meta``: ``batches`` (first offset → a checked batch of records), ``open``
+Six databases beside ``meta``: ``batches`` (first offset → a checked batch of records), ``open``
 (names of open days → offset and digest), ``kept`` (names of late and imported records, for as long
 as those are kept), ``subjects`` (hash of a subject, segment → nothing: the segment has records
-about it) and ``bad``. Everything that one append changes, it changes in one transaction.
+about it), ``schemas`` (id → meaning) and ``bad``. Everything that one append changes, it changes in
+one transaction.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
 import lmdb
-import msgspec
 
 from feilun.adapters.lmdb.bad_events import BadEvents
 from feilun.adapters.lmdb.environment import Environment
+from feilun.adapters.lmdb.names import Names, Naming
 from feilun.errors import CorruptData, InputError, StoreFull
 from feilun.ports.event_log import Appended, BadEvent
 from feilun.records import identity
-from feilun.records.codec import Batch, decode_batch, encode_batch, encode_record
-from feilun.records.record import LATE, Record
+from feilun.records.batch import RecordBatch
+from feilun.records.codec import decode_batch, encode_batch, encode_record
+from feilun.records.record import Record
+from feilun.records.schema import undeclared
 
 KIND = "feilun-log"
 VERSION = 1
@@ -42,9 +44,9 @@ _SWEEP_FULL = 100_000
 _STATE = struct.Struct(">QQI")
 _STATE_KEY = b"state"
 _NUMBER = struct.Struct(">Q")
-_NAME = struct.Struct(">Q16s")
 _SEGMENT = struct.Struct(">I")
 _SUBJECT_BYTES = 8
+_NO_SUBJECT = hashlib.blake2b(digest_size=_SUBJECT_BYTES)
 
 
 class _State(NamedTuple):
@@ -53,17 +55,6 @@ class _State(NamedTuple):
     end: int = 0
     bad_end: int = 0
     first_open: int = 0
-
-
-@dataclass(slots=True)
-class _Append:
-    """One append in progress, before its transaction ends."""
-
-    state: _State
-    first_open: int
-    examined: int = 0
-    accepted: list[Record] = field(default_factory=list)
-    conflicts: list[tuple[Record, str]] = field(default_factory=list)
 
 
 class LmdbEventLog:
@@ -92,15 +83,15 @@ class LmdbEventLog:
         quota_bytes: int = DEFAULT_QUOTA_BYTES,
         dedup_days: int = identity.DEDUP_DAYS,
     ) -> None:
-        names = ("batches", "open", "kept", "subjects", "bad")
+        names = ("batches", "open", "kept", "subjects", "schemas", "bad")
         self._env = Environment(
             path, kind=KIND, version=VERSION, databases=names, quota_bytes=quota_bytes
         )
-        self._batches, self._open, self._kept, self._subjects, bad = (
+        self._batches, open_names, kept, self._subjects, self._schemas, bad = (
             self._env.databases[name] for name in names
         )
+        self._names = Names(open_names, kept, dedup_days)
         self._bad = BadEvents(self._env, bad, quota_bytes // _BAD_SHARE)
-        self._days = dedup_days
 
     def append(self, records: Sequence[Record]) -> list[Appended]:
         """Append records with their ids in one durable transaction; one answer per record.
@@ -124,8 +115,8 @@ class LmdbEventLog:
     def _append(self, records: Sequence[Record]) -> list[Appended]:
         with self._env.write() as txn:
             state = self._state(txn)
-            work = _Append(state, state.first_open)
-            answers = [self._name(txn, record, work) for record in records]
+            work = Naming(state.end, state.first_open)
+            answers = self._names.take(txn, records, work)
             self._store(txn, state.end, work.accepted)
             bad_end = state.bad_end
             for record, reason in work.conflicts:
@@ -136,72 +127,17 @@ class LmdbEventLog:
             end = state.end + len(work.accepted)
             if (changed := _State(end, bad_end, work.first_open)) != state:
                 self._save(txn, changed)  # an append of duplicates alone then writes nothing
-            self._sweep(txn, work.first_open, _SWEEP + 2 * len(records))
+            self._names.sweep(txn, work.first_open, _SWEEP + 2 * len(records))
         return answers
-
-    def _name(self, txn: lmdb.Transaction[bytes], record: Record, work: _Append) -> Appended:
-        """Give the record its offset, or find out why it gets none."""
-        day = identity.day_of(record.client_time)
-        kept = identity.never_closes(record)
-        late = not kept and self._is_late(txn, record, day, work)
-        key = identity.name_key(day, record.source, record.id)
-        offset = work.state.end + len(work.accepted)
-        database = self._kept if kept or late else self._open
-        value = _NAME.pack(offset, record.digest)
-        if not txn.put(key, value, db=database, overwrite=False):
-            first, digest = _NAME.unpack(txn.get(key, db=database) or b"")
-            if digest == record.digest:
-                return Appended("duplicate", first)
-            work.conflicts.append((record, identity.conflict_reason(record, digest, first)))
-            return Appended("conflict", -1)
-        if late:
-            record = msgspec.structs.replace(record, flags=record.flags | LATE)
-        elif not kept and day < work.examined:
-            work.examined = day
-        work.accepted.append(record)
-        return Appended("late" if late else "accepted", offset)
-
-    def _is_late(
-        self, txn: lmdb.Transaction[bytes], record: Record, day: int, work: _Append
-    ) -> bool:
-        """Close the days that this receipt leaves behind; say whether the record's is closed."""
-        first_open = identity.first_open_day(record.received, self._days)
-        if first_open > work.examined:
-            newest = self._newest_before(txn, first_open)
-            work.first_open = max(work.first_open, newest + 1)
-            work.examined = first_open
-        if day >= first_open and day >= work.first_open:
-            return False
-        work.first_open = max(work.first_open, day + 1)
-        return True
-
-    def _newest_before(self, txn: lmdb.Transaction[bytes], day: int) -> int:
-        """Return the newest day before ``day`` that has open names; -1 if none has."""
-        with txn.cursor(self._open) as cursor:
-            found = cursor.set_range(identity.day_prefix(day))
-            found = cursor.prev() if found else cursor.last()
-            return identity.day_of_key(cursor.key()) if found else -1
-
-    def _sweep(self, txn: lmdb.Transaction[bytes], first_open: int, limit: int) -> int:
-        """Forget up to ``limit`` names of closed days: a little at each append, never a pause."""
-        swept = 0
-        with txn.cursor(self._open) as cursor:
-            more = cursor.first()
-            while more and swept < limit and identity.day_of_key(cursor.key()) < first_open:
-                more = cursor.delete() and bool(cursor.key())
-                swept += 1
-        return swept
 
     def _free(self, records: Iterable[Record]) -> int:
         """Close the days that these records leave behind, and forget many of their names."""
         with self._env.write() as txn:
             state = self._state(txn)
-            work = _Append(state, state.first_open)
-            for record in records:
-                if not identity.never_closes(record):
-                    self._is_late(txn, record, identity.day_of(record.client_time), work)
+            work = Naming(state.end, state.first_open)
+            self._names.close_days(txn, records, work)
             self._save(txn, state._replace(first_open=work.first_open))
-            return self._sweep(txn, work.first_open, _SWEEP_FULL)
+            return self._names.sweep(txn, work.first_open, _SWEEP_FULL)
 
     def _store(self, txn: lmdb.Transaction[bytes], base: int, records: Sequence[Record]) -> None:
         at = 0
@@ -215,15 +151,42 @@ class LmdbEventLog:
                     f"The log ends at offset {offset}, yet holds a batch from there on."
                 )
             segment = _SEGMENT.pack(offset // SEGMENT)
-            for subject in {row.subject for row in rows if row.subject}:
-                txn.put(_subject(subject) + segment, b"", db=self._subjects, overwrite=False)
+            subjects = {row.subject for row in rows if row.subject}
+            names = sorted([_subject(subject) + segment for subject in subjects])
+            with txn.cursor(self._subjects) as cursor:
+                cursor.putmulti(zip(names, repeat(b"")), overwrite=False)
             at += len(rows)
 
-    def read(self, start: int, limit: int = 10_000) -> list[tuple[int, Record]]:
-        """Return up to ``limit`` records from offset ``start`` on, with their offsets, in order.
+    def declare(self, schemas: Mapping[str, bytes]) -> None:
+        """Keep what schema ids mean, for ever; what is known already writes nothing.
 
-        Erased records are left out. Records before a damaged batch are returned; a read that
-        begins in it raises.
+        Raises
+        ------
+        Conflict
+            If one of the ids has another meaning already; nothing was stored.
+        StoreFull
+            If there is no space; nothing was stored.
+        """
+        if not undeclared(schemas, self.schemas().get):
+            return
+        with self._env.write() as txn:
+            # Another process may have declared since.
+            for schema_id, meaning in undeclared(schemas, self._meanings(txn).get).items():
+                txn.put(schema_id.encode(), meaning, db=self._schemas)
+
+    def schemas(self) -> dict[str, bytes]:
+        """Return every schema id that was ever declared, with its meaning."""
+        with self._env.read() as txn:
+            return self._meanings(txn)
+
+    def _meanings(self, txn: lmdb.Transaction[bytes]) -> dict[str, bytes]:
+        with txn.cursor(self._schemas) as cursor:
+            return {key.decode(): meaning for key, meaning in cursor}
+
+    def read_batches(self, start: int, limit: int = 10_000) -> list[RecordBatch]:
+        """Return the records at up to ``limit`` offsets from ``start`` on, in columns, in order.
+
+        Batches before a damaged one are returned; a read that begins in it raises.
 
         Raises
         ------
@@ -233,23 +196,31 @@ class LmdbEventLog:
         """
         if start < 0:
             raise InputError(f"A log begins at offset 0, not {start}.")
+        found: list[RecordBatch] = []
+        for base, raw in self._raw_batches(start, limit):
+            try:
+                batch = _checked(base, raw)
+            except CorruptData as error:
+                if found:
+                    return found
+                raise self._damaged(base, error) from error
+            found.append(batch.between(start, start + limit))
+        return found
+
+    def read(self, start: int, limit: int = 10_000) -> list[tuple[int, Record]]:
+        """Return up to ``limit`` records from offset ``start`` on, with their offsets, in order.
+
+        Raises
+        ------
+        CorruptData
+            As `read_batches` does.
+        """
         found: list[tuple[int, Record]] = []
-        at = start
-        while not found and (batches := self._raw_batches(at, limit)):
-            for base, raw in batches:
-                try:
-                    batch = _checked(base, raw)
-                except CorruptData as error:
-                    if found:
-                        return found
-                    raise self._damaged(base, error) from error
-                found += [
-                    (offset, record)
-                    for offset, record in enumerate(batch.records, base)
-                    if offset >= start and record is not None
-                ]
-                at = batch.end
-        return found[:limit]
+        while not found and (batches := self.read_batches(start, limit)):
+            for batch in batches:
+                found += batch.records()
+            start = batches[-1].end
+        return found
 
     def _raw_batches(self, start: int, limit: int) -> list[tuple[int, bytes]]:
         """Copy the batches that hold ``limit`` offsets from ``start`` on; decoding comes after."""
@@ -338,16 +309,17 @@ class LmdbEventLog:
         txn.put(_STATE_KEY, _STATE.pack(*state), db=self._env.meta)
 
 
-@lru_cache(maxsize=1 << 14)
 def _subject(subject: str) -> bytes:
-    return hashlib.blake2b(subject.encode(), digest_size=_SUBJECT_BYTES).digest()
+    state = _NO_SUBJECT.copy()  # cheaper than setting up a hash for each
+    state.update(subject.encode())
+    return state.digest()
 
 
 def _offset(cursor: lmdb.Cursor[bytes]) -> int:
     return int.from_bytes(cursor.key(), "big")
 
 
-def _checked(base: int, raw: bytes) -> Batch:
+def _checked(base: int, raw: bytes) -> RecordBatch:
     batch = decode_batch(raw)
     if batch.base != base:
         raise CorruptData(f"The batch says that it begins at offset {batch.base}.")

@@ -14,7 +14,7 @@ from feilun.errors import Fenced, InputError
 from feilun.ports.online_store import KEY_LIMIT, Mark
 
 KIND = "feilun-tiles"
-VERSION = 1
+VERSION = 2
 DEFAULT_QUOTA_BYTES = 64 << 30
 
 _MARK = struct.Struct(">Qq")
@@ -91,11 +91,23 @@ class LmdbOnlineStore:
                     f"The store stands at offset {stands}, not {expected}.",
                     "Another engine folds into it; stop this one.",
                 )
-            for key, value in puts:
-                if not 0 < len(key) <= KEY_LIMIT:
-                    raise InputError(f"A store key has 1 to {KEY_LIMIT} bytes, not {len(key)}.")
-                txn.put(key, value, db=self._values)
+            items = list(puts)
+            for size in {len(key) for key, _ in items}:
+                if not 0 < size <= KEY_LIMIT:
+                    raise InputError(f"A store key has 1 to {KEY_LIMIT} bytes, not {size}.")
+            with txn.cursor(self._values) as cursor:
+                cursor.putmulti(items)
             txn.put(_MARK_KEY, _MARK.pack(*mark), db=self._env.meta)
+
+    def discard(self, prefix: bytes, limit: int) -> int:
+        """Delete up to ``limit`` values whose keys begin with ``prefix``; return how many."""
+        discarded = 0
+        with self._env.write() as txn, txn.cursor(self._values) as cursor:
+            more = cursor.set_range(prefix)
+            while more and discarded < limit and cursor.key().startswith(prefix):
+                more = cursor.delete() and bool(cursor.key())
+                discarded += 1
+        return discarded
 
     def clear(self) -> None:
         """Forget everything; the mark returns to offset 0."""

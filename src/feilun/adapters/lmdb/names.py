@@ -1,0 +1,203 @@
+"""The names of a log's records: which record is new, and which days are closed.
+
+``feilun.records.identity`` has the rules. Names of open days lie in one database, and in another
+those that are kept for as long as their records: of late records, and of imported ones.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import lmdb
+import msgspec
+
+from feilun.ports.event_log import Appended
+from feilun.records import identity
+from feilun.records.record import IMPORTED, LATE, Record
+
+_NAME = struct.Struct(">Q16s")
+
+
+@dataclass(slots=True)
+class Naming:
+    """One append in progress: ``base`` is the offset of its first new record.
+
+    ``accepted`` are the records that got an offset, in order, and ``conflicts`` those whose name
+    another one has, with the reason. Days before ``first_open`` are closed; ``examined`` is the day
+    up to which that was looked for.
+    """
+
+    base: int
+    first_open: int
+    examined: int = 0
+    accepted: list[Record] = field(default_factory=list)
+    conflicts: list[tuple[Record, str]] = field(default_factory=list)
+
+    def refuse(self, record: Record, digest: bytes, first: int) -> Appended:
+        """Answer for a record whose name the record at offset ``first`` has."""
+        if digest == record.digest:
+            return Appended("duplicate", first)
+        self.conflicts.append((record, identity.conflict_reason(record, digest, first)))
+        return Appended("conflict", -1)
+
+
+class Names:
+    """The names in two databases of a log.
+
+    Parameters
+    ----------
+    open_names : database
+        Names of open days.
+    kept : database
+        Names of late and of imported records.
+    days : int
+        How many whole days a day of names stays open behind the newest receipt.
+    """
+
+    def __init__(self, open_names: lmdb._Database, kept: lmdb._Database, days: int) -> None:
+        self._open = open_names
+        self._kept = kept
+        self._days = days
+
+    def take(
+        self, txn: lmdb.Transaction[bytes], records: Sequence[Record], work: Naming
+    ) -> list[Appended]:
+        """Give each record its offset, or find out why it gets none.
+
+        Raises
+        ------
+        InputError
+            If an id has not 1 to ``ID_LIMIT`` characters.
+        """
+        days = identity.days_of(records)
+        if self._all_alike(txn, records, min(days), work):
+            return self._take_together(txn, records, days, work)
+        return [self._take(txn, *item, work) for item in zip(records, days, strict=True)]
+
+    def sweep(self, txn: lmdb.Transaction[bytes], first_open: int, limit: int) -> int:
+        """Forget up to ``limit`` names of closed days; return how many."""
+        swept = 0
+        with txn.cursor(self._open) as cursor:
+            more = cursor.first()
+            while more and swept < limit and identity.day_of_key(cursor.key()) < first_open:
+                more = cursor.delete() and bool(cursor.key())
+                swept += 1
+        return swept
+
+    def close_days(
+        self, txn: lmdb.Transaction[bytes], records: Iterable[Record], work: Naming
+    ) -> None:
+        """Close the days that the receipts of these records leave behind."""
+        for record in records:
+            if not identity.never_closes(record):
+                self._is_late(txn, record, identity.day_of(record.client_time), work)
+
+    def _all_alike(
+        self, txn: lmdb.Transaction[bytes], records: Sequence[Record], oldest: int, work: Naming
+    ) -> bool:
+        """Whether the names of all go to one database: all are imported, or none is nor is late.
+
+        Days are closed only if so. That at once is what one after the other does: where the oldest
+        day is open to the newest receipt, no receipt closes a day of these records.
+        """
+        imported = {record.flags & IMPORTED for record in records}
+        if len(imported) > 1:
+            return False
+        if IMPORTED in imported:
+            return True
+        newest = max([record.received for record in records])
+        examined = identity.first_open_day(newest, self._days)
+        first_open = max(work.first_open, self._newest_before(txn, examined) + 1)
+        if oldest < max(examined, first_open):
+            return False
+        work.first_open = first_open
+        return True
+
+    def _take_together(
+        self,
+        txn: lmdb.Transaction[bytes],
+        records: Sequence[Record],
+        days: Sequence[int],
+        work: Naming,
+    ) -> list[Appended]:
+        """Do as `_take` does for each of the records, whose names go to one database."""
+        database = self._kept if records[0].flags & IMPORTED else self._open
+        pack, base = _NAME.pack, work.base
+        keys = identity.name_keys(records, days)
+        values = [pack(offset, record.digest) for offset, record in enumerate(records, base)]
+        with txn.cursor(database) as cursor:
+            _, added = cursor.putmulti(zip(keys, values, strict=True), overwrite=False)
+        if added == len(records):
+            work.accepted += records
+            return [Appended("accepted", offset) for offset in range(base, base + added)]
+        return self._without_repeats(txn, database, list(zip(records, keys, strict=True)), work)
+
+    @staticmethod
+    def _without_repeats(
+        txn: lmdb.Transaction[bytes],
+        database: lmdb._Database,
+        named: Sequence[tuple[Record, bytes]],
+        work: Naming,
+    ) -> list[Appended]:
+        """Answer after names were put as if all records were new, and close the gaps in offsets.
+
+        A name is new if it has the offset that was put with it; every older one is below the base.
+        """
+        answers: list[Appended] = []
+        moved: dict[int, tuple[int, bytes, bytes]] = {}
+        for place, (record, key) in enumerate(named, work.base):
+            first, digest = _NAME.unpack(txn.get(key, db=database) or b"")
+            if first == place:
+                offset = work.base + len(work.accepted)
+                moved[place] = (offset, key, digest)
+                work.accepted.append(record)
+                answers.append(Appended("accepted", offset))
+            else:
+                if first in moved:
+                    first = moved[first][0]
+                answers.append(work.refuse(record, digest, first))
+        for place, (offset, key, digest) in moved.items():
+            if offset != place:
+                txn.put(key, _NAME.pack(offset, digest), db=database)
+        return answers
+
+    def _take(
+        self, txn: lmdb.Transaction[bytes], record: Record, day: int, work: Naming
+    ) -> Appended:
+        kept = identity.never_closes(record)
+        late = not kept and self._is_late(txn, record, day, work)
+        key = identity.name_key(day, record.source, record.id)
+        offset = work.base + len(work.accepted)
+        database = self._kept if kept or late else self._open
+        value = _NAME.pack(offset, record.digest)
+        if not txn.put(key, value, db=database, overwrite=False):
+            first, digest = _NAME.unpack(txn.get(key, db=database) or b"")
+            return work.refuse(record, digest, first)
+        if late:
+            record = msgspec.structs.replace(record, flags=record.flags | LATE)
+        elif not kept and day < work.examined:
+            work.examined = day
+        work.accepted.append(record)
+        return Appended("late" if late else "accepted", offset)
+
+    def _is_late(
+        self, txn: lmdb.Transaction[bytes], record: Record, day: int, work: Naming
+    ) -> bool:
+        """Close the days that this receipt leaves behind; say whether the record's is closed."""
+        first_open = identity.first_open_day(record.received, self._days)
+        if first_open > work.examined:
+            work.first_open = max(work.first_open, self._newest_before(txn, first_open) + 1)
+            work.examined = first_open
+        if day >= first_open and day >= work.first_open:
+            return False
+        work.first_open = max(work.first_open, day + 1)
+        return True
+
+    def _newest_before(self, txn: lmdb.Transaction[bytes], day: int) -> int:
+        """Return the newest day before ``day`` that has open names; -1 if none has."""
+        with txn.cursor(self._open) as cursor:
+            found = cursor.set_range(identity.day_prefix(day))
+            found = cursor.prev() if found else cursor.last()
+            return identity.day_of_key(cursor.key()) if found else -1

@@ -89,16 +89,15 @@ def test_no_items_give_no_rows(shop, features, store):
     assert found["bought"] == [4]
 
 
-def test_one_pass_over_the_store_and_one_decode_a_fold(shop, features, monkeypatch):
+def test_one_look_up_a_key_whatever_the_number_of_features(shop, features):
     reader = filled(shop, features, MemoryStore())
-    calls, decoded = [], []
-    decode = online_module.decode
-    monkeypatch.setattr(online_module, "decode", lambda *a: decoded.append(a[0]) or decode(*a))
+    calls = []
     with reader.snapshot() as snapshot:
         snapshot._moment = CountingSnapshot(snapshot._moment, calls)
         snapshot.read(features, {"user": 1}, "item", [10, 11], snapshot.mark.time + 1)
-    assert calls == [1 + 1 + 1 + 3 * 2]  # what is whole; nobody; the user; heat, pair and mean
-    assert len(decoded) == len({feature.fold.fingerprint for feature in features}) == 5
+    pairs = {(feature.fold.keys) for feature in features if len(feature.fold.keys) == 2}
+    assert len(pairs) == 2  # (item, user) and (user, item) are stored apart
+    assert calls == [1, 1 + 1 + 2 + 2 * 2]  # what is there; nobody, the user, the items, the pairs
 
 
 def test_defaults_stand_where_nothing_is_present(shop, store):
@@ -154,11 +153,32 @@ def test_a_read_of_the_past_is_refused(shop, features):
 
 def test_plans_are_made_once_and_do_not_pile_up(shop, features, monkeypatch):
     reader = filled(shop, features, MemoryStore())
-    assert reader.plan(features) is reader.plan(tuple(features))
+    assert reader.plan(features, None) is reader.plan(tuple(features), None)
     monkeypatch.setattr(online_module, "_MAX_PLANS", 3)
     for n in range(20):
-        reader.plan([shop.feature(str(n), "count")])
-    assert len(reader._plans) <= 3
+        reader.plan([shop.feature(str(n), "count")], None)
+    assert len(reader._built[2]) <= 3
+
+
+def test_a_row_is_what_the_arrays_give(shop, features, store):
+    dear = shop.feature("dear", "max", "item", of="price", window=HOUR, default=-1.0)
+    recent = shop.feature("recent", "last", "item", of="user", n=2)
+    city = shop.feature("city", "last", "item", of="city", default="nowhere")
+    every = [*features, dear, recent, city]
+    reader = filled(shop, every, store)
+    for keys in ({"user": 1, "item": 12}, {"user": 2, "item": 12}, {"user": 9, "item": 10}):
+        with reader.snapshot() as snapshot:
+            moment = snapshot.mark.time + 1
+            row = snapshot.read_row(every, keys, moment)
+            columns = snapshot.read(every, keys, None, (), moment)
+        assert list(row.values) == list(columns)
+        for address, column in columns.items():
+            value, present = column.values.tolist()[0], bool(column.present[0])
+            assert (address not in row.missing) == present
+            if present or address in ("view:dear", "view:city"):
+                assert (type(row.values[address]), row.values[address]) == (type(value), value)
+            else:
+                assert row.values[address] is None
 
 
 def test_before_anything_was_folded(shop, features):

@@ -33,14 +33,20 @@ from feilun.testing.strategies import features as any_feature
 
 USERS = [0, 1, -1]
 CITIES = ["", "a", "北京"]
-DTYPES = ("int", "float", "bool", "str")
+DTYPES = ("int", "float", "bool", "str", "vector")
+DIM = 3
 CLICK = EventSpec(
     "click",
     1,
     (
         FieldSpec("user", "int", optional=True),
         FieldSpec("city", "str", optional=True),
-        *(FieldSpec(f"{dtype}_value", dtype, optional=True) for dtype in DTYPES),
+        FieldSpec("color", "str", optional=True),
+        FieldSpec("size", "int", optional=True),
+        *(
+            FieldSpec(f"{dtype}_value", dtype, optional=True, dim=DIM * (dtype == "vector"))
+            for dtype in DTYPES
+        ),
     ),
     "user",
 )
@@ -49,6 +55,7 @@ VALUES = {
     "float": st.floats(-1e6, 1e6, allow_nan=False) | st.sampled_from([0.1, 0.2, -0.0, 1e16]),
     "bool": st.booleans(),
     "str": st.sampled_from(["a", "b", "", "京"]),
+    "vector": st.lists(st.floats(-1e6, 1e6, allow_nan=False), min_size=DIM, max_size=DIM),
 }
 
 few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -75,6 +82,8 @@ def worlds(draw: st.DrawFn) -> World:
             str(number),
             draw(st.sampled_from([*USERS, None])),
             draw(st.sampled_from([*CITIES, None])),
+            draw(st.sampled_from(["", "a", "é", None])),
+            draw(st.sampled_from([-1, 0, 2**62, None])),
             *(draw(st.none() | VALUES[dtype]) for dtype in DTYPES),
             time=draw(moments(draw(st.sampled_from(features)))),
             received=2_000 * 365 * DAY,  # imported, so that no day of ids closes before it
@@ -95,6 +104,7 @@ def _feature(drawn: FeatureSpec, name: str, timezone: str) -> FeatureSpec:
         field=drawn.fold.field and f"{drawn.fold.dtype}_value",
         timezone=timezone,
         retention=retention,
+        dim=DIM if drawn.fold.dtype == "vector" else 0,
     )
     return replace(drawn, name=name, fold=fold)
 
@@ -169,17 +179,30 @@ def _values(column: Column) -> list[Any]:
 
 def _check(world: World, found: dict[str, list[Any]], expected: dict[str, list[Any]]) -> None:
     """Equal to the bit, but for floats that are added: those within the law's bound."""
-    floats = CLICK.fields.index(FieldSpec("float_value", "float", optional=True))
-    bodies = [msgspec.msgpack.decode(record.body) for record in world.records]
-    bound = 1e-9 * sum(abs(body[floats] or 0.0) for body in bodies)
+    sizes = _sizes(world.records)
+    bounds = {
+        "var": 1e-9 * sum(x * x for x in sizes),
+        "std": 1e-4 * math.sqrt(sum(x * x for x in sizes)),
+    }
     assert found.keys() == expected.keys()
     for feature in world.features:
-        added = feature.fold.kind in ("sum", "mean", "decayed")
+        bound = bounds.get(feature.fold.kind, 1e-9 * sum(sizes))
+        added = feature.fold.kind in ("sum", "mean", "decayed", "var", "std")
         for x, y in zip(found[feature.address], expected[feature.address], strict=True):
             if added and x is not None and y is not None:
-                assert math.isclose(x, y, rel_tol=1e-9, abs_tol=bound)
+                assert np.allclose(x, y, rtol=1e-9, atol=bound)
             else:
                 assert x == y
+
+
+def _sizes(records: list[Record]) -> list[float]:
+    """The sizes of all numbers in the records."""
+    bodies = [msgspec.msgpack.decode(record.body) for record in records]
+    fields = [field.name for field in CLICK.fields]
+    numbers = [[body[fields.index(f"{dtype}_value")] for body in bodies]
+               for dtype in ("int", "float", "bool")]  # fmt: skip
+    vectors = [body[fields.index("vector_value")] or [] for body in bodies]
+    return [abs(x or 0.0) for column in [*numbers, *vectors] for x in column]
 
 
 @few

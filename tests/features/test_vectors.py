@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from feilun.aggregation import Column
-from feilun.definitions.specs import ExpressionSpec
+from feilun.definitions.specs import ExpressionSpec, FeatureSpec, FoldSpec, RequestSpec
 from feilun.errors import ModelError
-from feilun.features.vectors import assemble
+from feilun.features.vectors import assemble, column_names
 
 
 def column(values, dtype=None):
@@ -84,6 +84,51 @@ def test_beyond_float32_is_infinite_without_a_warning(shop):
     a = shop.feature("a", "sum", "item", of="price")
     matrix, _ = assemble([a], {a.address: column([1e300])}, 1, {})
     assert matrix.tolist() == [[np.inf]]
+
+
+def vector(name):
+    fold = FoldSpec("last", "buy", "look", "vector", (), 0, "UTC", dim=2)
+    return FeatureSpec("view", name, fold, None, 0, "vector", False, 1, None, None)
+
+
+def test_a_vector_is_a_column_for_each_of_its_numbers(shop):
+    a, look, taste = shop.feature("a", "count", "user"), vector("look"), vector("taste")
+    columns = {
+        a.address: column([7]),
+        look.address: Column(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([True, False])),
+        taste.address: Column(np.array([[5.0, 6.0]]), np.array([True])),
+    }
+    matrix, missing = assemble([look, a, taste], columns, 2, {})
+    np.testing.assert_array_equal(matrix, [[1, 2, 7, 5, 6], [np.nan, np.nan, 7, 5, 6]])
+    assert missing == []
+    assert column_names([look, a, taste]) == (
+        "view:look[0]", "view:look[1]", "view:a", "view:taste[0]", "view:taste[1]",
+    )  # fmt: skip
+
+
+def test_a_vector_of_nobody_is_named_once(shop):
+    look = vector("look")
+    nothing = Column(np.zeros((1, 2)), np.array([False]))
+    matrix, missing = assemble([look], {look.address: nothing}, 3, {})
+    assert (matrix.shape, missing) == ((3, 2), ["view:look"])
+
+
+def test_what_the_request_says_is_for_all_rows(shop):
+    device, hour = RequestSpec("device", "str"), RequestSpec("hour", "int", "UTC")
+    columns = {
+        device.address: column(["web"], object),
+        hour.address: column([23]),
+    }
+    wanted = [hour, device, ExpressionSpec("*", hour, 2.0)]
+    matrix, _ = assemble(wanted, columns, 2, {"request:device": ["app", "web"]})
+    np.testing.assert_array_equal(matrix, [[23, 1, 46]] * 2)
+
+
+def test_an_expression_that_was_computed_is_taken(shop):
+    a = shop.feature("a", "count", "user")
+    ratio = ExpressionSpec("/", a, 2.0, "view", "ratio")
+    matrix, _ = assemble([ratio], {"view:ratio": column([0.5])}, 1, {})
+    assert matrix.tolist() == [[0.5]]
 
 
 def test_lists_and_text_without_categories_are_refused(shop):

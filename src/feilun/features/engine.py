@@ -1,41 +1,39 @@
 """The engine: what the log has and the store has not is folded, and committed with its offset.
 
 One transaction holds the new tiles and the new mark, so that a crash at any point, or a second
-engine, can neither lose nor repeat a record.
+engine, can neither lose nor repeat a record. Tiles that are new in the project are built beside
+the others, a part of the log at a time, and are read when they have caught up.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from feilun.aggregation import Tiles, decode, encode, expire, fold, merge, zero
-from feilun.definitions.specs import FoldSpec, Project
+from feilun.aggregation import Family
+from feilun.definitions.specs import Project
 from feilun.errors import ConfigError, CorruptData
+from feilun.features import increments
 from feilun.features.built import KEY, Built, decode_built, encode_built
-from feilun.features.frames import FrameDecoder
+from feilun.features.frames import Decoded, FrameDecoder
+from feilun.features.increments import Increment
 from feilun.features.set_aside import SetAside
 from feilun.ports.event_log import EventLog
 from feilun.ports.online_store import Mark, OnlineStore
+from feilun.records.batch import RecordBatch
 from feilun.records.record import Record
 
-BATCH = 10_000
-"""Records folded in one transaction unless the caller says otherwise."""
-BACKFILL_BATCH = 100_000
-"""Records read at once to build the tiles of a new fold."""
+BATCH = 200_000
+"""The most records folded in one transaction: what piles up is folded at once, and cheaply."""
+BUILD_BATCH = 20_000
+"""Records folded into new families beside each batch, so that reads stay fresh meanwhile."""
+_DISCARD = 10_000
+"""Blobs of dropped families that are deleted at a time."""
 
 logger = logging.getLogger(__name__)
 
 Records = Sequence[tuple[int, Record]]
-
-
-@dataclass(slots=True)
-class _Folded:
-    """Tiles by the place of their fold, and the newest effective time (µs) in them."""
-
-    tiles: dict[int, Tiles]
-    time: int
 
 
 class Engine:
@@ -66,15 +64,19 @@ class Engine:
         poison_limit: int = 100,
     ) -> None:
         self._folds = project.folds
-        self._events = {spec.event for spec in self._folds}
-        self._decoder = FrameDecoder(project)
+        self._events = frozenset(spec.event for spec in self._folds)
+        self._project = project
         self._log = log
+        self._history = log.schemas()
+        self._decoder = FrameDecoder(project, self._history)
         self._store = store
         self._set_aside = SetAside(log)
         self._tries = tries
         self._poison_limit = poison_limit
         self._poison_in_a_row = 0
         self._folded = 0
+        self._built: tuple[bytes | None, Built] = (None, Built())
+        self._settled: Built | None = None
 
     @property
     def folded(self) -> int:
@@ -89,8 +91,9 @@ class Engine:
     def run_once(self, limit: int = BATCH) -> int:
         """Fold up to ``limit`` records in one transaction; return how many were taken.
 
-        A few records commit soon, many at once commit cheaply. Folds that are new in the project
-        are first built from the log up to where the store stands.
+        A few records commit soon, many at once commit cheaply. Where families are under
+        construction a part of the log is folded into them too, and counts as taken. 0 says that
+        nothing is left to do.
 
         Raises
         ------
@@ -101,18 +104,30 @@ class Engine:
         CorruptData
             If the store stands beyond the end of the log, or stored bytes fail their check.
         """
-        mark = self._prepare()
-        records = self._log.read(mark.offset, limit)
-        if not records:
-            self._check_not_ahead(mark)
-            return 0
-        folded = self._fold(records, range(len(self._folds)))
-        reached = Mark(records[-1][0] + 1, max(mark.time, folded.time))
-        self._store.commit(self._merged(folded, reached), mark.offset, reached)
-        self._folded += len(records)
-        return len(records)
+        with self._store.snapshot() as snapshot:
+            mark = snapshot.mark()
+            before = self._decoded(snapshot.get_many([KEY])[0])
+            built = self._arranged(before, mark)
+            batches = self._log.read_batches(mark.offset, limit)
+            live = self._fold(batches, [h.family for h in built.holdings if h.offset is None])
+            end = batches[-1].end if batches else mark.offset
+            built, taken, old = self._build(built, end, min(limit, BUILD_BATCH))
+            reached = Mark(end, max(mark.time, live.time, old.time))
+            taken += end - mark.offset
+            if not batches and built == before and not before.dropped:
+                self._check_not_ahead(mark)
+                return 0
+            # Should another engine commit before this moment, ours is refused.
+            puts = [*increments.puts(snapshot, live, reached.time)]
+            puts += increments.puts(snapshot, old, reached.time)
+        built = replace(built, dropped=self._discard(built.dropped, before.dropped))
+        if built != before:
+            puts.append((KEY, encode_built(built)))
+        self._store.commit(puts, mark.offset, reached)
+        self._folded += taken
+        return taken or len(before.dropped)
 
-    def rebuild(self, limit: int = BACKFILL_BATCH) -> int:
+    def rebuild(self, limit: int = BATCH) -> int:
         """Forget every tile and fold the whole log again; return how many records it took.
 
         What was set aside stays so. Reads meanwhile see the log as far as it is folded.
@@ -123,93 +138,103 @@ class Engine:
             taken += count
         return taken
 
-    def _prepare(self) -> Mark:
-        """Make the store's folds those of the project; return where it stands."""
-        with self._store.snapshot() as snapshot:
-            mark = snapshot.mark()
-            built = decode_built(snapshot.get_many([KEY])[0])
-        wanted = built.becoming(self._folds, mark.offset)
-        if wanted == built:
-            return mark
-        new = [place for place, spec in enumerate(self._folds) if not built.has(spec)]
-        return self._backfill(new, wanted, mark)
+    def _decoded(self, raw: bytes | None) -> Built:
+        known, built = self._built
+        if raw is None or raw != known:
+            built = decode_built(raw, self._folds)
+            self._built = (raw, built)
+        return built
 
-    def _backfill(self, places: Sequence[int], wanted: Built, mark: Mark) -> Mark:
-        """Build the tiles of new folds from the log below the mark, and commit them together.
+    def _arranged(self, built: Built, mark: Mark) -> Built:
+        """Return what the store is to hold; comparing all folds each time would cost too much."""
+        if built is self._settled:
+            return built
+        arranged = built.arranged(self._folds, mark.offset)
+        if arranged == built:
+            self._settled = built
+            return built
+        return arranged
 
-        Stored tiles of the same folds, which may lack events or have expired too soon, are not
-        added to but replaced: everything that was folded into them is in the log.
+    def _build(self, built: Built, end: int, limit: int) -> tuple[Built, int, Increment]:
+        """Fold the next part of the log below ``end`` into families under construction.
+
+        Those that are furthest behind come first. Return what holds when it is stored, how many
+        records it took, and what it adds.
         """
-        total = _Folded({place: zero(self._folds[place]) for place in places}, mark.time)
-        start = 0
-        while places and start < mark.offset:
-            records = self._log.read(start, min(BACKFILL_BATCH, mark.offset - start))
-            records = [pair for pair in records if pair[0] < mark.offset]
-            if not records:
-                break
-            total = self._sum(total, self._fold(records, places))
-            start = records[-1][0] + 1
-        if start:
-            logger.info("built the tiles of %d new folds from %d records", len(places), start)
-        reached = Mark(mark.offset, total.time)
-        puts = [
-            (spec.fingerprint + key, blob)
-            for spec, tiles in ((self._folds[place], part) for place, part in total.tiles.items())
-            for key, blob in encode(spec, self._expired(spec, tiles, reached))
-        ]
-        self._store.commit([*puts, (KEY, encode_built(wanted))], mark.offset, reached)
-        return reached
+        behind = sorted({h.offset for h in built.holdings if h.offset is not None})
+        if not behind:
+            return built, 0, increments.nothing([])
+        start, stop = behind[0], min([*behind[1:2], end])
+        batches = self._log.read_batches(start, min(limit, stop - start)) if start < stop else []
+        batches = [batch.between(start, stop) for batch in batches if batch.base < stop]
+        at = batches[-1].end if batches else stop
+        families = [h.family for h in built.holdings if h.offset == start]
+        added = self._fold(batches, families)
+        if at == end:
+            logger.info("built %d new families of tiles up to offset %d", len(families), end)
+        holdings = tuple(
+            replace(holding, offset=None if at == end else at)
+            if holding.offset == start
+            else holding
+            for holding in built.holdings
+        )
+        return replace(built, holdings=holdings), at - start, added
 
-    def _merged(self, folded: _Folded, mark: Mark) -> list[tuple[bytes, bytes]]:
-        """Merge new tiles with what the store has of the same keys; return what to store."""
-        keys = {
-            place: [self._folds[place].fingerprint + key for key in tiles.keys]
-            for place, tiles in folded.tiles.items()
-        }
-        with self._store.snapshot() as snapshot:
-            # Should another engine commit before this moment, ours is refused.
-            stored = {place: snapshot.get_many(asked) for place, asked in keys.items()}
-        puts: list[tuple[bytes, bytes]] = []
-        for place, new in folded.tiles.items():
-            spec = self._folds[place]
-            tiles = merge(spec, decode(spec, new.keys, stored[place]), new)
-            for key, blob in encode(spec, self._expired(spec, tiles, mark)):
-                puts.append((spec.fingerprint + key, blob))
-        return puts
+    def _discard(self, dropped: Sequence[bytes], known: Sequence[bytes]) -> tuple[bytes, ...]:
+        """Delete some blobs of families that readers know to be dropped; return what is left."""
+        return tuple(
+            family
+            for family in dropped
+            if family not in known or self._store.discard(family, _DISCARD) == _DISCARD
+        )
 
-    @staticmethod
-    def _expired(spec: FoldSpec, tiles: Tiles, mark: Mark) -> Tiles:
-        if spec.retention is None:
-            return tiles
-        return expire(spec, tiles, mark.time - spec.retention - spec.hop)
-
-    def _fold(self, records: Records, places: Sequence[int]) -> _Folded:
+    def _fold(self, batches: Sequence[RecordBatch], families: Sequence[Family]) -> Increment:
         """Fold records, except those that were or must be set aside."""
         aside = self._set_aside.offsets()
         if aside:
-            records = [pair for pair in records if pair[0] not in aside]
-        return self._bisect(records, places)
+            batches = [batch.without(aside) for batch in batches]
+        try:
+            folded = self._fold_decoded(self._decode(batches), families)
+        except (MemoryError, ConfigError):
+            raise  # the machine's fault, not a record's
+        except Exception:
+            records = [pair for batch in batches for pair in batch.records()]
+            return self._bisect(records, families)
+        if batches:
+            self._poison_in_a_row = 0
+        return folded
 
-    def _bisect(self, records: Records, places: Sequence[int]) -> _Folded:
+    def _decode(self, batches: Sequence[RecordBatch]) -> Decoded:
+        """Decode records; look again for what schemas mean where one is unknown."""
+        decoded = self._decoder.decode_batches(batches)
+        if decoded.unknown and (history := self._log.schemas()) != self._history:
+            self._history = history
+            self._decoder = FrameDecoder(self._project, history)
+            decoded = self._decoder.decode_batches(batches)
+        return decoded
+
+    def _bisect(self, records: Records, families: Sequence[Family]) -> Increment:
         """Fold records; halve them where that fails, until what fails is one record."""
         try:
-            folded = self._fold_all(records, places)
+            folded = self._fold_all(records, families)
         except (MemoryError, ConfigError):
             raise  # the machine's fault, not a record's
         except Exception as error:
             if len(records) > 1:
                 middle = len(records) // 2
-                first = self._bisect(records[:middle], places)
-                return self._sum(first, self._bisect(records[middle:], places))
-            return self._try_again(records, places, error)
+                first = self._bisect(records[:middle], families)
+                return increments.add(first, self._bisect(records[middle:], families))
+            return self._try_again(records, families, error)
         self._poison_in_a_row = 0
         return folded
 
-    def _try_again(self, records: Records, places: Sequence[int], error: Exception) -> _Folded:
+    def _try_again(
+        self, records: Records, families: Sequence[Family], error: Exception
+    ) -> Increment:
         """Try the one record that failed again; set it aside when it fails for good."""
         for _ in range(self._tries - 1):
             try:
-                return self._fold_all(records, places)
+                return self._fold_all(records, families)
             except Exception as again:
                 error = again
         self._poison_in_a_row += 1
@@ -219,31 +244,16 @@ class Engine:
         reason = f"it cannot be folded: {type(error).__name__}: {error}"
         logger.error("set aside the record at offset %d: %s", offset, reason)
         self._set_aside.add(offset, record, reason)
-        return self._fold_all([], places)
+        return increments.nothing(families)
 
-    def _fold_all(self, records: Records, places: Sequence[int]) -> _Folded:
-        decoded = self._decoder.decode(records)
-        tiles: dict[int, Tiles] = {}
-        for place in places:
-            spec = self._folds[place]
-            frame = decoded.frames.get(spec.event)
-            if frame is not None and len(frame):
-                tiles[place] = fold(spec, frame)
+    def _fold_all(self, records: Records, families: Sequence[Family]) -> Increment:
+        return self._fold_decoded(self._decoder.decode(records), families)
+
+    def _fold_decoded(self, decoded: Decoded, families: Sequence[Family]) -> Increment:
+        folded = increments.fold_frames(families, decoded.frames, self._events)
         for unusable in decoded.unusable:
             self._set_aside.add(*unusable)
-        times = [
-            int(frame.time.max())
-            for name, frame in decoded.frames.items()
-            if name in self._events and len(frame)
-        ]
-        return _Folded(tiles, max(times, default=0))
-
-    def _sum(self, a: _Folded, b: _Folded) -> _Folded:
-        tiles = dict(a.tiles)
-        for place, more in b.tiles.items():
-            known = tiles.get(place)
-            tiles[place] = more if known is None else merge(self._folds[place], known, more)
-        return _Folded(tiles, max(a.time, b.time))
+        return folded
 
     def _check_not_ahead(self, mark: Mark) -> None:
         end = self._log.end()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from feilun.aggregation import Column, decode, encode_key, read
+from feilun.aggregation import Column, Family, encode_key, read
+from feilun.aggregation.codec import StoredTiles, empty_blob
 from feilun.aggregation.reading import earliest
-from feilun.definitions.specs import EntitySpec, FeatureSpec, FoldSpec, Project
+from feilun.aggregation.single import KeyReader
+from feilun.definitions.specs import EntitySpec, FeatureSpec, Project
 from feilun.errors import InputError
 from feilun.features.built import KEY, Built, decode_built
 from feilun.ports.online_store import Mark, OnlineStore, StoreSnapshot
@@ -25,21 +27,40 @@ Entities = tuple[EntitySpec, ...]
 Scalar = int | str
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Features that read the same tiles."""
+class Row(NamedTuple):
+    """Values of one key, by address, and the addresses at which there is none.
 
-    fold: FoldSpec
-    features: list[FeatureSpec]
+    A missing value is the feature's default, or None.
+    """
+
+    values: dict[str, Any]
+    missing: list[str]
+
+
+@dataclass(slots=True)
+class _Group:
+    """Features that are read from one family, by the place of their plan."""
+
+    family: Family
+    plans: dict[int, list[FeatureSpec]] = field(default_factory=dict)
+    features: list[FeatureSpec] = field(default_factory=list)
+    of_key: KeyReader | None = None
+
+    def key_reader(self) -> KeyReader:
+        """Return what reads them for one key; made when it is first needed."""
+        if self.of_key is None:
+            self.of_key = KeyReader(self.family, self.features)
+        return self.of_key
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What a list of features needs, worked out once."""
+    """What a list of features needs, worked out once for the families that there are."""
 
     features: tuple[FeatureSpec, ...]
     entities: dict[str, EntitySpec]
-    groups: dict[Entities, list[_Group]]
+    groups: list[_Group]
+    unbuilt: list[FeatureSpec]
 
 
 class OnlineReader:
@@ -58,8 +79,7 @@ class OnlineReader:
     def __init__(self, project: Project, store: OnlineStore) -> None:
         self.project = project
         self._store = store
-        self._plans: dict[tuple[int, ...], _Plan] = {}
-        self._built: tuple[bytes | None, Built] = (None, Built())
+        self._built: tuple[bytes | None, Built, dict[tuple[int, ...], _Plan]] = (None, Built(), {})
         self._whole: dict[str, tuple[Any, bytes | None, Column]] = {}
 
     @contextmanager
@@ -68,32 +88,33 @@ class OnlineReader:
         with self._store.snapshot() as moment:
             yield Snapshot(self, moment)
 
-    def plan(self, features: Sequence[FeatureSpec]) -> _Plan:
-        """Return what these features need. Lists of the same objects are planned once."""
+    def plan(self, features: Sequence[FeatureSpec], raw: bytes | None) -> _Plan:
+        """Return what these features need of a store that says ``raw`` of itself.
+
+        Lists of the same objects are planned once.
+        """
+        known, built, plans = self._built
+        if raw != known:
+            built, plans = decode_built(raw, self.project.folds), {}
+            self._built = (raw, built, plans)
         # Hashing a spec walks all of it. A plan keeps its features, so their ids stay theirs.
         key = tuple(map(id, features))
-        plan = self._plans.get(key)
+        plan = plans.get(key)
         if plan is None:
-            if len(self._plans) >= _MAX_PLANS:
-                self._plans.clear()
-            plan = self._plans[key] = _make_plan(tuple(features))
+            if len(plans) >= _MAX_PLANS:
+                plans.clear()
+            plan = plans[key] = _make_plan(tuple(features), built)
         return plan
 
-    def built(self, raw: bytes | None) -> Built:
-        """Return which tiles are whole; the same bytes are decoded once."""
-        known, built = self._built
-        if raw != known:
-            built = decode_built(raw)
-            self._built = (raw, built)
-        return built
-
-    def whole(self, feature: FeatureSpec, blob: bytes | None, as_of: int) -> Column:
+    def whole(self, family: Family, feature: FeatureSpec, blob: bytes | None, as_of: int) -> Column:
         """Return a feature of no entity: requests share it while its tiles and window last."""
         since = as_of if feature.fold.kind in _TELLS_TIME else earliest(feature, as_of)
         known = self._whole.get(feature.address)
         if known is not None and known[0] == since and known[1] == blob:
             return known[2]
-        column = read(feature, decode(feature.fold, [b""], [blob]), None, as_of)
+        place, _ = family.place_of(feature.fold)
+        stored = StoredTiles(family, [b""], [blob]).tiles(place)
+        (column,) = read(family.plans[place], stored, [feature], as_of)
         self._whole[feature.address] = (since, blob, column)
         return column
 
@@ -105,6 +126,7 @@ class Snapshot:
         self._reader = reader
         self._moment = moment
         self.mark: Mark = moment.mark()
+        self._said: tuple[bytes | None] | None = None
 
     def read(
         self,
@@ -142,37 +164,71 @@ class Snapshot:
         InputError
             If a key is not given or has the wrong type, or ``as_of`` is not after ``mark.time``.
         """
-        if as_of <= self.mark.time:
-            raise InputError(
-                f"as_of={as_of} is not after the newest folded event ({self.mark.time}).",
-                "Tiles answer reads of now only.",
-            )
-        plan = self._reader.plan(features)
-        encoded = _encode_keys(plan, keys, item, items)
-        asked = [KEY]
-        for entities, groups in plan.groups.items():
-            for group in groups:
-                fingerprint = group.fold.fingerprint
-                asked += [fingerprint + key for key in encoded[entities]]
+        self._check(as_of)
+        plan = self._plan(features)
+        encoded = _encode_keys(plan.entities, plan.groups, keys, item, items)
+        asked = [
+            group.family.id + key for group in plan.groups for key in encoded[group.family.keys]
+        ]
         blobs = self._moment.get_many(asked)
-        built = self._reader.built(blobs[0])
         columns: dict[str, Column] = {}
-        at = 1
-        for entities, groups in plan.groups.items():
-            rows = encoded[entities]
-            for group in groups:
-                found = blobs[at : at + len(rows)]
-                at += len(rows)
-                tiles = decode(group.fold, rows, found) if entities else None
+        at = 0
+        for group in plan.groups:
+            family, rows = group.family, encoded[group.family.keys]
+            found = blobs[at : at + len(rows)]
+            at += len(rows)
+            if not family.keys:
                 for feature in group.features:
-                    if tiles is None:
-                        column = self._reader.whole(feature, found[0], as_of)
-                    else:
-                        column = read(feature, tiles, None, as_of)
-                    if not built.answers(feature):
-                        column = _missing(feature, column)
-                    columns[feature.address] = column
+                    columns[feature.address] = self._reader.whole(family, feature, found[0], as_of)
+                continue
+            stored = StoredTiles(family, rows, found)
+            for place, of_plan in group.plans.items():
+                values = read(family.plans[place], stored.tiles(place), of_plan, as_of)
+                columns.update(zip((f.address for f in of_plan), values, strict=True))
+        for feature in plan.unbuilt:
+            names = [entity.name for entity in feature.fold.keys]
+            columns[feature.address] = _missing(feature, len(items) if item in names else 1)
         return {feature.address: columns[feature.address] for feature in plan.features}
+
+    def read_row(
+        self, features: Sequence[FeatureSpec], keys: Mapping[str, Scalar], as_of: int
+    ) -> Row:
+        """Return the values of features for one key of each entity, as plain Python values.
+
+        The same as `read`, several times faster for a few features.
+
+        Parameters
+        ----------
+        features : sequence of FeatureSpec
+            What to read.
+        keys : mapping
+            Entity name to value.
+        as_of : int
+            Now, µs UTC: later than every folded event (``mark.time``).
+
+        Raises
+        ------
+        InputError
+            If a key is not given or has the wrong type, or ``as_of`` is not after ``mark.time``.
+        """
+        self._check(as_of)
+        plan = self._plan(features)
+        encoded = _encode_keys(plan.entities, plan.groups, keys, None, ())
+        blobs = self._moment.get_many(
+            [group.family.id + encoded[group.family.keys][0] for group in plan.groups]
+        )
+        values: dict[str, Any] = dict.fromkeys([feature.address for feature in plan.features])
+        for group, blob in zip(plan.groups, blobs, strict=True):
+            stored = empty_blob(group.family) if blob is None else blob
+            found = group.key_reader().read(stored, as_of)
+            for feature, value in zip(group.features, found, strict=True):
+                values[feature.address] = value
+        missing = [address for address, value in values.items() if value is None]
+        if missing:
+            for feature in plan.features:
+                if values[feature.address] is None and feature.default is not None:
+                    values[feature.address] = feature.default
+        return Row(values, missing)
 
     def unbuilt(self, features: Sequence[FeatureSpec]) -> list[str]:
         """Return the addresses of features that are missing because the engine is not ready.
@@ -180,30 +236,48 @@ class Snapshot:
         Their folds are new, or reach further back than what was kept, and are being built from
         the log.
         """
-        built = self._reader.built(self._moment.get_many([KEY])[0])
-        return [feature.address for feature in features if not built.answers(feature)]
+        return [feature.address for feature in self._plan(features).unbuilt]
+
+    def _plan(self, features: Sequence[FeatureSpec]) -> _Plan:
+        if self._said is None:
+            self._said = (self._moment.get_many([KEY])[0],)
+        return self._reader.plan(features, self._said[0])
+
+    def _check(self, as_of: int) -> None:
+        if as_of <= self.mark.time:
+            raise InputError(
+                f"as_of={as_of} is not after the newest folded event ({self.mark.time}).",
+                "Tiles answer reads of now only.",
+            )
 
 
-def _make_plan(features: tuple[FeatureSpec, ...]) -> _Plan:
-    groups: dict[Entities, dict[bytes, _Group]] = {}
+def _make_plan(features: tuple[FeatureSpec, ...], built: Built) -> _Plan:
+    groups: dict[Family, _Group] = {}
+    unbuilt = []
     for feature in features:
-        fold = feature.fold
-        of_entities = groups.setdefault(fold.keys, {})
-        of_entities.setdefault(fold.fingerprint, _Group(fold, [])).features.append(feature)
-    return _Plan(
-        features=features,
-        entities={entity.name: entity for entities in groups for entity in entities},
-        groups={entities: list(found.values()) for entities, found in groups.items()},
-    )
+        family = built.family_of(feature)
+        if family is None:
+            unbuilt.append(feature)
+            continue
+        group = groups.setdefault(family, _Group(family))
+        place, _ = family.place_of(feature.fold)
+        group.plans.setdefault(place, []).append(feature)
+        group.features.append(feature)
+    entities = {entity.name: entity for feature in features for entity in feature.fold.keys}
+    return _Plan(features, entities, list(groups.values()), unbuilt)
 
 
 def _encode_keys(
-    plan: _Plan, keys: Mapping[str, Scalar], item: str | None, items: Sequence[Scalar]
+    of: Mapping[str, EntitySpec],
+    groups: Sequence[_Group],
+    keys: Mapping[str, Scalar],
+    item: str | None,
+    items: Sequence[Scalar],
 ) -> dict[Entities, list[bytes]]:
     """Return the keys of each kind of entity; every value is encoded once."""
     parts: dict[str, bytes] = {}
     of_items: list[bytes] = []
-    for name, entity in plan.entities.items():
+    for name, entity in of.items():
         if name != item and name not in keys:
             raise InputError(f"The key {name} is missing.", f"Give a value for {name}.")
         try:
@@ -214,7 +288,7 @@ def _encode_keys(
         except TypeError as error:
             raise InputError(f"{name} must be of type {entity.dtype}: {error}.") from error
     encoded: dict[Entities, list[bytes]] = {}
-    for entities in plan.groups:
+    for entities in {group.family.keys for group in groups}:
         names = [entity.name for entity in entities]
         if item in names:
             place = names.index(item)
@@ -232,16 +306,24 @@ def _encode(name: str, dtype: Literal["int", "str"], value: Scalar) -> bytes:
     return encode_key((EntitySpec(name, dtype),), (value,))
 
 
-def _missing(feature: FeatureSpec, column: Column) -> Column:
-    """Return a column of the same length and type in which nothing is present."""
-    size = len(column.values)
+_TYPES: Mapping[str, tuple[Any, Any]] = {
+    "int": (np.int64, 0),
+    "float": (np.float64, np.nan),
+    "bool": (np.bool_, False),
+    "str": (object, None),
+    "vector": (np.float64, np.nan),
+}
+
+
+def _missing(feature: FeatureSpec, size: int) -> Column:
+    """Return a column in which nothing is present."""
     values: Any
     if feature.is_list:
         values = np.empty(size, object)
         values[:] = [list(feature.default or ()) for _ in range(size)]
-    elif feature.default is None:
-        filler = {"f": np.nan, "O": None}.get(column.values.dtype.kind, 0)
-        values = np.full(size, filler, column.values.dtype)
     else:
-        values = np.full(size, feature.default, column.values.dtype)
+        kind, filler = _TYPES[feature.dtype]
+        shape = (size, feature.fold.dim) if feature.dtype == "vector" else size
+        filler = filler if feature.default is None else feature.default
+        values = np.full(shape, filler, kind)
     return Column(values, np.zeros(size, np.bool_))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from feilun.aggregation import encode_key, read_past
 from feilun.aggregation.frames import Column, EventFrame, Int64
-from feilun.definitions.specs import EntitySpec, FeatureSpec, Project
+from feilun.definitions.specs import FeatureSpec, Project
 from feilun.errors import InputError
 from feilun.features.frames import empty_frame
 
@@ -66,28 +68,29 @@ def point_in_time(
     for name, length in lengths.items():
         if length != len(spine):
             raise InputError(f"The spine has {len(spine)} times, but {length} values of {name}.")
-    keys: dict[tuple[EntitySpec, ...], list[bytes]] = {}
-    columns: dict[str, Column] = {}
+    by_event: dict[str, list[FeatureSpec]] = {}
     for feature in features:
-        fold = feature.fold
-        if fold.keys not in keys:
-            keys[fold.keys] = _encoded(fold.keys, spine)
-        events = frames.get(fold.event)
+        by_event.setdefault(feature.fold.event, []).append(feature)
+    keys = _checked(features, spine)
+    columns: dict[str, Column] = {}
+    for event, of_event in by_event.items():
+        events = frames.get(event)
         if events is None:
-            events = empty_frame(project.events[fold.event])
-        columns[feature.address] = read_past(
-            feature, events, keys[fold.keys], spine.as_of, spine.known
-        )
-    return columns
+            events = empty_frame(project.events[event])
+        found = read_past(of_event, events, keys, spine.as_of, spine.known)
+        columns.update(zip((feature.address for feature in of_event), found, strict=True))
+    return {feature.address: columns[feature.address] for feature in features}
 
 
-def _encoded(entities: Sequence[EntitySpec], spine: Spine) -> list[bytes]:
-    """Return the key of each query. Each distinct value of an entity is encoded once."""
-    keys = [b""] * len(spine)
-    for entity in entities:
+def _checked(features: Sequence[FeatureSpec], spine: Spine) -> dict[str, Sequence[int | str]]:
+    """Return the spine's values of each entity, after a look at their types."""
+    checked = {}
+    for entity in dict.fromkeys(entity for f in features for entity in f.fold.keys):
         values = spine.keys.get(entity.name)
         if values is None:
             raise InputError(f"The spine does not say {entity.name}.", "Add its values.")
-        encoded = {value: encode_key((entity,), (value,)) for value in set(values)}
-        keys = [key + encoded[value] for key, value in zip(keys, values, strict=True)]
-    return keys
+        if not (isinstance(values, np.ndarray) and values.dtype == np.int64):
+            for value in set(values):
+                encode_key((entity,), (value,))
+        checked[entity.name] = values
+    return checked

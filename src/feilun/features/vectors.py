@@ -11,14 +11,13 @@ from functools import lru_cache
 import numpy as np
 
 from feilun.aggregation.frames import Array, Column, Float32
-from feilun.definitions.specs import ExpressionSpec, FeatureSpec
+from feilun.definitions.specs import ExpressionSpec, Readable
 from feilun.errors import ModelError
-
-_OPERATIONS = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide}
+from feilun.features.expressions import evaluate, numbers
 
 
 def assemble(
-    features: Sequence[FeatureSpec | ExpressionSpec],
+    wanted: Sequence[Readable],
     columns: Mapping[str, Column],
     rows: int,
     categories: Mapping[str, Sequence[str]],
@@ -26,76 +25,82 @@ def assemble(
     """Put feature columns side by side.
 
     A missing value without a default is NaN. A text is the index of its category, NaN if it is
-    none of them; True is 1. Arithmetic is in float64, then every number is rounded once.
+    none of them; True is 1. A vector is as many columns as it has numbers. Arithmetic is in
+    float64, then every number is rounded once.
 
     Parameters
     ----------
-    features : sequence of FeatureSpec or ExpressionSpec
-        The matrix's columns, in order.
+    wanted : sequence of Readable
+        What the matrix holds, in order.
     columns : mapping
-        Address to column of every feature needed, of length ``rows``, or 1 for all rows alike.
+        Address to column of what is wanted, of length ``rows``, or 1 for all rows alike. An
+        expression that is not there is computed from its inputs.
     rows : int
         Rows of the matrix.
     categories : mapping
-        Address of each text feature to its categories.
+        Address of each text to its categories.
 
     Returns
     -------
-    float32 array, rows by features, C order
+    float32 array, rows by columns, C order
     list of str
-        Addresses of the columns that have a value in no row.
+        Addresses of what has a value in no row.
 
     Raises
     ------
     ModelError
-        If a feature is a list, or a text without categories.
+        If what is wanted is a list, or a text without categories.
     """
-    matrix = np.empty((rows, len(features)), np.float32)
+    matrix = np.empty((rows, sum(each.width for each in wanted)), np.float32)
     missing = []
-    with np.errstate(all="ignore"):  # a float beyond float32 is infinite, 0/0 is missing
-        for place, feature in enumerate(features):
-            numbers = _numbers(feature, columns, categories)
-            matrix[:, place] = numbers
-            if rows and np.isnan(numbers).all():
-                missing.append(feature.address)
+    place = 0
+    with np.errstate(all="ignore"):  # a float beyond float32 is infinite
+        for each in wanted:
+            values = _numbers(each, columns, categories)
+            if each.dtype == "vector":
+                matrix[:, place : place + each.width] = values
+            else:
+                matrix[:, place] = values
+            place += each.width
+            if rows and np.isnan(values).all():
+                missing.append(each.address)
     return matrix, missing
 
 
+def column_names(wanted: Sequence[Readable]) -> tuple[str, ...]:
+    """Name each column of the matrix: by address, those of a vector as ``view:feature[0]``."""
+    return tuple(
+        name
+        for each in wanted
+        for name in (
+            [f"{each.address}[{at}]" for at in range(each.width)]
+            if each.dtype == "vector"
+            else [each.address]
+        )
+    )
+
+
 def _numbers(
-    column: FeatureSpec | ExpressionSpec | float,
-    columns: Mapping[str, Column],
-    categories: Mapping[str, Sequence[str]],
+    wanted: Readable, columns: Mapping[str, Column], categories: Mapping[str, Sequence[str]]
 ) -> Array:
     """Return float64 numbers, NaN where missing."""
-    if isinstance(column, FeatureSpec):
-        return _feature_numbers(column, columns[column.address], categories)
-    if isinstance(column, ExpressionSpec):
-        left = _numbers(column.left, columns, categories)
-        right = _numbers(column.right, columns, categories)
-        result: Array = _OPERATIONS[column.op](left, right)
-        return np.where(right == 0, np.nan, result) if column.op == "/" else result
-    return np.float64(column).reshape(1)
-
-
-def _feature_numbers(
-    feature: FeatureSpec, column: Column, categories: Mapping[str, Sequence[str]]
-) -> Array:
-    if feature.is_list:
+    if isinstance(wanted, ExpressionSpec):
+        column = columns.get(wanted.address)
+        return (evaluate(wanted, columns) if column is None else column).values
+    column = columns[wanted.address]
+    if wanted.is_list:
         raise ModelError(
-            f"{feature.address} is a list, which is no column of a model.",
+            f"{wanted.address} is a list, which is no column of a model.",
             "Use it as candidates, or take a single value.",
         )
-    values = column.values
-    if values.dtype == object:
-        known = categories.get(feature.address)
+    if column.values.dtype == object:
+        known = categories.get(wanted.address)
         if known is None:
-            raise ModelError(f"{feature.address} is text, and its categories are not given.")
+            raise ModelError(f"{wanted.address} is text, and its categories are not given.")
         codes = _codes(tuple(known))
-        values = np.array([codes.get(value, np.nan) for value in values.tolist()], np.float64)
-    numbers = values.astype(np.float64)
-    if feature.default is None and not column.present.all():
-        numbers[~column.present] = np.nan
-    return numbers
+        coded = [codes.get(value, np.nan) for value in column.values.tolist()]
+        column = Column(np.array(coded, np.float64), column.present)
+    return numbers(wanted, column)
 
 
 @lru_cache(maxsize=256)

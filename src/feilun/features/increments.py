@@ -1,0 +1,119 @@
+"""What a run of events adds to families of tiles, and what to store for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from feilun.aggregation import Family, Plan, Tiles, expire, fold_all, merge
+from feilun.aggregation.codec import decode, encode
+from feilun.aggregation.folding import places
+from feilun.aggregation.frames import EventFrame
+from feilun.ports.online_store import StoreSnapshot
+
+Parts = tuple[Tiles | None, ...]
+"""Tiles for each plan of a family; None where no event came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """New tiles by family, and the newest effective time (µs) in them."""
+
+    families: Mapping[Family, Parts]
+    time: int
+
+
+def fold_frames(
+    families: Sequence[Family], frames: Mapping[str, EventFrame], counted: frozenset[str]
+) -> Increment:
+    """Fold the events of ``frames``, by event name.
+
+    Parameters
+    ----------
+    families : sequence of Family
+        What to fold.
+    frames : mapping
+        The events.
+    counted : frozenset of str
+        The events whose times count for the newest.
+    """
+    times = [int(frames[name].time.max()) for name in counted & frames.keys() if len(frames[name])]
+    parts = {family: _fold_family(family, frames) for family in families}
+    return Increment(parts, max(times, default=0))
+
+
+def add(a: Increment, b: Increment) -> Increment:
+    """Return what both add."""
+    families = {
+        family: tuple(
+            _sum(plan, x, y)
+            for plan, x, y in zip(family.plans, parts, b.families[family], strict=True)
+        )
+        for family, parts in a.families.items()
+    }
+    return Increment(families, max(a.time, b.time))
+
+
+def puts(snapshot: StoreSnapshot, increment: Increment, now: int) -> Iterator[tuple[bytes, bytes]]:
+    """Merge new tiles with what the store has of the same keys; yield what to store.
+
+    ``now`` is the newest effective time: tiles that no read from then on needs are dropped.
+    """
+    for family, parts in increment.families.items():
+        keys = _all_keys(parts)
+        if not keys:
+            continue
+        names = [family.id + key for key in keys]
+        stored = decode(family, keys, snapshot.get_many(names))
+        whole = [
+            _expired(plan, old if new is None else merge(plan, old, _spread(new, keys)), now)
+            for plan, old, new in zip(family.plans, stored, parts, strict=True)
+        ]
+        yield from zip(names, encode(family, keys, whole), strict=True)
+
+
+def _fold_family(family: Family, frames: Mapping[str, EventFrame]) -> Parts:
+    found: list[Tiles | None] = [None] * len(family.plans)
+    for event in {plan.event for plan in family.plans} & frames.keys():
+        if len(frames[event]):
+            chosen = [at for at, plan in enumerate(family.plans) if plan.event == event]
+            folded = fold_all([family.plans[at] for at in chosen], frames[event])
+            for at, tiles in zip(chosen, folded, strict=True):
+                found[at] = tiles
+    return tuple(found)
+
+
+def _sum(plan: Plan, a: Tiles | None, b: Tiles | None) -> Tiles | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return merge(plan, a, b)
+
+
+def _all_keys(parts: Parts) -> Sequence[bytes]:
+    lists: list[Sequence[bytes]] = []
+    for tiles in parts:
+        if tiles is not None and not any(tiles.keys is known for known in lists):
+            lists.append(tiles.keys)
+    return lists[0] if len(lists) == 1 else sorted(set().union(*lists))
+
+
+def _spread(tiles: Tiles, keys: Sequence[bytes]) -> Tiles:
+    """Return the same tiles among more keys."""
+    if tiles.keys is keys:
+        return tiles
+    counts = np.zeros(len(keys) + 1, np.int64)
+    counts[1:][places(keys, tiles)] = np.diff(tiles.offsets)
+    return Tiles(keys, np.cumsum(counts), tiles.rows)
+
+
+def _expired(plan: Plan, tiles: Tiles, now: int) -> Tiles:
+    if plan.retention is None:
+        return tiles
+    return expire(plan, tiles, now - plan.retention - plan.hop)
+
+
+def nothing(families: Sequence[Family]) -> Increment:
+    """Return what no event adds."""
+    return Increment({family: (None,) * len(family.plans) for family in families}, 0)

@@ -18,6 +18,7 @@ from feilun.definitions.specs import (
     ModelSpec,
     OutcomeSpec,
     Project,
+    RequestSpec,
     ViewSpec,
 )
 from feilun.errors import ConfigError, CorruptData, FeilunError, ModelError, StoreFull
@@ -256,6 +257,69 @@ def test_a_feature_that_means_something_else_now_is_refused(now):
 def test_a_feature_that_is_gone_is_named():
     with pytest.raises(ModelError, match="reads user:orders, which the project does not"):
         resolve_columns(columns_of(model_of(ORDERS), {}), project_of(CITY))
+
+
+def vector(dim=2):
+    fold = FoldSpec("last", "order", "look", "vector", (USER,), 0, "UTC", dim=dim)
+    return replace(feature("look", window=None, dtype="vector"), fold=fold)
+
+
+RATIO = ExpressionSpec("/", ORDERS, 2.0, "user", "ratio")
+HOUR, DEVICE = RequestSpec("hour", "int", "Asia/Shanghai"), RequestSpec("device", "str")
+
+
+def test_vectors_named_expressions_and_the_request_are_found_again(tmp_path):
+    twice = ExpressionSpec("*", RATIO, HOUR)
+    equal = ExpressionSpec("same", CITY, DEVICE)
+    model = model_of(vector(), RATIO, twice, HOUR, DEVICE, equal)
+    columns = columns_of(model, {"request:device": ("web", "app"), "user:city": ("x",)})
+    bundle, _ = read_bundle(tmp_path, write_bundle(tmp_path, make(columns=columns), DATA))
+    assert bundle.columns == columns
+    assert [column.width for column in columns] == [2, 1, 1, 1, 1, 1]
+    assert columns[4].categories == ("web", "app")
+    project = project_of(ORDERS, CITY, vector())
+    view = replace(project.views["user"], expressions=(RATIO,))
+    project = replace(project, views={"user": view})
+    assert resolve_columns(columns, project) == model.columns
+
+
+@pytest.mark.parametrize(
+    ("column", "now"),
+    [
+        (vector(), vector(3)),
+        (feature("q", quantile=0.5), feature("q", quantile=0.9)),
+        (RATIO, replace(RATIO, op="*")),
+        (RATIO, replace(RATIO, right=3.0)),
+        (ExpressionSpec("+", RATIO, 1.0), replace(RATIO, left=feature("age"))),
+    ],
+)
+def test_new_kinds_of_columns_keep_their_meaning(column, now):
+    expressions = (now,) if isinstance(now, ExpressionSpec) else ()
+    features = (ORDERS, feature("age")) if expressions else (now,)
+    project = project_of(*features)
+    view = replace(project.views["user"], expressions=expressions)
+    with pytest.raises(ModelError, match="another meaning of user:"):
+        resolve_columns(columns_of(model_of(column), {}), replace(project, views={"user": view}))
+
+
+def test_a_description_of_format_1_is_still_read(tmp_path):
+    old = b"""{"model": "ranker", "columns": [
+        {"kind": "feature", "address": "user:orders", "fingerprint": "00ff00ff00ff00ff",
+         "window": 86400000000, "calendar": 0, "dtype": "int", "default": null, "ttl": null,
+         "categories": null},
+        {"kind": "expression", "op": "/", "left": 1.0, "right":
+            {"kind": "feature", "address": "user:age", "fingerprint": "00ff00ff00ff00ff",
+             "window": null, "calendar": 0, "dtype": "int", "default": 1, "ttl": null,
+             "categories": null}}],
+        "item": "item_id", "scorer": %s, "metric": "auc", "trained": {},
+        "definition_digest": "abc", "format_version": 1}""" % msgspec.json.encode(scorer_file(DATA))
+    digest = hashlib.sha256(old).hexdigest()
+    (tmp_path / digest).mkdir()
+    (tmp_path / digest / "bundle.json").write_bytes(old)
+    (tmp_path / digest / "model.txt").write_bytes(DATA)
+    orders, ratio = read_bundle(tmp_path, digest)[0].columns
+    assert (orders.quantile, orders.width) == (0.5, 1)
+    assert (ratio.name, ratio.right.address) == ("", "user:age")
 
 
 def plant(root, **changes):

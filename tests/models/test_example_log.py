@@ -157,3 +157,28 @@ def test_text_categories_keep_their_codes_as_the_log_grows():
     assert reader.categories == {"user:page": ("home", "b", "a")}
     reader.advance(log, 4)
     assert reader.categories == {"user:page": ("home", "b", "a", "c")}
+
+
+def test_what_was_asked_gets_codes_and_is_computed_again():
+    from feilun.definitions.specs import ExpressionSpec, RequestSpec
+
+    hour, device = RequestSpec("hour", "int", "Asia/Shanghai"), RequestSpec("device", "str")
+    double = ExpressionSpec("*", hour, 2.0)
+    spec = world.model(columns=(world.FEATURES[0], device, double))
+    log = MemoryLog()
+    for number, asked in enumerate([{"device": "web"}, {}, {"device": "app"}, {"device": 3}]):
+        moment = START + number * 60 * MINUTE
+        log.append([world.prediction(number, moment, 7, ROWS, items=5, request=asked)])
+    tick(log, 600)
+    reader = ExampleLog(world.project(spec), spec)
+    reader.advance(log, 1)
+    assert reader.categories == {"request:device": ("web",)}
+    reader.advance(log, log.end())
+    assert reader.categories == {"request:device": ("web", "app")}
+    found = reader.examples(log)
+    assert found.features == ("user_item:clicks_1d", "request:device", "(request:hour * 2.0)")
+    devices, hours = found.x[::5, 1], found.x[::5, 2]
+    np.testing.assert_array_equal(devices, np.array([0, np.nan, 1, np.nan], np.float32))
+    start = (START // 3_600_000_000 + 8) % 24
+    assert hours.tolist() == [2.0 * ((start + n) % 24) for n in range(4)]
+    assert (found.x.reshape(4, 5, 3)[:, :1, 1:] == found.x.reshape(4, 5, 3)[:, :, 1:])[0].all()

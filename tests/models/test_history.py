@@ -11,7 +11,7 @@ import pytest
 from feilun.aggregation.keys import encode_key
 from feilun.aggregation.oracle import naive
 from feilun.clock import DAY, HOUR, MINUTE
-from feilun.definitions.specs import FeatureSpec, FoldSpec, ModelSpec, OutcomeSpec
+from feilun.definitions.specs import FeatureSpec, FoldSpec, ModelSpec, OutcomeSpec, RequestSpec
 from feilun.errors import ModelError
 from feilun.features.frames import event_frames
 from feilun.models.example_log import ExampleLog
@@ -102,6 +102,16 @@ def test_what_cannot_be_computed_again_is_left_out_and_counted():
     reader.advance(log, log.end())
     found = reader.examples(log)
     assert (len(found), found.left_out) == (0, 1)
+
+
+def test_a_made_up_request_has_its_hour_and_no_parameters():
+    hour, depth = RequestSpec("hour", "int", "Asia/Shanghai"), RequestSpec("depth", "float")
+    spec = world.model(columns=(hour, depth, *world.FEATURES))
+    found = history_examples(project(spec, (RECENT,)), spec, imported(random_clicks()), 10_000, {})
+    moments = np.repeat(found.as_of, found.groups)
+    np.testing.assert_array_equal(found.x[:, 0], (moments // HOUR + 8) % 24)
+    assert len(set(found.x[:, 0])) > 5
+    assert np.isnan(found.x[:, 1]).all()
 
 
 def test_requests_are_made_up_where_outcomes_happened():

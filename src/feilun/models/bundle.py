@@ -20,14 +20,22 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from feilun.definitions.specs import ExpressionSpec, FeatureSpec, ModelSpec, Project
+from feilun.definitions.specs import (
+    DType,
+    ExpressionSpec,
+    ModelSpec,
+    Operator,
+    Project,
+    Readable,
+    RequestSpec,
+)
 from feilun.errors import ConfigError, CorruptData, ModelError, StoreFull
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 FORMATS = {"lightgbm-text/1": "model.txt"}
 """The formats that may be loaded, with the name of their file in a bundle. None can hold code."""
@@ -48,31 +56,66 @@ class FeatureColumn(
     """A column that holds a feature, by address and by meaning.
 
     ``fingerprint`` is the hex of ``FoldSpec.fingerprint``; ``window`` (µs), ``calendar``,
-    ``dtype``, ``default`` and ``ttl`` (µs) are those of the feature. ``categories`` gives the
-    code of each known string by its place; None where the column holds numbers.
+    ``dtype``, ``default``, ``ttl`` (µs), ``quantile`` and ``dim`` (of a vector) are those of the
+    feature. ``categories`` gives the code of each known string by its place; None where the column
+    holds numbers.
     """
 
     address: str
     fingerprint: str
     window: int | None
     calendar: int
-    dtype: Literal["int", "float", "str", "bool"]
+    dtype: DType
     default: int | float | str | bool | None
     ttl: int | None
     categories: tuple[str, ...] | None = None
+    quantile: float = 0.5
+    dim: int = 0
+
+    @property
+    def width(self) -> int:
+        """How many columns of the matrix it is."""
+        return self.dim or 1
+
+
+class RequestColumn(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="request"
+):
+    """A column that the request itself says, see ``RequestSpec``."""
+
+    name: str
+    dtype: DType
+    timezone: str
+    categories: tuple[str, ...] | None = None
+
+    @property
+    def address(self) -> str:
+        """``request:name``."""
+        return f"request:{self.name}"
+
+    @property
+    def width(self) -> int:
+        """How many columns of the matrix it is."""
+        return 1
 
 
 class ExpressionColumn(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="expression"
 ):
-    """A column that is arithmetic over features and numbers."""
+    """A column that is arithmetic over others and numbers; named if it is a view's."""
 
-    op: Literal["+", "-", "*", "/"]
-    left: FeatureColumn | ExpressionColumn | float
-    right: FeatureColumn | ExpressionColumn | float
+    op: Operator
+    left: FeatureColumn | RequestColumn | ExpressionColumn | float
+    right: FeatureColumn | RequestColumn | ExpressionColumn | float
+    name: str = ""
+
+    @property
+    def width(self) -> int:
+        """How many columns of the matrix it is."""
+        return 1
 
 
-ColumnSpec = FeatureColumn | ExpressionColumn
+ColumnSpec = FeatureColumn | RequestColumn | ExpressionColumn
 
 
 class ScorerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,7 +134,7 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ----------
     model : str
         The model's name in the project.
-    columns : tuple of FeatureColumn and ExpressionColumn
+    columns : tuple of ColumnSpec
         The matrix's columns, in order; see :func:`columns_of`.
     item : str
         The key that differs between the rows of one request.
@@ -130,9 +173,7 @@ def columns_of(model: ModelSpec, categories: Mapping[str, Sequence[str]]) -> tup
     return tuple(_column(column, categories) for column in model.columns)
 
 
-def resolve_columns(
-    columns: Sequence[ColumnSpec], project: Project
-) -> tuple[FeatureSpec | ExpressionSpec, ...]:
+def resolve_columns(columns: Sequence[ColumnSpec], project: Project) -> tuple[Readable, ...]:
     """Find a bundle's columns in a project: the same addresses with the same meanings.
 
     Raises
@@ -143,16 +184,17 @@ def resolve_columns(
     return tuple(_resolve(column, project) for column in columns)
 
 
-def _column(
-    column: FeatureSpec | ExpressionSpec, categories: Mapping[str, Sequence[str]]
-) -> ColumnSpec:
+def _column(column: Readable, categories: Mapping[str, Sequence[str]]) -> ColumnSpec:
     if isinstance(column, ExpressionSpec):
         left, right = (
-            side if isinstance(side, float) else _column(side, categories)
+            side if isinstance(side, float) else _column(side, {})
             for side in (column.left, column.right)
         )
-        return ExpressionColumn(column.op, left, right)
+        return ExpressionColumn(column.op, left, right, column.address if column.name else "")
     known = categories.get(column.address)
+    codes = None if known is None else tuple(known)
+    if isinstance(column, RequestSpec):
+        return RequestColumn(column.name, column.dtype, column.timezone, codes)
     return FeatureColumn(
         address=column.address,
         fingerprint=column.fold.fingerprint.hex(),
@@ -161,30 +203,42 @@ def _column(
         dtype=column.dtype,
         default=column.default,
         ttl=column.ttl,
-        categories=None if known is None else tuple(known),
+        categories=codes,
+        quantile=column.quantile,
+        dim=column.fold.dim,
     )
 
 
-def _resolve(column: ColumnSpec, project: Project) -> FeatureSpec | ExpressionSpec:
-    if isinstance(column, ExpressionColumn):
+def _resolve(column: ColumnSpec, project: Project) -> Readable:
+    if isinstance(column, RequestColumn):
+        return RequestSpec(column.name, column.dtype, column.timezone)
+    if isinstance(column, ExpressionColumn) and not column.name:
         left, right = (
             side if isinstance(side, float) else _resolve(side, project)
             for side in (column.left, column.right)
         )
         return ExpressionSpec(column.op, left, right)
+    address = column.name if isinstance(column, ExpressionColumn) else column.address
     try:
-        feature = project.feature(column.address)
+        feature = project.feature(address)
     except KeyError as error:
         raise ModelError(
-            f"The model reads {column.address}, which the project does not define.",
+            f"The model reads {address}, which the project does not define.",
             "Put the feature back, or train the model again.",
         ) from error
-    if msgspec.structs.replace(column, categories=None) != _column(feature, {}):
+    if _bare(column) != _column(feature, {}):
         raise ModelError(
-            f"The model was trained on another meaning of {column.address}.",
+            f"The model was trained on another meaning of {address}.",
             "Give the new meaning a new name, or train the model again.",
         )
     return feature
+
+
+def _bare(column: ColumnSpec) -> ColumnSpec:
+    """Return a column without dictionaries, which are the bundle's own; numbers alone have none."""
+    if isinstance(column, ExpressionColumn):
+        return column
+    return msgspec.structs.replace(column, categories=None)
 
 
 def scorer_file(data: bytes, format: str = "lightgbm-text/1") -> ScorerFile:

@@ -9,9 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from feilun.aggregation.frames import Column, EventFrame, Float32
-from feilun.definitions.specs import CapabilitySpec, ModelSpec, Project
+from feilun.definitions.specs import (
+    CapabilitySpec,
+    FeatureSpec,
+    ModelSpec,
+    Project,
+    RequestSpec,
+)
 from feilun.errors import ModelError
 from feilun.features.frames import FrameDecoder, empty_frame, event_frames
+from feilun.features.vectors import column_names
 from feilun.models.examples import Examples
 from feilun.models.past_vectors import PastRequest, past_vectors
 from feilun.models.training import text_columns
@@ -59,7 +66,9 @@ class ExampleLog:
         self._project = project
         self._model = model
         self._decoder = FrameDecoder(project)
-        self._texts = text_columns(model)
+        self._coded = text_columns(model)
+        self._texts = [each for each in self._coded if isinstance(each, FeatureSpec)]
+        self._asked_texts = [each for each in self._coded if isinstance(each, RequestSpec)]
         self._read = {model.label.event, *(feature.fold.event for feature in self._texts)}
         self._restart()
 
@@ -71,8 +80,8 @@ class ExampleLog:
         self._let_go = (-1, "")
         self._outcomes: list[EventFrame] = []
         self._categories = {
-            feature.address: {feature.default: 0} if isinstance(feature.default, str) else {}
-            for feature in self._texts
+            text.address: {text.default: 0} if isinstance(text.default, str) else {}
+            for text in self._coded
         }
         self._recomputed: dict[int, Float32] = {}
 
@@ -127,6 +136,7 @@ class ExampleLog:
                 prediction = decode_prediction(record.body)
                 if prediction.model == self._model.name and prediction.items:
                     self._open.append(_Kept(offset, prediction))
+                    self._learn_asked(prediction)
             elif record.schema.partition(".")[0] in self._read and not record.flags & LATE:
                 events.append((offset, record))
         frames = self._decoder.decode(events).frames
@@ -144,6 +154,13 @@ class ExampleLog:
         in_order = np.argsort(frame.known, kind="stable")
         for value in column.values[in_order[column.present[in_order]]].tolist():
             if len(codes) < MAX_CATEGORIES:
+                codes.setdefault(value, len(codes))
+
+    def _learn_asked(self, prediction: Prediction) -> None:
+        for text in self._asked_texts:
+            value = prediction.request.get(text.name)
+            codes = self._categories[text.address]
+            if isinstance(value, str) and len(codes) < MAX_CATEGORIES:
                 codes.setdefault(value, len(codes))
 
     def _ripen(self) -> None:
@@ -174,7 +191,7 @@ class ExampleLog:
 
     def _vectors(self, log: EventLog, kept: Sequence[_Kept]) -> list[Float32 | None]:
         """Return the matrix of each request: as logged, or computed again."""
-        width = len(self._model.columns)
+        width = self._model.width
         digest = self._model.columns_digest
         stale = [
             each
@@ -200,7 +217,7 @@ class ExampleLog:
         if not able:
             return {}
         requests = [
-            PastRequest(p.keys, p.items, p.as_of, p.folded_offset)
+            PastRequest(p.keys, p.items, p.as_of, p.folded_offset, p.request)
             for p in (each.prediction for each in able)
         ]
         frames = event_frames(self._project, read_records(log, self._position))
@@ -277,10 +294,9 @@ def build_examples(
             served[start : start + count] = np.frombuffer(prediction.scores, np.float64)
         places = {each: position for position, each in reversed([*enumerate(prediction.answer)])}
         place[start : start + count] = [places.get(each, -1) for each in prediction.items]
-    width = len(model.columns)
     return Examples(
-        features=tuple(column.address for column in model.columns),
-        x=np.concatenate(vectors) if len(vectors) else np.empty((0, width), np.float32),
+        features=column_names(model.columns),
+        x=np.concatenate(vectors) if len(vectors) else np.empty((0, model.width), np.float32),
         y=join(model.label, asked, occurrences(outcomes), clock).labels,
         groups=groups,
         as_of=np.array([each.as_of for each in asked], np.int64),

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from feilun.aggregation.frames import EventFrame, Float32
 from feilun.definitions.specs import ModelSpec, Project
+from feilun.features.expressions import request_columns
 from feilun.features.point_in_time import Spine, point_in_time
 from feilun.features.vectors import assemble
 
 
 class PastRequest(NamedTuple):
-    """A request of the past: what was known then are the events below ``known``."""
+    """A request of the past: what was known then are the events below ``known``.
+
+    ``asked`` are the parameters that its prediction was logged with.
+    """
 
     keys: Mapping[str, int | str]
     items: Sequence[int | str]
     as_of: int
     known: int
+    asked: Mapping[str, Any] = MappingProxyType({})
 
 
 def past_vectors(
@@ -52,5 +58,12 @@ def past_vectors(
         known=np.repeat(np.array([request.known for request in requests], np.int64), sizes),
     )
     values = point_in_time(project, model.features, spine, frames)
+    said = request_columns(
+        model.request,
+        [request.as_of for request in requests],
+        [request.asked for request in requests],
+    )
+    each_row = np.repeat(np.arange(len(requests)), sizes)
+    values |= {address: column.take(each_row) for address, column in said.items()}
     matrix, _ = assemble(model.columns, values, int(sizes.sum()), categories)
     return np.split(matrix, np.cumsum(sizes)[:-1])

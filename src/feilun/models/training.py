@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -10,12 +11,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from feilun.definitions.specs import FeatureSpec, ModelSpec
+from feilun.definitions.specs import ModelSpec, Readable
 from feilun.errors import FeilunError, ModelError
 from feilun.models.bundle import (
     Bundle,
     ColumnSpec,
     FeatureColumn,
+    RequestColumn,
     columns_of,
     read_bundle,
     scorer_file,
@@ -117,7 +119,9 @@ def train(
         If the training function fails, or its estimator cannot be converted.
     """
     categorical = tuple(
-        place for place, column in enumerate(model.columns) if column.address in categories
+        start
+        for start, column in zip(_starts(model.columns), model.columns, strict=True)
+        if column.address in categories
     )
     estimator = _call(model, parts.train, categorical)
     data = convert(estimator)
@@ -157,29 +161,40 @@ def score(
         If the bundle cannot be loaded.
     """
     bundle, data = read_bundle(root, digest)
-    known = list(columns_of(model, {}))
-    try:
-        places = [known.index(_meaning(column)) for column in bundle.columns]
-    except ValueError:
-        return None
+    known = columns_of(model, {})
+    starts = dict(zip(known, _starts(known), strict=True))
+    places: list[int] = []
+    dictionaries: list[tuple[int, int]] = []
+    for column in bundle.columns:
+        start = starts.get(_meaning(column))
+        if start is None:
+            return None
+        if isinstance(column, FeatureColumn | RequestColumn) and column.categories is not None:
+            dictionaries.append((len(places), len(column.categories)))
+        places += range(start, start + column.width)
     x = examples.x[:, places]
-    for place, column in enumerate(bundle.columns):
+    for place, size in dictionaries:
         # Values that it did not know when it was trained are none to it.
-        if isinstance(column, FeatureColumn) and column.categories is not None:
-            x[x[:, place] >= len(column.categories), place] = np.nan
+        x[x[:, place] >= size, place] = np.nan
     return loader.load(data, len(places)).score(np.ascontiguousarray(x))
+
+
+def _starts(columns: Sequence[Readable | ColumnSpec]) -> list[int]:
+    """Return where each column begins in the matrix: a vector takes as many as its numbers."""
+    ends = accumulate(column.width for column in columns)
+    return [end - column.width for end, column in zip(ends, columns, strict=True)]
 
 
 def _meaning(column: ColumnSpec) -> ColumnSpec:
     """Return a column without its dictionary, which only grows."""
-    if isinstance(column, FeatureColumn):
+    if isinstance(column, FeatureColumn | RequestColumn):
         return msgspec.structs.replace(column, categories=None)
     return column
 
 
-def text_columns(model: ModelSpec) -> list[FeatureSpec]:
+def text_columns(model: ModelSpec) -> list[Readable]:
     """Return the columns whose values are coded by a dictionary."""
-    return [c for c in model.columns if isinstance(c, FeatureSpec) and c.dtype == "str"]
+    return [column for column in model.columns if column.dtype == "str"]
 
 
 def _call(model: ModelSpec, examples: Examples, categorical: tuple[int, ...]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from feilun.aggregation.frames import Column
-from feilun.definitions.specs import CapabilitySpec, EntitySpec, FeatureSpec
+from feilun.definitions.specs import CapabilitySpec, EntitySpec, ExpressionSpec, FeatureSpec
 from feilun.errors import TooLarge
 from feilun.serving.requests import check_key
 from feilun.serving.scoring import Scores
@@ -35,12 +35,15 @@ class Candidates:
         self._sources = spec.candidates
         self._given = _items_parameter(spec, item)
         fallback = spec.fallback
-        self._ranked = fallback if fallback is not None and fallback.is_list else None
-        self._valued = fallback if fallback is not None and not fallback.is_list else None
+        ranks = isinstance(fallback, FeatureSpec) and fallback.is_list
+        self._ranked = fallback if isinstance(fallback, FeatureSpec) and ranks else None
+        self._valued = None if ranks else fallback
         self.lists = each_once(spec.candidates, (self._ranked,) if self._ranked else ())
         """The list features to read before the items are known."""
-        self.values = (self._valued,) if self._valued else ()
-        """The features to read for each item, so that it can be scored without a model."""
+        self.values: tuple[FeatureSpec | ExpressionSpec, ...] = (
+            (self._valued,) if self._valued else ()
+        )
+        """What to read for each item, so that it can be scored without a model."""
 
     def items(
         self, parameters: Mapping[str, Any], lists: Mapping[str, Column], *, model: bool

@@ -16,12 +16,19 @@ import msgspec
 
 from feilun.aggregation.frames import Column, Float32
 from feilun.definitions.rows import Scored
-from feilun.definitions.specs import CapabilitySpec, Project
+from feilun.definitions.specs import (
+    CapabilitySpec,
+    Project,
+    RequestSpec,
+    features_of,
+    inputs_of,
+)
 from feilun.errors import FeilunError, InputError, ModelError, NoModel, Unavailable
+from feilun.features.expressions import complete, request_columns
 from feilun.features.online import OnlineReader
 from feilun.features.vectors import assemble
 from feilun.records.record import Prediction
-from feilun.serving.candidates import Candidates, answered_items, each_once
+from feilun.serving.candidates import Candidates, answered_items
 from feilun.serving.champion import RECOMPUTE, Champions, Columns, Served, untrained_columns
 from feilun.serving.http import Request, Response
 from feilun.serving.metrics import Metrics
@@ -86,6 +93,7 @@ class Capability:
         self.spec = spec
         self._tools = tools
         self._untrained = untrained_columns(project.models[spec.model])
+        self._said = tuple(each for each in inputs_of(spec.reads) if isinstance(each, RequestSpec))
         self._candidates = Candidates(spec, project.entities[spec.item])
         entities = {
             p.name: project.entities[p.name] for p in spec.parameters if p.name in project.entities
@@ -155,6 +163,12 @@ class Capability:
             answer=answered_items(result, self.spec.item, reading.items),
             degraded=degraded,
             request_id=request.id,
+            # What the next version is trained on counts too, though this one does not read it.
+            request={
+                said.name: parameters[said.name]
+                for said in (*columns.request, *self._untrained.request)
+                if not said.is_moment
+            },
         )
         await self._tools.predictions.keep(prediction, self._digest(parameters, options))
         self._count(reply)
@@ -170,7 +184,7 @@ class Capability:
     ) -> _Reading:
         """Read candidates and features from one moment of the store."""
         keys = {name: parameters[name] for name in self._keys}
-        wanted = each_once(columns.features, self.spec.reads, self._candidates.values)
+        wanted = (*columns.columns, *self.spec.reads, *self._candidates.values)
         with self._tools.reader.snapshot() as snapshot:
             mark = snapshot.mark
             as_of = self._tools.moments.as_of(mark, options)
@@ -178,9 +192,11 @@ class Capability:
             if self._candidates.lists:
                 lists = snapshot.read(self._candidates.lists, keys, None, (), as_of)
             items = self._candidates.items(parameters, lists, model=model)
-            read = snapshot.read(wanted, keys, self.spec.item, items, as_of)
+            read = snapshot.read(features_of(wanted), keys, self.spec.item, items, as_of)
             unbuilt = snapshot.unbuilt(columns.features)
-        return _Reading(keys, items, {**lists, **read}, unbuilt, as_of, mark.offset)
+        said = request_columns((*columns.request, *self._said), [as_of], [parameters])
+        found = complete(wanted, {**lists, **read, **said})
+        return _Reading(keys, items, found, unbuilt, as_of, mark.offset)
 
     async def _score(self, served: Served | None, matrix: Float32) -> tuple[Scores | None, str]:
         """Return the model's scores, or None and why there are none."""

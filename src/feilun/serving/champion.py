@@ -16,9 +16,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from feilun.clock import Clock
-from feilun.definitions.specs import ExpressionSpec, FeatureSpec, ModelSpec, Project
+from feilun.definitions.compile_requests import scalar_type
+from feilun.definitions.specs import (
+    CapabilitySpec,
+    FeatureSpec,
+    ModelSpec,
+    Project,
+    Readable,
+    RequestSpec,
+    inputs_of,
+)
 from feilun.errors import FeilunError, ModelError
-from feilun.models.bundle import Bundle, FeatureColumn, read_bundle, resolve_columns
+from feilun.models.bundle import Bundle, FeatureColumn, RequestColumn, read_bundle, resolve_columns
 from feilun.ports.releases import Release, ReleaseHistory
 from feilun.ports.scorer import ScorerLoader
 from feilun.serving.scoring import GuardedScorer
@@ -46,8 +55,9 @@ class Columns:
     ``digest`` is logged with each prediction: vectors of one digest may be trained on together.
     """
 
-    columns: tuple[FeatureSpec | ExpressionSpec, ...]
+    columns: tuple[Readable, ...]
     features: tuple[FeatureSpec, ...]
+    request: tuple[RequestSpec, ...]
     categories: Mapping[str, Sequence[str]]
     digest: str
 
@@ -76,10 +86,9 @@ def untrained_columns(model: ModelSpec) -> Columns:
     Nobody has given codes to text by then: such vectors are marked, so that training computes
     them again.
     """
-    texts = {f.address: () for f in model.features if f.dtype == "str"}
-    return Columns(
-        model.columns, model.features, texts, RECOMPUTE if texts else model.columns_digest
-    )
+    texts = {column.address: () for column in model.columns if column.dtype == "str"}
+    digest = RECOMPUTE if texts else model.columns_digest
+    return Columns(model.columns, model.features, model.request, texts, digest)
 
 
 class Champions:
@@ -188,7 +197,8 @@ class Champions:
                 'Install it with: pip install "feilun[models]"',
             )
         try:
-            scorer = GuardedScorer(loader.load(data, len(bundle.columns)), len(bundle.columns))
+            width = sum(column.width for column in columns.columns)
+            scorer = GuardedScorer(loader.load(data, width), width)
         except FeilunError:
             raise
         except Exception as error:  # a loader is an adapter: nothing it does may end the follower
@@ -200,19 +210,22 @@ class Champions:
         """Return the bundle's columns, which may be other ones than the model has today."""
         columns = resolve_columns(bundle.columns, self._project)
         for capability in self._project.capabilities.values():
-            if capability.model == bundle.model and capability.item != bundle.item:
+            if capability.model != bundle.model:
+                continue
+            if capability.item != bundle.item:
                 raise ModelError(
                     f"The model scores rows of {bundle.item}; {capability.path} asks for "
                     f"{capability.item}.",
                     "Train the model again.",
                 )
+            _check_parameters(columns, capability)
         model = replace(self._project.models[bundle.model], columns=columns)
         categories = {
             column.address: column.categories or ()
             for column in bundle.columns
-            if isinstance(column, FeatureColumn) and column.dtype == "str"
+            if isinstance(column, FeatureColumn | RequestColumn) and column.dtype == "str"
         }
-        return Columns(columns, model.features, categories, model.columns_digest)
+        return Columns(columns, model.features, model.request, categories, model.columns_digest)
 
     def _acknowledge(self, model: str) -> None:
         served = self._served.get(model)
@@ -223,6 +236,20 @@ class Champions:
         if known != sequence or now - at > ACKNOWLEDGE_SECONDS:
             self._releases.acknowledge(self._worker, model, sequence, self._clock.now())
             self._acknowledged[model] = (sequence, now)
+
+
+def _check_parameters(columns: Sequence[Readable], capability: CapabilitySpec) -> None:
+    """Refuse columns that are parameters which the capability's request has no more."""
+    known = {parameter.name: parameter.annotation for parameter in capability.parameters}
+    for column in inputs_of(columns):
+        if not isinstance(column, RequestSpec) or column.is_moment:
+            continue
+        if scalar_type(known.get(column.name)) != column.dtype:
+            raise ModelError(
+                f"The model reads the parameter {column.name} ({column.dtype}), which "
+                f"{capability.path} does not have.",
+                "Put the parameter back, or train the model again.",
+            )
 
 
 async def stop(task: asyncio.Task[None]) -> None:

@@ -7,11 +7,18 @@ from typing import Any
 
 import msgspec
 
-from feilun.definitions.specs import EventSpec, ParameterSpec, Project
+from feilun.definitions.specs import ParameterSpec, Project
 from feilun.serving.capability import Capability, CapabilityReply
 from feilun.serving.collect import Collect, EventsReply
 from feilun.serving.requests import is_list
-from feilun.serving.schemas import EXAMPLES, Schemas, json_type, reference
+from feilun.serving.schemas import (
+    Schemas,
+    event_schema,
+    feature_example,
+    feature_schema,
+    reference,
+    value_example,
+)
 from feilun.serving.schemas import example as example_of
 from feilun.serving.views import View, ViewReply
 
@@ -165,23 +172,16 @@ def _capability_item(capability: Capability, schemas: Schemas) -> dict[str, Any]
 
 def _view_operation(view: View, schemas: Schemas) -> dict[str, Any]:
     spec = view.spec
-    values = {
-        f.name: {"type": "array"} if f.is_list else {"type": [json_type(f.dtype), "null"]}
-        for f in spec.features
-    }
+    values = {f.name: feature_schema(f) for f in spec.readable}
     example = {
         "view": spec.name,
-        "keys": {e.name: EXAMPLES[json_type(e.dtype)] for e in spec.entities},
-        "features": {
-            f.name: [example] if f.is_list else example
-            for f in spec.features
-            for example in (EXAMPLES[json_type(f.dtype)],)
-        },
+        "keys": {e.name: value_example(e.dtype) for e in spec.entities},
+        "features": {f.name: feature_example(f) for f in spec.readable},
         "request_id": _EXAMPLE_ID,
         "as_of": 1_764_000_000_000_000,
         "folded_offset": 1_024,
         "degraded": [],
-    }  # fmt: skip
+    }
     schema = {
         "allOf": [
             reference("ViewReply"),
@@ -193,6 +193,7 @@ def _view_operation(view: View, schemas: Schemas) -> dict[str, Any]:
     }
     lines = [spec.description] if spec.description else []
     lines += [f"- `{f.name}`: {f.description}" for f in spec.features if f.description]
+    lines += [f"- `{e.name}`: `{e.formula}`" for e in spec.expressions]
     lines += [f"Owner: {spec.owner}."] if spec.owner else []
     operation = _operation(
         spec.name,
@@ -211,9 +212,9 @@ def _events_operation(project: Project) -> dict[str, Any]:
             "event": event.name,
             "id": _EXAMPLE_ID,
             "time": "2026-05-01T09:30:00Z",
-            "fields": {f.name: EXAMPLES[json_type(f.dtype)] for f in event.fields},
+            "fields": {f.name: value_example(f.dtype, f.dim) for f in event.fields},
         }
-        for event in project.events.values()
+        for event in project.sent_events.values()
     ]
     operation = _operation(
         "send_events",
@@ -226,8 +227,8 @@ def _events_operation(project: Project) -> dict[str, Any]:
             "request_id": _EXAMPLE_ID,
         },
     )
-    one = {"anyOf": [reference(f"event.{name}") for name in project.events]}
-    if not project.events:
+    one = {"anyOf": [reference(f"event.{name}") for name in project.sent_events]}
+    if not project.sent_events:
         one = {"anyOf": []}
     many = {"type": "array", "items": one}
     batch = {
@@ -245,32 +246,7 @@ def _events_operation(project: Project) -> dict[str, Any]:
 
 
 def _event_schemas(project: Project) -> dict[str, Any]:
-    return {f"event.{event.name}": _event_schema(event) for event in project.events.values()}
-
-
-def _event_schema(event: EventSpec) -> dict[str, Any]:
-    types = {f.name: json_type(f.dtype) for f in event.fields}
-    fields = {
-        f.name: {"type": [types[f.name], "null"] if f.optional else types[f.name]}
-        for f in event.fields
-    }
-    return {
-        "type": "object",
-        "description": event.description or f"The event {event.name}.",
-        "properties": {
-            "event": {"const": event.name},
-            "id": {"type": "string", "minLength": 1, "maxLength": 64},
-            "time": {"type": ["string", "integer"], "description": "ISO 8601, or int µs UTC."},
-            "fields": {
-                "type": "object",
-                "properties": fields,
-                "required": [f.name for f in event.fields if not f.optional],
-                "additionalProperties": False,
-            },
-        },
-        "required": ["event", "fields"],
-        "additionalProperties": False,
-    }
+    return {f"event.{event.name}": event_schema(event) for event in project.sent_events.values()}
 
 
 def _own_operations() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""JSON Schemas of Python types and of feature types, with values that fit them."""
+"""JSON Schemas of Python types, of features and of events, with values that fit them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from typing import Any
 
 import msgspec
 
+from feilun.definitions.specs import DType, EventSpec, ExpressionSpec, FeatureSpec
+
 EXAMPLES: Mapping[str, Any] = {
     "integer": 1, "number": 1.5, "string": "text", "boolean": True, "null": None,
 }  # fmt: skip
 """A value of each JSON type."""
+
+_JSON_TYPES: Mapping[DType, str] = {
+    "int": "integer", "float": "number", "str": "string", "bool": "boolean", "vector": "array",
+}  # fmt: skip
 
 _REF = "#/components/schemas/{name}"
 
@@ -59,6 +65,56 @@ def example(schema: Mapping[str, Any], components: Mapping[str, Any]) -> Any:
     return EXAMPLES.get(str(kind))
 
 
-def json_type(dtype: str) -> str:
-    """Return the JSON type of a field or feature."""
-    return {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}[dtype]
+def value_schema(dtype: DType, dim: int = 0, *, nullable: bool = False) -> dict[str, Any]:
+    """Return the JSON Schema of a field's or a feature's value; a vector has ``dim`` numbers."""
+    kind = _JSON_TYPES[dtype]
+    schema: dict[str, Any] = {"type": [kind, "null"] if nullable else kind}
+    if dtype == "vector":
+        schema |= {"items": {"type": "number"}, "minItems": dim, "maxItems": dim}
+    return schema
+
+
+def value_example(dtype: DType, dim: int = 0) -> Any:
+    """Return a value that fits ``value_schema``."""
+    return [0.5] * dim if dtype == "vector" else EXAMPLES[_JSON_TYPES[dtype]]
+
+
+def feature_schema(feature: FeatureSpec | ExpressionSpec) -> dict[str, Any]:
+    """Return the JSON Schema of a feature's value in a reply."""
+    if isinstance(feature, ExpressionSpec):
+        return value_schema(feature.dtype, nullable=True)
+    if feature.is_list:
+        return {"type": "array", "items": value_schema(feature.dtype)}
+    return value_schema(feature.dtype, feature.fold.dim, nullable=True)
+
+
+def feature_example(feature: FeatureSpec | ExpressionSpec) -> Any:
+    """Return a value that fits ``feature_schema``."""
+    value = value_example(feature.dtype, feature.width)
+    return [value] if feature.is_list else value
+
+
+def event_schema(event: EventSpec) -> dict[str, Any]:
+    """Return the JSON Schema of an event as clients send it."""
+    fields = {
+        f.name: value_schema(f.dtype, f.dim, nullable=f.optional)
+        | ({"deprecated": True} if f.deprecated else {})
+        for f in event.fields
+    }
+    return {
+        "type": "object",
+        "description": event.description or f"The event {event.name}.",
+        "properties": {
+            "event": {"const": event.name},
+            "id": {"type": "string", "minLength": 1, "maxLength": 64},
+            "time": {"type": ["string", "integer"], "description": "ISO 8601, or int µs UTC."},
+            "fields": {
+                "type": "object",
+                "properties": fields,
+                "required": [f.name for f in event.fields if not f.optional],
+                "additionalProperties": False,
+            },
+        },
+        "required": ["event", "fields"],
+        "additionalProperties": False,
+    }

@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 
 from feilun.aggregation.frames import Column
-from feilun.definitions.specs import ParameterSpec, ViewSpec
+from feilun.definitions.specs import ParameterSpec, ViewSpec, inputs_of
+from feilun.features.expressions import complete
 from feilun.features.online import OnlineReader
 from feilun.serving.http import Request, Response
 from feilun.serving.moment import Moments
@@ -49,19 +50,22 @@ class View:
         with self._reader.snapshot() as snapshot:
             mark = snapshot.mark
             as_of = self._moments.as_of(mark, options)
-            columns = snapshot.read(self.spec.features, keys, None, (), as_of)
-            unbuilt = snapshot.unbuilt(self.spec.features)
+            read = snapshot.read(self.spec.features, keys, None, (), as_of)
+            unbuilt = set(snapshot.unbuilt(self.spec.features))
+        features = self.spec.readable
+        columns = complete(features, read)
         reply = ViewReply(
             view=self.spec.name,
             keys=keys,
-            features={f.name: _value(f.default, columns[f.address]) for f in self.spec.features},
+            features={f.name: _value(f.default, columns[f.address]) for f in features},
             request_id=request.id,
             as_of=as_of,
             folded_offset=mark.offset,
             degraded=[
                 f"missing:{f.address}"
-                for f in self.spec.features
-                if f.address in unbuilt or (f.default is None and not columns[f.address].present[0])
+                for f in features
+                if any(part.address in unbuilt for part in inputs_of((f,)))
+                or (f.default is None and not columns[f.address].present[0])
             ],
         )
         return Response(self._encoder.encode(reply))

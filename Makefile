@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test check soak format messages constraints clean
+.PHONY: help demo test check soak bench format messages constraints clean
 
 # The first Python that fits; `make PYTHON=/path/to/python3.12 …` chooses another.
 PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3.13 python3,\
@@ -36,6 +36,10 @@ check: .venv/dev ## Run the fast part of `make test`: format, lint, floors, type
 soak: .venv/dev ## Run the long forms of the fault tests (about half an hour)
 	$(BIN)/python -m pytest -q -m soak
 
+bench: .venv/demo ## Measure against peers, each in an environment of its own; ONLY=a,b runs a few
+	$(BIN)/python -m benchmarks --only "$(ONLY)"
+	$(BIN)/python -m benchmarks.report
+
 format: .venv/dev ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -47,7 +51,7 @@ constraints: .venv/dev ## Write the installed versions to constraints.txt
 	$(BIN)/uv pip freeze --exclude-editable > constraints.txt
 
 clean: ## Remove the environment and every cache
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .feilun feilun-demo
+	rm -rf .venv .venv-bench .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .feilun feilun-demo
 
 .venv/uv:
 	@test -n "$(PYTHON)" || { echo "Feilun needs Python 3.11, 3.12 or 3.13; none was found." \

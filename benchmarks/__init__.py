@@ -1,0 +1,1 @@
+"""Feilun measured against its peers and against what the machine can do."""

@@ -1,0 +1,1 @@
+"""What the benchmarks define: one project a module."""

@@ -84,6 +84,33 @@ def test_check_shows_what_is_defined(shop):
     assert found["features"]["user_item:clicks"]["used_by"] == ["ranker"]
 
 
+def test_what_features_are_made_of_is_shown_and_arithmetic_is_read(shop):
+    path = shop.root / "shop.py"
+    text = path.read_text().replace(
+        "    top_items =",
+        "    half = clicks / 2\n    over = clicks / (clicks - clicks)\n"
+        "    of_some = fl.distinct(\n"
+        "        Click.item_id, where=(Click.item_id > 3) & ~Click.user_id.is_in([2, 1])\n"
+        "    )\n"
+        "    middle = fl.quantile(Click.item_id, 0.5)\n    top_items =",
+    )
+    path.write_text(text)
+    features = shop.json("check")["features"]
+    assert features["user_profile:of_some"]["from"] == (
+        "distinct(click.item_id, where=((item_id > 3) & ~user_id.is_in([1, 2])))"
+    )
+    assert features["user_profile:middle"]["from"] == "quantile(click.item_id, 0.5)"
+    assert features["user_profile:half"] == {
+        "entity": ["user_id"], "from": "(user_profile:clicks / 2.0)", "window": "", "used_by": [],
+    }  # fmt: skip
+    shop.run("rebuild")
+    found = shop.json("features", "user_profile:half", "user_id=1")["features"]
+    assert found == {"user_profile:half": 0.0}
+    found = shop.json("features", "user_profile", "user_id=1")["features"]
+    assert found["user_profile:over"] is None
+    assert found["user_profile:clicks"] == 0
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -80,7 +80,7 @@ def test_a_file_that_is_not_json_lines_sends_nothing(running, tmp_path):
 def test_status_shows_what_runs(running):
     found = running.json("status")
     assert {name: p["state"] for name, p in found["processes"].items()} == dict.fromkeys(
-        ("up", "gateway", "engine", "flywheel"), "ready"
+        ("up", "gateway", "engine", "flywheel", "archiver"), "ready"
     )
     assert found["platform"]["problems"] == []
     assert "ranker" in running.run("status").stdout

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from feilun.adapters.files.table import Encoding
-    from feilun.adapters.sqlite import SqliteReleases, SqliteTurns
+    from feilun.adapters.sqlite import SqliteReleases, SqliteSyncs, SqliteTurns
     from feilun.app.config import Config
     from feilun.definitions.specs import Project
     from feilun.features.engine import Engine
     from feilun.features.online import OnlineReader
     from feilun.flywheel.workshop import Workshop
     from feilun.ports.event_log import EventLog
+    from feilun.ports.lake import Lake
     from feilun.ports.model_registry import ModelRegistry
     from feilun.ports.online_store import OnlineStore
     from feilun.ports.releases import ReleaseHistory
     from feilun.ports.scorer import ScorerLoader
+    from feilun.ports.table_source import TableSource
     from feilun.ports.turn_store import TurnStore
     from feilun.serving.app import Gateway
 
@@ -38,6 +40,30 @@ def online_store(config: Config) -> OnlineStore:
     from feilun.adapters.lmdb import LmdbOnlineStore
 
     return LmdbOnlineStore(config.tiles_path)
+
+
+def lake_installed() -> bool:
+    """Return whether the lake's libraries are there; they are not imported."""
+    from importlib.util import find_spec
+
+    return all(find_spec(name) for name in ("pyiceberg", "pyarrow", "sqlalchemy"))
+
+
+def lake(config: Config) -> Lake:
+    """Open the lake; it is made if absent. Importing Iceberg takes seconds.
+
+    Raises
+    ------
+    MissingExtra
+        If it is not installed.
+    """
+    from feilun.errors import MissingExtra
+
+    if not lake_installed():
+        raise MissingExtra("PyIceberg", "lake")
+    from feilun.adapters.iceberg import IcebergLake
+
+    return IcebergLake(config.lake_path)
 
 
 def turn_store(config: Config) -> SqliteTurns:
@@ -94,6 +120,31 @@ def workshop(
     )
 
 
+def sync_store(config: Config) -> SqliteSyncs:
+    """Open what is remembered of synchronisations."""
+    from feilun.adapters.sqlite import SqliteSyncs
+
+    return SqliteSyncs(config.database_path)
+
+
+def table_source(config: Config, name: str) -> TableSource:
+    """Open a source of tables; only one that ``feilun.toml`` names."""
+    source = config.sources[name]
+    if source.kind == "sqlalchemy":
+        from feilun.adapters.sqlalchemy import SqlTableSource
+
+        return SqlTableSource(name, source.value("url"), config.root)
+    if source.kind == "files":
+        from feilun.adapters.files import FilesTableSource
+
+        encoding: Any = source.value("encoding", "auto")
+        return FilesTableSource(name, source.value("path"), config.root, encoding)
+    from feilun.adapters.iceberg_source import IcebergTableSource
+
+    properties = source.values("catalog")
+    return IcebergTableSource(name, properties.pop("name", name), properties)
+
+
 def read_table(
     path: Path,
     names: Sequence[str] | None = None,
@@ -109,10 +160,44 @@ def read_table(
 
 
 def definitions(config: Config) -> Project:
-    """Import the project's file and compile what it defines."""
+    """Import the project's file, compile what it defines, and try its custom aggregations.
+
+    Raises
+    ------
+    DefinitionError
+        If anything is wrong, or a custom aggregation breaks a law.
+    """
     from feilun.definitions.loading import load_project
 
-    return load_project(config.module)
+    project = load_project(config.module)
+    _try_custom_aggregations(project)
+    return project
+
+
+def _try_custom_aggregations(project: Project) -> None:
+    """Refuse custom aggregations that break a law: their features would differ by the mode."""
+    custom = {
+        (feature.fold.custom, feature.fold.dtype, feature.fold.field is None): feature
+        for view in project.views.values()
+        for feature in view.features
+        if feature.fold.custom is not None
+    }
+    if not custom:
+        return
+    from feilun.aggregation.laws import check_laws
+    from feilun.errors import DefinitionError, Problem
+
+    problems = [
+        Problem(
+            feature.address,
+            f"{aggregation.name} breaks a law: {broken}",
+            "Mend its lift, reduce or finish: a value follows from which events there are alone.",
+        )
+        for (aggregation, _, _), feature in custom.items()
+        for broken in check_laws(feature.fold)
+    ]
+    if problems:
+        raise DefinitionError(problems)
 
 
 def engine(project: Project, log: EventLog, store: OnlineStore) -> Engine:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from feilun.app.sources import SourceConfig, read_sources
 from feilun.errors import ConfigError
 from feilun.i18n import _
 
@@ -23,6 +24,7 @@ _KEYS: Mapping[str, Mapping[str, tuple[type, Any]]] = {
         "port": (int, 8600),
         "workers": (int, 1),
         "clock": (str, "wall"),
+        "lake": (bool, True),
     },
 }
 _CLOCKS = ("wall", "request")
@@ -46,6 +48,10 @@ class Config:
         Gateway processes.
     clock : {"wall", "request"}
         Where reads take their time from; ``request`` is for replays.
+    lake : bool
+        Whether the log is archived into the lake, where the extra for it is installed.
+    sources : mapping
+        Where tables are read from, by name.
     """
 
     root: Path
@@ -55,6 +61,8 @@ class Config:
     port: int
     workers: int
     clock: Literal["wall", "request"]
+    lake: bool = True
+    sources: Mapping[str, SourceConfig] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -76,6 +84,11 @@ class Config:
     def bundles_path(self) -> Path:
         """Return the folder of the models that the gateway loads."""
         return self.data / "bundles"
+
+    @property
+    def lake_path(self) -> Path:
+        """Return the folder of the lake."""
+        return self.data / "lake"
 
     @property
     def database_path(self) -> Path:
@@ -131,6 +144,7 @@ def load(root: Path, **instead: Any) -> Config:
             _("{path} is not TOML: {reason}.", path=path, reason=error), _("Mend that line.")
         ) from error
     problems: list[str] = []
+    sources = read_sources(document.pop("sources", {}), problems)
     values = _values(document, problems) | instead
     problems += _wrong_values(values)
     if problems:
@@ -144,6 +158,8 @@ def load(root: Path, **instead: Any) -> Config:
         port=values["port"],
         workers=values["workers"],
         clock=values["clock"],
+        lake=values["lake"],
+        sources=sources,
     )
 
 
@@ -177,7 +193,10 @@ def _values(document: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     values = {key: default for table in _KEYS.values() for key, (_type, default) in table.items()}
     for table, entries in document.items():
         if table not in _KEYS:
-            problems.append(_("unknown table [{table}].", table=table) + _known(table, _KEYS))
+            known_tables = (*_KEYS, "sources")
+            problems.append(
+                _("unknown table [{table}].", table=table) + _known(table, known_tables)
+            )
             continue
         if not isinstance(entries, dict):
             problems.append(
@@ -199,6 +218,8 @@ def _values(document: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
 def _wrong_type(name: str, kind: type, value: object) -> str:
     if kind is str:
         return _("{name} must be text in quotes, not {value}.", name=name, value=repr(value))
+    if kind is bool:
+        return _("{name} must be true or false, not {value}.", name=name, value=repr(value))
     return _("{name} must be a whole number, not {value}.", name=name, value=repr(value))
 
 
@@ -241,7 +262,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _known(name: str, known: Mapping[str, Any]) -> str:
+def _known(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return " " + _("Did you mean {name}?", name=repr(close[0]))

@@ -1,4 +1,4 @@
-"""The three parts of a running platform, each as a process of its own: ``feilun serve PART``."""
+"""The parts of a running platform, each as a process of its own: ``feilun serve PART``."""
 
 from __future__ import annotations
 
@@ -42,8 +42,26 @@ def flywheel(config: Config, lock: ProcessLock) -> None:
     run(config, lock, stop)
 
 
+def sync(config: Config, lock: ProcessLock) -> None:
+    """Synchronise tables when they are due until told to stop."""
+    from feilun.app.syncing import run
+
+    stop = Stop()
+    run(config, lock, stop)
+
+
+def archiver(config: Config, lock: ProcessLock) -> None:
+    """Write the log into the lake until told to stop."""
+    from feilun.app.archiving import run
+
+    stop = Stop()
+    run(config, lock, stop)
+
+
 PARTS: Mapping[str, Callable[[Config, ProcessLock], None]] = {
     "gateway": gateway,
     "engine": engine,
     "flywheel": flywheel,
+    "sync": sync,
+    "archiver": archiver,
 }

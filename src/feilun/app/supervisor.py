@@ -11,15 +11,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from feilun.app.compose import lake_installed
 from feilun.app.config import Config
 from feilun.app.gateway import check_port
 from feilun.app.locks import ProcessLock, holder
 from feilun.app.process import GRACE, Stop
 from feilun.app.terminal import complain
+from feilun.definitions.specs import Project
 from feilun.errors import ConfigError, FeilunError, Unavailable
 from feilun.i18n import _
 
 PARTS = ("gateway", "engine", "flywheel")
+"""The parts of every platform; ``parts_of`` adds those that a project asks for."""
 FIRST_DELAY = 0.1
 LAST_DELAY = 5.0
 SETTLED = 5.0
@@ -83,13 +86,25 @@ class Part:
             return log.read().decode(errors="replace")
 
 
-def up(config: Config, options: Sequence[str], announce: Callable[[], None]) -> None:
+def parts_of(config: Config, project: Project) -> tuple[str, ...]:
+    """Return the parts that a project needs: more where tables are due, or there is a lake."""
+    scheduled = any(event.table and event.table.every for event in project.tables.values())
+    sync = ("sync",) if scheduled else ()
+    archiver = ("archiver",) if config.lake and lake_installed() else ()
+    return (*PARTS, *sync, *archiver)
+
+
+def up(
+    config: Config, names: Sequence[str], options: Sequence[str], announce: Callable[[], None]
+) -> None:
     """Run every part until SIGTERM or SIGINT; restart what dies.
 
     Parameters
     ----------
     config : Config
         The project.
+    names : sequence of str
+        Its parts.
     options : sequence of str
         What each ``feilun serve`` is told beside its name.
     announce : callable
@@ -103,7 +118,7 @@ def up(config: Config, options: Sequence[str], announce: Callable[[], None]) -> 
         If the port is taken, or a part finds something wrong that a restart would not mend.
     """
     stop = Stop()
-    parts = [_part(config, name, options) for name in PARTS]
+    parts = [_part(config, name, options) for name in names]
     with ProcessLock(config.run_path, "up") as lock:
         check_port(config)
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from feilun.aggregation.frames import Column
-    from feilun.definitions.specs import FeatureSpec, Project
+    from feilun.definitions.specs import ExpressionSpec, FeatureSpec, Project
     from feilun.features.online import OnlineReader
 
 
@@ -46,7 +46,7 @@ def features(
     config = configured(project)
     definitions = compose.definitions(config)
     wanted = _wanted(definitions, [word for word in words if "=" not in word])
-    entities = {entity.name: entity for spec in wanted for entity in spec.fold.keys}
+    entities = {entity.name: entity for spec in wanted for entity in spec.keys}
     pairs = pairs_of(word for word in words if "=" in word)
     values = typed(pairs, {name: entity.dtype for name, entity in entities.items()})
     keys = {name: value for name, value in values.items() if not isinstance(value, float)}
@@ -85,13 +85,13 @@ def rebuild(project: ProjectFolder = None) -> None:
     say(_("{count} records folded.", count=count))
 
 
-def _wanted(definitions: Project, words: Sequence[str]) -> list[FeatureSpec]:
+def _wanted(definitions: Project, words: Sequence[str]) -> list[FeatureSpec | ExpressionSpec]:
     """Return the features that the words name; a view's name stands for all of its features."""
-    by_address = {f.address: [f] for view in definitions.views.values() for f in view.features}
-    named = {name: list(view.features) for name, view in definitions.views.items()} | by_address
+    by_address = {f.address: [f] for view in definitions.views.values() for f in view.readable}
+    named = {name: list(view.readable) for name, view in definitions.views.items()} | by_address
     if not words:
         raise InputError(_("Which features?"), _("Known: {names}.", names=", ".join(named)))
-    found: list[FeatureSpec] = []
+    found: list[FeatureSpec | ExpressionSpec] = []
     for word in words:
         if word not in named:
             close = difflib.get_close_matches(word, named, n=1)
@@ -104,12 +104,18 @@ def _wanted(definitions: Project, words: Sequence[str]) -> list[FeatureSpec]:
 
 
 def _read(
-    reader: OnlineReader, wanted: Sequence[FeatureSpec], keys: dict[str, int | str]
+    reader: OnlineReader,
+    wanted: Sequence[FeatureSpec | ExpressionSpec],
+    keys: dict[str, int | str],
 ) -> dict[str, Any]:
+    from feilun.definitions.specs import features_of
+    from feilun.features.expressions import complete
+
     with reader.snapshot() as snapshot:
         mark = snapshot.mark
         as_of = max(SystemClock().now(), mark.time + 1)
-        columns = snapshot.read(wanted, keys, None, (), as_of)
+        columns = snapshot.read(features_of(wanted), keys, None, (), as_of)
+    columns = complete(wanted, columns)
     return {
         "keys": keys,
         "as_of": as_of,
@@ -123,4 +129,4 @@ def _plain(column: Column, default: Any) -> Any:
     if not column.present[0]:
         return default
     value = column.values[0]
-    return value.item() if hasattr(value, "item") else value
+    return value.tolist() if hasattr(value, "tolist") else value

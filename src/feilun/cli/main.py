@@ -24,7 +24,17 @@ speak_through_libraries()
 
 import typer  # noqa: E402  (its own messages are translated as it is imported)
 
-from feilun.cli import demo, events, features, importing, models, project, run  # noqa: E402
+from feilun.cli import (  # noqa: E402
+    demo,
+    events,
+    features,
+    importing,
+    lake,
+    models,
+    project,
+    run,
+    sync,
+)
 
 app = typer.Typer(
     help=_("Feilun turns scattered AI projects into one system that improves itself."),
@@ -36,7 +46,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # Rich takes 0.2 s to import, which is most of what --help may take
     pretty_exceptions_enable=False,
 )
-for group in (project, run, events, importing, features, models, demo):
+for group in (project, run, events, importing, sync, lake, features, models, demo):
     group.register(app)
 
 

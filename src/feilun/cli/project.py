@@ -12,7 +12,7 @@ from feilun.errors import ConfigError
 from feilun.i18n import _
 
 if TYPE_CHECKING:
-    from feilun.definitions.specs import FeatureSpec, Project
+    from feilun.definitions.specs import ExpressionSpec, FeatureSpec, Project
 
 TEMPLATES = Path(__file__).parents[1] / "demo" / "templates"
 
@@ -65,10 +65,12 @@ def init(
 def check(project: ProjectFolder = None, as_json: AsJson = False) -> None:
     """Compile the definitions; show every problem, or everything they define."""
     from feilun.app.compose import definitions
+    from feilun.app.syncing import check_sources
     from feilun.app.terminal import say_json
 
     config = configured(project)
     found = definitions(config)
+    check_sources(config, found)
     if as_json:
         say_json(_as_json(found))
     else:
@@ -105,7 +107,7 @@ def _show(found: Project) -> None:
                 ", ".join(_users(found, feature)),
             )
             for view in found.views.values()
-            for feature in view.features
+            for feature in view.readable
         ],
     )
     say_table(
@@ -139,7 +141,7 @@ def _as_json(found: Project) -> dict[str, Any]:
                 "used_by": _users(found, feature),
             }
             for view in found.views.values()
-            for feature in view.features
+            for feature in view.readable
         },
         "models": {
             model.name: {
@@ -154,15 +156,29 @@ def _as_json(found: Project) -> dict[str, Any]:
     }
 
 
-def _source(feature: FeatureSpec) -> str:
+def _source(feature: FeatureSpec | ExpressionSpec) -> str:
+    from feilun.definitions.specs import ExpressionSpec
+
+    if isinstance(feature, ExpressionSpec):
+        return feature.formula
     fold = feature.fold
-    return f"{fold.kind}({fold.event}{'.' + fold.field if fold.field else ''})"
+    said = [f"{fold.event}.{fold.field}" if fold.field else fold.event]
+    if fold.custom is not None:
+        said.insert(0, fold.custom.name)
+    if fold.kind == "quantile":
+        said.append(f"{feature.quantile:g}")
+    if fold.where is not None:
+        said.append(f"where={fold.where}")
+    return f"{fold.kind}({', '.join(said)})"
 
 
-def _window(feature: FeatureSpec) -> str:
+def _window(feature: FeatureSpec | ExpressionSpec) -> str:
     """Write a window as a definition would: ``7d``, ``1h``, ``2 local days``, or nothing."""
     from feilun.clock import DAY, HOUR, MINUTE, SECOND
+    from feilun.definitions.specs import ExpressionSpec
 
+    if isinstance(feature, ExpressionSpec):
+        return ""
     if feature.calendar:
         return _("today") if feature.calendar == 1 else _("{n} days", n=feature.calendar)
     if feature.window is None:
@@ -173,11 +189,11 @@ def _window(feature: FeatureSpec) -> str:
     return f"{feature.window} µs"
 
 
-def _users(found: Project, feature: FeatureSpec) -> list[str]:
+def _users(found: Project, feature: FeatureSpec | ExpressionSpec) -> list[str]:
     return [
         model.name
         for model in found.models.values()
-        if any(used.address == feature.address for used in model.features)
+        if any(used.address == feature.address for used in (*model.features, *model.columns))
     ]
 
 

@@ -15,7 +15,7 @@ Supervised = Annotated[bool, typer.Option("--supervised", hidden=True)]
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("up", help=_("Start the whole platform on this machine."))(up)
-    app.command("serve", help=_("Run one part alone: gateway, engine or flywheel."))(serve)
+    app.command("serve", help=_("Run one part alone."))(serve)
     app.command("status", help=_("Show what runs, how far it is, and what is in production."))(
         status
     )
@@ -31,22 +31,39 @@ def up(
     """Start the whole platform and stay until told to stop."""
     from feilun.app import compose, process
     from feilun.app.config import prepare_data
+    from feilun.app.supervisor import parts_of
     from feilun.app.supervisor import up as run_all
+    from feilun.app.syncing import check_sources
+    from feilun.app.terminal import say
     from feilun.cli.welcome import welcome
 
     if supervised:
         process.follow_parent()
     config = configured(project, port, clock)
     definitions = compose.definitions(config)
+    check_sources(config, definitions)
     prepare_data(config)
+    if config.lake and not compose.lake_installed() and not quiet:
+        say(
+            _(
+                "There is no lake, and the log is all that keeps history. For one: {command}; "
+                "without this line: [platform] lake = false in feilun.toml.",
+                command='pip install "feilun[lake]"',
+            )
+        )
     options = ["--port", str(config.port), "--clock", config.clock]
-    run_all(config, options, lambda: None if quiet else welcome(config, definitions))
+    run_all(
+        config,
+        parts_of(config, definitions),
+        options,
+        lambda: None if quiet else welcome(config, definitions),
+    )
 
 
 def serve(
     part: Annotated[
-        Literal["gateway", "engine", "flywheel"],
-        typer.Argument(metavar="PART", help=_("gateway, engine or flywheel")),
+        Literal["gateway", "engine", "flywheel", "sync", "archiver"],
+        typer.Argument(metavar="PART", help=_("gateway, engine, flywheel, sync or archiver")),
     ],
     project: ProjectFolder = None,
     port: Port = None,
@@ -78,23 +95,39 @@ def serve(
 
 def status(project: ProjectFolder = None, as_json: AsJson = False) -> int:
     """Show the processes and, if the gateway answers, where everything stands."""
+    from feilun.app import compose
     from feilun.app.locks import holder
     from feilun.app.supervisor import PARTS
+    from feilun.app.syncing import statuses
     from feilun.app.terminal import say_json
     from feilun.cli.calls import call
+    from feilun.cli.sync import say_statuses, statuses_as_json
     from feilun.errors import Unavailable
 
     config = configured(project)
-    processes = {name: holder(config.run_path, name) for name in ("up", *PARTS)}
+    tables = statuses(config)
+    sync = ("sync",) if tables else ()
+    archiver = ("archiver",) if config.lake and compose.lake_installed() else ()
+    parts = (*PARTS, *sync, *archiver)
+    processes = {name: holder(config.run_path, name) for name in ("up", *parts)}
     try:
         platform = call(config, "/status")
     except Unavailable:
         platform = None
     if as_json:
         alive = {name: {"pid": h[0], "state": h[1]} if h else None for name, h in processes.items()}
-        say_json({"url": config.url, "processes": alive, "platform": platform})
+        say_json(
+            {
+                "url": config.url,
+                "processes": alive,
+                "platform": platform,
+                "tables": statuses_as_json(tables),
+            }
+        )
     else:
         _show_status(config.url, processes, platform)
+        if tables:
+            say_statuses(tables)
     return 3 if platform is None else 0
 
 

@@ -118,7 +118,7 @@ def _judge(folder: Path, history: OrderHistory, replayed: Replayed) -> Figures:
     if first is not None:
         bundle, data = read_bundle(config.bundles_path, first.bundle)
         loader = compose.scorer_loaders()[bundle.scorer.format]
-        scorer = loader.load(data, len(bundle.columns))
+        scorer = loader.load(data, sum(column.width for column in bundle.columns))
         log = compose.event_log(replace(config, clock="request"))
         try:
             frozen = frozen_lists(log, "recommend", scorer, replayed.lists, first.offset)

@@ -7,11 +7,13 @@ import time
 
 import pytest
 
-from feilun.adapters.sqlite import SqliteReleases, SqliteTurns
+from feilun.adapters.sqlite import SqliteReleases, SqliteSyncs, SqliteTurns
 from feilun.errors import ConfigError, CorruptData, FeilunError
 from feilun.ports.turn_store import Step
 from feilun.testing.platform_fakes import InMemoryReleases, InMemoryTurns
 from feilun.testing.release_conformance import ReleaseHistoryExam, Stores
+from feilun.testing.sync_store_conformance import SyncStoreExam
+from feilun.testing.table_fakes import InMemorySyncs
 from feilun.testing.turn_conformance import TurnStoreExam
 
 
@@ -48,6 +50,22 @@ class TestInMemoryReleases(ReleaseHistoryExam):
     def make(self, folder):
         turns = InMemoryTurns()
         return Stores(turns, InMemoryReleases(turns))
+
+
+class TestSqliteSyncs(SyncStoreExam):
+    @pytest.fixture
+    def syncs(self, tmp_path):
+        store = self.make(tmp_path)
+        yield store
+        store.close()
+
+    def make(self, folder):
+        return SqliteSyncs(folder / "platform.db")
+
+
+class TestInMemorySyncs(SyncStoreExam):
+    def make(self, folder):
+        return InMemorySyncs()
 
 
 @pytest.fixture
@@ -168,7 +186,7 @@ def _seconds(call, times):
 RACER = """
 import sys
 from pathlib import Path
-from feilun.adapters.sqlite import SqliteReleases, SqliteTurns
+from feilun.adapters.sqlite import SqliteReleases, SqliteSyncs, SqliteTurns
 from feilun.errors import Fenced
 
 name, version, path = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
@@ -222,3 +240,20 @@ def test_many_threads_share_one_store(turns):
         opened = list(pool.map(lambda n: turns.open("ranker", "t", n % 5, now=n), range(40)))
     assert len({turn.id for turn in opened}) == 5
     assert {turn.cut for turn in turns.turns()} == set(range(5))
+
+
+def test_a_file_of_the_first_version_gets_what_was_added_since(path):
+    from feilun.adapters.sqlite import database
+
+    path.parent.mkdir()
+    older = sqlite3.connect(path)
+    older.executescript(database._SCHEMAS[0])
+    older.execute("INSERT INTO examined VALUES ('ranker', 7)")
+    older.execute("PRAGMA user_version = 1")
+    older.commit()
+    older.close()
+    syncs, turns = SqliteSyncs(path), SqliteTurns(path)
+    assert syncs.statuses() == {}
+    assert turns.examined("ranker") == 7
+    syncs.close()
+    turns.close()

@@ -53,7 +53,7 @@ def read_table(
     MissingExtra
         If Polars is not installed.
     """
-    pl = _polars()
+    pl = load_polars()
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             wanted = _wanted(path, list(pl.read_parquet_schema(path)), names, optional)
@@ -76,7 +76,8 @@ def read_table(
     return {name: column.to_list() for name, column in frame.to_dict().items()}
 
 
-def _polars() -> Any:
+def load_polars() -> Any:
+    """Import Polars, or say how to install it."""
     try:
         return importlib.import_module("polars")
     except ImportError as error:

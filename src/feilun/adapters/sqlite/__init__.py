@@ -1,6 +1,7 @@
-"""Turns and releases in one SQLite file, ``platform.db``."""
+"""Turns, releases and the state of synchronisations in one SQLite file, ``platform.db``."""
 
 from feilun.adapters.sqlite.releases import SqliteReleases
+from feilun.adapters.sqlite.syncs import SqliteSyncs
 from feilun.adapters.sqlite.turns import SqliteTurns
 
-__all__ = ["SqliteReleases", "SqliteTurns"]
+__all__ = ["SqliteReleases", "SqliteSyncs", "SqliteTurns"]

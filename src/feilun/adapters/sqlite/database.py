@@ -19,11 +19,10 @@ from typing import Any
 
 from feilun.errors import ConfigError, CorruptData, FeilunError, StoreFull, Unavailable
 
-SCHEMA_VERSION = 1
 BUSY_SECONDS = 10.0
 """How long a writer waits for another process's transaction; those take milliseconds."""
 
-_SCHEMA = """
+_TURNS_AND_RELEASES = """
 CREATE TABLE turns (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     model TEXT NOT NULL,
@@ -79,6 +78,22 @@ CREATE TRIGGER turns_keep_rows BEFORE DELETE ON turns
 CREATE TRIGGER turns_end_once BEFORE UPDATE OF state, ended ON turns WHEN OLD.state != 'running'
     BEGIN SELECT RAISE(ABORT, 'a turn that has ended stays as it ended'); END;
 """
+_SYNCS = """
+CREATE TABLE syncs (
+    name TEXT PRIMARY KEY,
+    status TEXT NOT NULL,
+    refused BLOB NOT NULL
+) STRICT;
+CREATE TABLE sync_marks (
+    name TEXT NOT NULL REFERENCES syncs (name),
+    part TEXT NOT NULL,
+    mark TEXT NOT NULL,
+    PRIMARY KEY (name, part)
+) STRICT;
+"""
+_SCHEMAS = (_TURNS_AND_RELEASES, _SYNCS)
+"""What each version of the schema added to the one before."""
+SCHEMA_VERSION = len(_SCHEMAS)
 
 
 class Database:
@@ -138,10 +153,11 @@ class Database:
             return
         # Two processes may come here at once: the second finds the schema made.
         with self._write_lock():
-            if execute("PRAGMA user_version").fetchone()[0] == 0:
-                for statement in _statements(_SCHEMA):
+            version = execute("PRAGMA user_version").fetchone()[0]
+            for added in _SCHEMAS[version:]:
+                for statement in _statements(added):
                     execute(statement)
-                execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            execute(f"PRAGMA user_version = {max(version, SCHEMA_VERSION)}")
 
     def _use_wal(self) -> None:
         """Switch the file to WAL. SQLite does not wait for this lock by itself, so we do."""

@@ -1,0 +1,60 @@
+"""``feilun lake``: what is in the lake, and how far the log is archived."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import typer
+
+from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.i18n import _
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from feilun.ports.lake import TableStatus
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("lake", help=_("Show the lake's tables, and how far the log is archived."))(lake)
+
+
+def lake(project: ProjectFolder = None, as_json: AsJson = False) -> None:
+    """Show every table of the lake; the platform need not run."""
+    from feilun.app import compose
+    from feilun.app.terminal import say_json
+
+    config = configured(project)
+    archived, tables = 0, []
+    if config.lake_path.is_dir():
+        with closing(compose.lake(config)) as opened:
+            archived, tables = opened.archived(), opened.tables()
+    with closing(compose.event_log(config)) as log:
+        end = log.end()
+    if as_json:
+        found = [table._asdict() for table in tables]
+        say_json({"archived": archived, "log_end": end, "tables": found})
+    else:
+        _show(archived, end, tables)
+
+
+def _show(archived: int, end: int, tables: Sequence[TableStatus]) -> None:
+    from feilun.app.terminal import say, say_table
+
+    if tables:
+        say_table(
+            (_("table"), _("rows"), _("files"), _("bytes"), _("snapshots"), _("read it from")),
+            [
+                (table.name, table.rows, table.files, table.bytes, table.snapshots, table.metadata)
+                for table in tables
+            ],
+        )
+    say(
+        _(
+            "{archived} of {end} records of the log are in the lake.",
+            archived=min(archived, end),
+            end=end,
+        )
+    )

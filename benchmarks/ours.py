@@ -10,7 +10,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -161,15 +161,17 @@ def online_latency(
 
     def _many(snapshot: Snapshot, keys: list[int]) -> dict[str, Any]:
         columns = snapshot.read(features, {}, item, keys, as_of)
-        return {
-            address: column.values.tolist()
-            if column.present.all()
-            else np.where(column.present, column.values, None).tolist()
-            for address, column in columns.items()
-        }
+        return {address: _python(column) for address, column in columns.items()}
 
     read(requests[0])
     return latencies(read, requests)
+
+
+def _python(column: Column) -> list[Any]:
+    values: list[Any] = column.values.tolist()
+    for row in np.flatnonzero(~column.present):
+        values[row] = None
+    return values
 
 
 def training_frame(data: str) -> int:
@@ -199,7 +201,7 @@ def training_set(project: str, data: str, spine: str, out: str) -> dict[str, flo
     return spent
 
 
-def backfill(project: str, folder: str, shape: dict[str, int]) -> dict[str, float]:
+def backfill(project: str, folder: str, shape: dict[str, int]) -> dict[str, Any]:
     """Fold generated events into a new store a chunk at a time; return times and peak memory.
 
     The time of generating them is left out.
@@ -236,7 +238,7 @@ def peak_memory() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-COMMANDS = {
+COMMANDS: Mapping[str, Callable[..., Any]] = {
     "fill_log": fill_log,
     "fold_log": fold_log,
     "open_store": open_store,

@@ -94,18 +94,11 @@ def check_values(
     for row in np.random.default_rng(4).integers(0, len(asked["as_of"]), sample):
         as_of, user = int(asked["as_of"][row]), int(asked["user_id"][row])
         mine = of_key(events, {"user_id": user})
-        for name in found:
-            wanted = value(mine, *name.split("_"), as_of)
-            if not np.isclose(
-                found[name][row],
-                np.nan if wanted is None else wanted,
-                rtol=1e-9,
-                atol=0,
-                equal_nan=True,
-            ):
-                raise WrongAnswer(
-                    f"{contender}, row {row}, {name}: {found[name][row]} instead of {wanted}"
-                )
+        for name, column in found.items():
+            statistic, _, window = name.partition("_")
+            wanted = value(mine, statistic, window, as_of)
+            if not _close(column[row], np.nan if wanted is None else wanted):
+                raise WrongAnswer(f"{contender}, row {row}, {name}: {column[row]}, not {wanted}.")
 
 
 def compare(contender: str, found: Events, ours: Events) -> None:
@@ -118,8 +111,12 @@ def compare(contender: str, found: Events, ours: Events) -> None:
     """
     for name, column in ours.items():
         theirs = found[name]
-        if not np.allclose(theirs, column[: len(theirs)], rtol=1e-9, atol=0, equal_nan=True):
+        if not _close(theirs, column[: len(theirs)]):
             raise WrongAnswer(f"{contender} differs from Feilun in {name}.")
+
+
+def _close(found: Any, wanted: Any) -> bool:
+    return np.allclose(found, wanted, rtol=1e-9, atol=0, equal_nan=True)
 
 
 def _feast(

@@ -156,7 +156,7 @@ def states_obey(data, feature):
     assert (contents(a), contents(b), contents(c)) == before
 
 
-@law(25)
+@law(20)
 def test_states_are_functions_of_the_multiset_and_survive_their_bytes(kind, data):
     states_obey(data, data.draw(features(kind)))
 
@@ -180,7 +180,7 @@ def test_decoding_keeps_the_order_of_the_keys_and_knows_absent_ones(kind, data):
         assert plain(rows) == plain(decode(spec, [key], [stored.get(key)]).rows)
 
 
-@law(15)
+@law(10)
 def test_what_expires_no_later_read_would_have_counted(kind, data):
     feature = data.draw(features(kind))
     spec, events = feature.fold, data.draw(event_frames(feature))
@@ -213,7 +213,7 @@ def a_read_is_naive(data, feature):
             assert_is_naive(feature, events, key, as_of, EVERYTHING, present, value)
 
 
-@law(40)
+@law(30)
 def test_a_read_is_naive(kind, data):
     a_read_is_naive(data, data.draw(features(kind)))
 
@@ -262,7 +262,7 @@ def a_read_of_the_past_is_what_was_served(data, feature, is_naive):
             assert served.values.tolist()[0] == values[place]
 
 
-@law(40)
+@law(30)
 def test_a_read_of_the_past_is_naive_and_what_was_served(kind, data):
     a_read_of_the_past_is_what_was_served(data, data.draw(features(kind)), is_naive=True)
 
@@ -297,7 +297,7 @@ def test_the_bounds_of_top_contain_the_truth(kind, data):
             assert len(listed) >= min(3, len(every or []))
 
 
-@law(40, kinds=[kind for kind in KINDS if kind != "custom"])
+@law(20, kinds=[kind for kind in KINDS if kind != "custom"])
 def test_one_value_from_plain_lists_is_naive_too(kind, data):
     feature = data.draw(features(kind))
     statistic = statistic_of(feature.fold)

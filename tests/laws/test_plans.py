@@ -22,8 +22,9 @@ def wanted(draw):
     first = draw(features(draw(st.sampled_from(KINDS))))
     more = [draw(features(draw(st.sampled_from(KINDS)))) for _ in range(draw(st.integers(1, 5)))]
     found = [first]
-    for feature in more:
-        fold = replace(feature.fold, keys=first.fold.keys, timezone=first.fold.timezone)
+    for other in more:
+        feature, fold = other, other.fold
+        fold = replace(fold, keys=first.fold.keys, timezone=first.fold.timezone)
         if draw(st.booleans()) and feature.calendar == first.calendar:
             fold = replace(fold, hop=first.fold.hop, where=first.fold.where)
             feature = replace(feature, window=first.window, ttl=None)

@@ -171,10 +171,8 @@ def _factorise(values: Int64) -> tuple[Int64, Int64]:
         seen = np.zeros(span, np.bool_)
         seen[shifted] = True
         return seen.nonzero()[0] + lowest, (seen.cumsum() - 1)[shifted]
-    if span <= _INT64_MAX:
-        order = order_of(values - lowest)
-    else:
-        order = values.argsort(kind="stable")
+    fits = span <= _INT64_MAX
+    order = order_of(values - lowest) if fits else values.argsort(kind="stable")
     ascending = values[order]
     first = begins(ascending)
     places = np.empty(len(values), np.int64)

@@ -30,7 +30,7 @@ from feilun.aggregation.plan import Plan
 from feilun.aggregation.ranges import Cover, Line, Ranges, find_ranges
 from feilun.aggregation.reading import earliest, finish
 from feilun.aggregation.segments import begins, boundaries, order_of
-from feilun.aggregation.statistics import Window
+from feilun.aggregation.statistics import Events, Statistic, Window
 from feilun.definitions.specs import FeatureSpec, FoldSpec
 
 _ROWS_AT_ONCE = 1 << 21
@@ -122,6 +122,8 @@ class _History:
         self._codes, self._time = codes[order], counted.time[order]
         self._line = Line(self._codes, self._time)
         self._plain = self._view(order)
+        self._values: dict[str | None, Array | None] = {None: None}
+        self._lifted: dict[tuple[Statistic, str | None], Array] = {}
 
     def read(self, feature: FeatureSpec) -> Column:
         """Return the feature's value for each query."""
@@ -129,7 +131,7 @@ class _History:
         view = self._view_for(plan)
         ranges = self._ranges(feature, view)
         ranges = Ranges(*plan.statistics[0].narrow(ranges.lo, ranges.hi), ranges.doubt, ranges.end)
-        cover = Cover(plan, self._events, view.order, ranges)
+        cover = Cover(plan, self._events, view.order, ranges, self._sorted_rows)
         columns = []
         for part in _parts(cover.costs):
             queries, rows = cover.rows(part)
@@ -150,6 +152,22 @@ class _History:
             np.concatenate([column.present for column in columns]),
         )
         return whole.take(self._place)
+
+    def _sorted_rows(self, plan: Plan) -> Array:
+        """Return all events in plain order, as rows of which every column merges by itself.
+
+        Such a statistic looks at nothing but values, so folds that differ in windows share them.
+        One row more stands at the end, where a range may end.
+        """
+        statistic, field = plan.statistics[0], plan.folds[0].field
+        if (statistic, field) not in self._lifted:
+            order = self._plain.order
+            if field not in self._values:
+                self._values[field] = self._events.columns[field or ""].values[order]
+            rows = np.zeros(len(order) + 1, statistic.columns())
+            statistic.lift(rows[:-1], Events(self._time, self._events.tie, self._values[field]))
+            self._lifted[statistic, field] = rows
+        return self._lifted[statistic, field]
 
     def _ranges(self, feature: FeatureSpec, view: _View) -> Ranges:
         """Return where the events of each query are; equal windows are looked for once."""

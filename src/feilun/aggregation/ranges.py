@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -75,9 +76,19 @@ class Cover:
         Their order by key and time.
     ranges : Ranges
         ``lo`` and ``hi`` of each query.
+    sorted_rows : callable
+        Returns all events in their order, as rows of which every column merges by itself, and
+        one row more.
     """
 
-    def __init__(self, plan: Plan, events: EventFrame, order: Int64, ranges: Ranges) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        events: EventFrame,
+        order: Int64,
+        ranges: Ranges,
+        sorted_rows: Callable[[Plan], Array],
+    ) -> None:
         self._plan = plan
         self._statistic = plan.statistics[0]
         self._events = events
@@ -90,7 +101,7 @@ class Cover:
         self._levels: list[int] = []
         few = int(sizes.sum()) <= _PER_EVENT * (len(order) + len(sizes))
         if few and self._statistic.columnwise is not None:
-            self._rows = self._lifted(order)
+            self._rows = sorted_rows(plan)
             self.costs = np.minimum(self.costs, 1 + ranges.end - ranges.doubt)
         elif not few and self._statistic.fixed_size:
             self._rows = self._grown(self._lifted(order))
@@ -121,11 +132,10 @@ class Cover:
         """
         queries = (lo < hi).nonzero()[0]
         pairs = np.column_stack((lo[queries], hi[queries])).ravel()
-        merged = np.zeros(len(queries), rows.dtype)
-        for name, ufunc in (self._statistic.columnwise or {}).items():
-            if len(pairs):
-                column = np.concatenate((rows[name], rows[name][:1]))  # a range may end at the end
-                merged[name] = ufunc.reduceat(column, pairs)[::2]
+        merged = np.zeros(len(queries), self._plan.row_type)
+        if len(pairs):
+            for name, ufunc in (self._statistic.columnwise or {}).items():
+                merged[name] = ufunc.reduceat(rows[name], pairs)[::2]
         return queries, merged
 
     def _grown(self, rows: Array) -> Array:

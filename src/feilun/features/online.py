@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -82,11 +83,9 @@ class OnlineReader:
         self._built: tuple[bytes | None, Built, dict[tuple[int, ...], _Plan]] = (None, Built(), {})
         self._whole: dict[str, tuple[Any, bytes | None, Column]] = {}
 
-    @contextmanager
-    def snapshot(self) -> Iterator[Snapshot]:
+    def snapshot(self) -> Snapshot:
         """Open one moment of the store; hold it for a request, not longer."""
-        with self._store.snapshot() as moment:
-            yield Snapshot(self, moment)
+        return Snapshot(self, self._store.snapshot())
 
     def plan(self, features: Sequence[FeatureSpec], raw: bytes | None) -> _Plan:
         """Return what these features need of a store that says ``raw`` of itself.
@@ -122,11 +121,23 @@ class OnlineReader:
 class Snapshot:
     """One moment: everything that is read from it belongs together."""
 
-    def __init__(self, reader: OnlineReader, moment: StoreSnapshot) -> None:
+    def __init__(self, reader: OnlineReader, moment: AbstractContextManager[StoreSnapshot]) -> None:
         self._reader = reader
-        self._moment = moment
-        self.mark: Mark = moment.mark()
+        self._opened = moment
         self._said: tuple[bytes | None] | None = None
+
+    def __enter__(self) -> Self:
+        self._moment = self._opened.__enter__()
+        self.mark: Mark = self._moment.mark()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._opened.__exit__(kind, error, trace)
 
     def read(
         self,

@@ -58,14 +58,27 @@ def test_a_bad_event_of_format_1():
     assert decode_bad(BAD_1) == event
 
 
-def test_a_store_of_format_1(tmp_path):
+def test_a_store_of_format_2(tmp_path):
     store = LmdbOnlineStore(tmp_path)
     store.commit([(b"key", b"value")], 0, Mark(3, -1))
     store.close()
     assert _contents(tmp_path) == {
         "meta": {
-            b"format": b"feilun-tiles/1",
+            b"format": b"feilun-tiles/2",
             b"mark": bytes.fromhex("0000000000000003 ffffffffffffffff"),
         },
         "values": {b"key": b"value"},
     }
+
+
+def test_a_store_of_format_1_is_emptied_for_it_can_be_built_again(tmp_path):
+    store = LmdbOnlineStore(tmp_path)
+    store.commit([(b"key", b"value")], 0, Mark(3, 7))
+    store.close()
+    with lmdb.open(str(tmp_path), max_dbs=2) as env, env.begin(write=True) as txn:
+        txn.put(b"format", b"feilun-tiles/1", db=env.open_db(b"meta", txn))
+    store = LmdbOnlineStore(tmp_path)
+    with store.snapshot() as snapshot:
+        assert (snapshot.mark(), snapshot.get_many([b"key"])) == (Mark(0, 0), [None])
+    store.close()
+    assert _contents(tmp_path)["meta"][b"format"] == b"feilun-tiles/2"

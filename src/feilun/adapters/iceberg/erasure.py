@@ -16,6 +16,10 @@ BRANCH = "feilun-erasure"
 """Where a named snapshot is made anew before its name moves."""
 
 
+_State = dict[str, DataFile]
+"""The files of one snapshot, by path."""
+
+
 def delete_subject(table: Table, subject: str) -> Deleted:
     """Take the rows of a subject out of every snapshot of a table.
 
@@ -30,41 +34,39 @@ def delete_subject(table: Table, subject: str) -> Deleted:
         for one in table.snapshots()
     }
     holders = _holders({path for state in states.values() for path in state}, subject)
+    done = Deleted(0, ())
+    if holders:
+        done = _renew(table, states, holders, subject)
+        kept = {ref.snapshot_id for ref in table.refs().values()}
+        holding = [one for one, state in states.items() if not holders.isdisjoint(state)]
+        upkeep.forget(table, [one for one in holding if one not in kept])
+    upkeep.sweep(table)
+    return done
+
+
+def _renew(table: Table, states: dict[int, _State], holders: set[str], subject: str) -> Deleted:
+    """Make the newest snapshot and the named ones anew, without the rows; say what that took."""
     rows, names = 0, []
     renewed: dict[str, list[DataFile]] = {}
-    if holders:
-        for name, snapshot_id in [(tables.MAIN, _head(table)), *tables.names_of(table).items()]:
-            state = states.get(snapshot_id, {})
-            held = [file for path, file in state.items() if path in holders]
-            if not held:
-                continue
-            if name == tables.MAIN:
-                rows = sum(file.record_count for file in held)
-            # A new snapshot has the newest schema, so what it holds must have it too.
-            stale = [
-                file
-                for path, file in state.items()
-                if path not in holders and files.is_stale(table.metadata, file)
-            ]
-            for file in (*held, *stale):
-                if file.file_path not in renewed:
-                    renewed[file.file_path] = _without(table, file, subject)
-            added = [new for file in (*held, *stale) for new in renewed[file.file_path]]
-            if name == tables.MAIN:
-                rows -= sum(new.record_count for file in held for new in renewed[file.file_path])
-            else:
-                names.append(name)
-            _move(table, name, snapshot_id, added, [*held, *stale])
-        kept = {ref.snapshot_id for ref in table.refs().values()}
-        upkeep.forget(
-            table,
-            [
-                one
-                for one, state in states.items()
-                if one not in kept and not holders.isdisjoint(state)
-            ],
-        )
-    upkeep.sweep(table)
+    for name, snapshot_id in [(tables.MAIN, _head(table)), *tables.names_of(table).items()]:
+        state = states.get(snapshot_id, {})
+        if holders.isdisjoint(state):
+            continue
+        # A new snapshot has the newest schema, so all that it holds must have it too.
+        old = [
+            file
+            for path, file in state.items()
+            if path in holders or files.is_stale(table.metadata, file)
+        ]
+        for file in old:
+            if file.file_path not in renewed:
+                renewed[file.file_path] = _without(table, file, subject)
+        new = [one for file in old for one in renewed[file.file_path]]
+        _move(table, name, snapshot_id, new, old)
+        if name == tables.MAIN:
+            rows = sum(one.record_count for one in old) - sum(one.record_count for one in new)
+        else:
+            names.append(name)
     return Deleted(rows, tuple(names))
 
 

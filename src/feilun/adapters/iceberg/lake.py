@@ -15,7 +15,6 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Snapshot
 
 from feilun.adapters.iceberg import erasure, files, reading, tables, upkeep
 from feilun.adapters.iceberg.columns import to_arrow

@@ -122,6 +122,14 @@ class Environment:
                 "Use the version that wrote it, or a newer one.",
             )
 
+    def begin(self) -> lmdb.Transaction[bytes]:
+        """Open a moment for reading; whoever asked for it ends it, soon."""
+        self._check_process()
+        try:
+            return self._env.begin()
+        except lmdb.Error as error:
+            raise self.translate(error) from error
+
     @contextmanager
     def read(self) -> Iterator[lmdb.Transaction[bytes]]:
         """Open a moment for reading; hold it briefly, for space cannot be reused meanwhile."""
@@ -185,29 +193,33 @@ class Environment:
             "Free space on the disk or raise the quota; reading goes on meanwhile.",
         )
 
+    def translate(self, error: lmdb.Error) -> FeilunError:
+        """Return LMDB's error in Feilun's words."""
+        if isinstance(error, lmdb.MapFullError):
+            return self._full(f"its map of {MAP_BYTES} bytes is used up")
+        if isinstance(error, lmdb.DiskError):
+            return self._full("the disk is full")
+        if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError):
+            return CorruptData(
+                f"{self.path} has a damaged page: {error}.", "Restore it from a backup."
+            )
+        failed = os.strerror(errno.EIO) in str(error)
+        if failed and self._disk_is_full():
+            return self._full("the disk is full")
+        # After a failed write to the disk the page cache may differ from it, and a second try
+        # can succeed without the bytes being there.
+        if failed or isinstance(error, lmdb.PanicError):
+            self._stopped = f"{self.path} stopped taking writes after the disk failed: {error}."
+        return Unavailable(
+            f"{self.path} failed: {error}.", "Try again; if that does not help, restart."
+        )
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except lmdb.MapFullError as error:
-            raise self._full(f"its map of {MAP_BYTES} bytes is used up") from error
-        except lmdb.DiskError as error:
-            raise self._full("the disk is full") from error
-        except (lmdb.CorruptedError, lmdb.PageNotFoundError) as error:
-            raise CorruptData(
-                f"{self.path} has a damaged page: {error}.", "Restore it from a backup."
-            ) from error
         except lmdb.Error as error:
-            failed = os.strerror(errno.EIO) in str(error)
-            if failed and self._disk_is_full():
-                raise self._full("the disk is full") from error
-            # After a failed write to the disk the page cache may differ from it, and a second try
-            # can succeed without the bytes being there.
-            if failed or isinstance(error, lmdb.PanicError):
-                self._stopped = f"{self.path} stopped taking writes after the disk failed: {error}."
-            raise Unavailable(
-                f"{self.path} failed: {error}.", "Try again; if that does not help, restart."
-            ) from error
+            raise self.translate(error) from error
 
     def _disk_is_full(self) -> bool:
         # LMDB reports a write that was cut short by a full disk as an input/output error.

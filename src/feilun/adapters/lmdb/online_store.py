@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Self
 
 import lmdb
 
@@ -22,12 +22,26 @@ _MARK_KEY = b"mark"
 
 
 class LmdbSnapshot:
-    """One moment of an ``LmdbOnlineStore``."""
+    """One moment of an ``LmdbOnlineStore``: from its beginning to the end of the ``with`` block.
 
-    def __init__(self, txn: lmdb.Transaction[bytes], values: lmdb._Database, mark: Mark) -> None:
-        self._get = txn.get
+    Every request opens one, so it is a class: a generator would cost as much as what is read.
+    """
+
+    def __init__(self, env: Environment, values: lmdb._Database) -> None:
+        self._env = env
         self._values = values
-        self._mark = mark
+        self._txn = env.begin()
+        self._get = self._txn.get
+        raw = self._get(_MARK_KEY, None, env.meta)
+        self._mark = Mark(0, 0) if raw is None else Mark(*_MARK.unpack(raw))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._txn.abort()
+        if isinstance(error, lmdb.Error):
+            raise self._env.translate(error) from error
 
     def mark(self) -> Mark:
         """Return how far the log was folded at this moment."""
@@ -66,11 +80,9 @@ class LmdbOnlineStore:
         )
         self._values = self._env.databases["values"]
 
-    @contextmanager
-    def snapshot(self) -> Iterator[LmdbSnapshot]:
+    def snapshot(self) -> LmdbSnapshot:
         """Open one moment for reading; it ends with the block."""
-        with self._env.read() as txn:
-            yield LmdbSnapshot(txn, self._values, self._mark(txn))
+        return LmdbSnapshot(self._env, self._values)
 
     def commit(self, puts: Iterable[tuple[bytes, bytes]], expected: int, mark: Mark) -> None:
         """Store ``puts`` and move the mark in one transaction; a power loss may undo it, whole.

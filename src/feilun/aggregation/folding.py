@@ -14,12 +14,10 @@ from feilun.aggregation.frames import Array, Bool, EventFrame, Int64
 from feilun.aggregation.hops import floor_hop, tile_end
 from feilun.aggregation.keys import group_keys
 from feilun.aggregation.plan import Plan
-from feilun.aggregation.segments import boundaries, order_of
+from feilun.aggregation.segments import boundaries, break_ties, order_by
 from feilun.aggregation.statistics import Events
 from feilun.aggregation.tiles import Tiles
 from feilun.clock import DAY, SECOND
-
-_LARGEST_PACKED = 2**62
 
 
 def zero(plan: Plan) -> Tiles:
@@ -115,18 +113,14 @@ def lift(plan: Plan, events: EventFrame, time: Int64) -> Array:
 
 
 def sorting(plan: Plan, codes: Int64, rows: Array) -> Int64:
-    """Return the order of rows by key, time and whatever the statistic breaks ties by."""
-    ties = plan.statistics[0].tie_breaks(rows) if len(plan.folds) == 1 else ()
+    """Return the order of rows by key, time and, where order matters, what breaks ties."""
     time = rows["time"]
-    if ties or not len(rows):
-        return np.lexsort((*ties, time, codes))
-    # One number for both sorts many times faster than two.
-    first = int(time.min())
     unit = 1 if plan.keeps_events else plan.hop if plan.hop % DAY else SECOND
-    span = (int(time.max()) - first) // unit + 1
-    if (int(codes.max()) + 1) * span > _LARGEST_PACKED:
-        return np.lexsort((time, codes))
-    return order_of(codes * span + (time - first) // unit)
+    order = order_by(codes, time // unit)
+    statistic = plan.statistics[0]
+    if statistic.shares_rows:
+        return order
+    return break_ties(order, codes, time, lambda tied: statistic.tie_breaks(rows[tied]))
 
 
 def kept_offsets(keep: Bool, offsets: Int64) -> Int64:

@@ -29,7 +29,7 @@ from feilun.aggregation.keys import match_keys
 from feilun.aggregation.plan import Plan
 from feilun.aggregation.ranges import Cover, Line, Ranges, find_ranges
 from feilun.aggregation.reading import earliest, finish
-from feilun.aggregation.segments import begins, boundaries, order_of
+from feilun.aggregation.segments import boundaries, break_ties, order_by
 from feilun.aggregation.statistics import Events, Statistic, Window
 from feilun.definitions.specs import FeatureSpec, FoldSpec
 
@@ -109,7 +109,7 @@ class _History:
     ) -> None:
         counted = usable(Plan((fold,)), events)
         codes, asked = match_keys(fold.keys, counted, keys, len(as_of))
-        by_query = _by(asked + 1, as_of)
+        by_query = order_by(asked + 1, as_of)
         asked, as_of, known = asked[by_query], as_of[by_query], known[by_query]
         distinct = boundaries(asked, as_of, known) if len(asked) else np.zeros(0, np.int64)
         self._asked = _Asked(asked[distinct], as_of[distinct], known[distinct])
@@ -117,8 +117,8 @@ class _History:
         self._place[by_query] = np.repeat(
             np.arange(len(distinct)), np.diff(np.append(distinct, len(asked)))
         )
-        order = _by(codes, counted.time)
-        self._events = counted
+        order = order_by(codes, counted.time)
+        self._events, self._event_codes = counted, codes
         self._codes, self._time = codes[order], counted.time[order]
         self._line = Line(self._codes, self._time)
         self._plain = self._view(order)
@@ -198,28 +198,14 @@ class _History:
 
     def _view_for(self, plan: Plan) -> _View:
         """Return the events in the order of the statistic, which may break ties."""
-        order = self._plain.order
-        same = ~begins(self._codes, self._time) if len(order) else np.zeros(0, np.bool_)
-        if not same.any():
-            return self._plain
-        same[:-1] |= same[1:]
-        tied = same.nonzero()[0]
-        events = self._events.take(order[tied])
-        ties = plan.statistics[0].tie_breaks(lift(plan, events, events.time))
-        if not ties:
-            return self._plain
-        runs = np.cumsum(begins(self._codes[tied], self._time[tied]))
-        order = order.copy()
-        order[tied] = order[tied][np.lexsort((*ties, runs))]
-        return self._view(order)
+        statistic = plan.statistics[0]
 
+        def ties(tied: Int64) -> tuple[Array, ...]:
+            events = self._events.take(tied)
+            return statistic.tie_breaks(lift(plan, events, events.time))
 
-def _by(codes: Int64, times: Int64) -> Int64:
-    """Return the order by code, then time."""
-    if len(times) and (np.diff(times) < 0).any():
-        by_time = order_of(times - times.min())
-        return by_time[order_of(codes[by_time])]
-    return order_of(codes)
+        order = break_ties(self._plain.order, self._event_codes, self._events.time, ties)
+        return self._plain if order is self._plain.order else self._view(order)
 
 
 def _parts(costs: Int64) -> list[slice]:

@@ -6,6 +6,8 @@ segment k is ``rows[offsets[k]:offsets[k + 1]]``. Nothing here knows what a row 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from feilun.aggregation.frames import Array, Bool, Int64
@@ -30,6 +32,50 @@ def order_of(numbers: Int64) -> Int64:
     packed.sort()
     packed &= (1 << bits) - 1
     return packed
+
+
+def order_by(codes: Int64, times: Int64) -> Int64:
+    """Return the stable order by code, then time; codes are not negative.
+
+    Examples
+    --------
+    >>> order_by(np.array([1, 0, 1]), np.array([5, 9, -4])).tolist()
+    [1, 2, 0]
+    """
+    if not len(times):
+        return np.zeros(0, np.int64)
+    first = int(times.min())
+    span = int(times.max()) - first + 1
+    bits = (len(times) - 1).bit_length()
+    if (int(codes.max()) + 1) * span < 1 << (63 - bits):
+        return order_of(codes * span + (times - first))
+    if span > 1 << 62:
+        return np.lexsort((times, codes))
+    if (times[1:] >= times[:-1]).all():
+        return order_of(codes)
+    by_time = order_of(times - first)
+    return by_time[order_of(codes[by_time])]
+
+
+def break_ties(
+    order: Int64, codes: Int64, times: Int64, ties: Callable[[Int64], tuple[Array, ...]]
+) -> Int64:
+    """Return ``order``, which is by code and time, with equal rows ordered further.
+
+    ``ties`` returns what orders the rows at some places, the most significant last.
+    """
+    same = ~begins(codes[order], times[order]) if len(order) else np.zeros(0, np.bool_)
+    if not same.any():
+        return order
+    runs = np.cumsum(~same)
+    same[:-1] |= same[1:]
+    tied = same.nonzero()[0]
+    keys = ties(order[tied])
+    if not keys:
+        return order
+    order = order.copy()
+    order[tied] = order[tied][np.lexsort((*keys, runs[tied]))]
+    return order
 
 
 def begins(*columns: Array) -> Bool:

@@ -164,6 +164,7 @@ def workshop(folder, log, **parts):
         "loader": LinearLoader(),
         "clock": ManualClock(START),
         "pause": lambda seconds: None,
+        "name_snapshot": lambda name: None,
         "owner": "flywheel",
     }
     return Workshop(**(tools | parts))

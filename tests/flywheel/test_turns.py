@@ -311,3 +311,18 @@ def test_fenced_is_never_swallowed(shop, monkeypatch):
     monkeypatch.setattr(shop.releases, "append", fail)
     assert Controller(shop).run_once() == []
     assert shop.turns.get(1).state == "running"
+
+
+def test_a_training_set_names_its_snapshot(tmp_path):
+    """What was archived then is kept for as long as somebody asks what a model learned from."""
+    names = []
+
+    def name_snapshot(name):
+        names.append(name)
+        return 17
+
+    shop = world.workshop(tmp_path, world.shop_log(), name_snapshot=name_snapshot)
+    Controller(shop).run_once()
+    for record in records(shop):
+        assert record["challenger"]["archived"] == 17
+        assert f"train/{record['challenger']['bundle'][:16]}" in names

@@ -6,6 +6,7 @@ Heavy libraries are imported by the function that needs them, never by this modu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,16 @@ def lake(config: Config) -> Lake:
     return IcebergLake(config.lake_path)
 
 
+def name_snapshot(config: Config, name: str) -> int | None:
+    """Keep the lake's state under ``name``; None where nothing was ever archived."""
+    from contextlib import closing
+
+    if not (config.lake and lake_installed() and config.lake_path.exists()):
+        return None
+    with closing(lake(config)) as opened:
+        return opened.name_snapshot(name)
+
+
 def turn_store(config: Config) -> SqliteTurns:
     """Open the record of turns."""
     from feilun.adapters.sqlite import SqliteTurns
@@ -116,6 +127,7 @@ def workshop(
         loader=LightGbmLoader(),
         clock=SystemClock(),
         pause=time.sleep,
+        name_snapshot=partial(name_snapshot, config),
         owner=owner,
     )
 

@@ -30,6 +30,7 @@ def turn_record(turns: TurnStore, turn: Turn) -> dict[str, Any]:
         "challenger": {
             "version": output.get("register", {}).get("version"),
             "bundle": output.get("train", {}).get("bundle"),
+            "archived": output.get("train", {}).get("archived"),
             "metric": decision.get("challenger"),
         },
         "champion": {

@@ -140,7 +140,8 @@ class TurnRun:
                 root=self._workshop.bundles,
                 cut=self._turn.cut,
             )
-            return {"bundle": trained.bundle, "params": trained.params}
+            archived = self._workshop.name_snapshot(f"train/{trained.bundle[:16]}")
+            return {"bundle": trained.bundle, "params": trained.params, "archived": archived}
 
         inputs = (collected["digest"], collected["holdout_from"], self._model.definition_digest)
         return self._step("train", (*inputs, self._model.code_digest), work)

@@ -36,6 +36,9 @@ class Workshop:
         Dates turns and releases, and times the steps.
     pause : callable
         Waits so many seconds; ``time.sleep``, but for tests.
+    name_snapshot : callable
+        Keeps the lake's state under the name of a training set; returns up to which offset of the
+        log that state reaches, or None where there is no lake.
     owner : str
         Names the controller in leases. Two that run at once need different names; one that was
         killed and comes back under its own name goes on at once.
@@ -51,4 +54,5 @@ class Workshop:
     loader: ScorerLoader
     clock: Clock
     pause: Callable[[float], None]
+    name_snapshot: Callable[[str], int | None]
     owner: str

@@ -296,6 +296,14 @@ FEATURES = {
     "quantile of a truth": (view("fl.quantile(Order.price, True)"), "True is not a share", ""),
     "sum of a vector": (view("fl.sum(Order.look)"), r"sum\(\) takes no vector", "fl.mean"),
     "top of a vector": (view("fl.top(Order.look)"), r"top\(\) takes no vector", "fl.last"),
+    "vectors of many tiles": (
+        "class Look(fl.Event):\n    user_id: fl.Field[int]\n"
+        "    v: fl.Field[fl.Vector] = fl.Field(dim=100)\n"
+        "class V(fl.FeatureView, entity=user):\n"
+        '    f = fl.mean(Look.v, window="21d", hop="1h")  # HERE\n',
+        "505 tiles of vectors of 100 numbers are 402 KB a key, and 64 KB are",
+        "at most 80 tiles",
+    ),
     "list of vectors": (view("fl.last(Order.look, n=3)"), "no list of vectors", "Leave n= out"),
     "default of a vector": (view("fl.last(Order.look, default=[0])"), "a vector takes no", ""),
     "distinct of an event": (view("fl.distinct(Order)"), "takes a field, not Order", ""),

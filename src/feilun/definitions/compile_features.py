@@ -32,6 +32,7 @@ from feilun.definitions.windows import (
     Window,
     WindowError,
     check_hop,
+    check_vectors,
     default_hop,
     parse_duration,
     parse_window,
@@ -78,6 +79,8 @@ class FeatureCompiler:
         quantile = self._quantile(where, declaration)
         custom = self._custom(where, declaration)
         self._check_length(where, n, source)
+        if kind == "mean" and source is not None and source.field and window is not None:
+            self._check_vectors(where, window.length, hop, source.field.dim)
         if source is None or (kind == "custom" and custom is None):
             return None
         condition = compile_condition(where, declaration.where, source.event, self._problems)
@@ -186,6 +189,12 @@ class FeatureCompiler:
             except WindowError as error:
                 self._problems.add(where, error.what, error.fix)
         return window, hop or 0
+
+    def _check_vectors(self, where: str, window: int, hop: int, dim: int) -> None:
+        try:
+            check_vectors(window, hop, dim)
+        except WindowError as error:
+            self._problems.add(where, error.what, error.fix)
 
     def _half_life(self, where: str, declaration: FeatureDeclaration) -> int:
         if declaration.kind != "decayed":

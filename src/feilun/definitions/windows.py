@@ -20,6 +20,9 @@ LONGEST = 3660 * DAY
 MAX_TILES = 512
 """A read merges at most that many tiles a window."""
 
+MAX_KEY_BYTES = 64 << 10
+"""The tiles of one feature of one key have at most that many bytes, as far as can be said before."""
+
 _DURATION_FORM = "a whole number and s, m, h, d or w, such as 12h or 30d"
 _WINDOW_FORM = f'Write {_DURATION_FORM}; or "today", or "7 calendar days".'
 _ROUND_HOPS = ("1m", "5m", "15m", "30m", "1h", "2h", "6h", "12h", "1d", "2d", "7d", "14d")
@@ -131,6 +134,27 @@ def check_hop(window: int, hop: int) -> None:
         raise WindowError(
             f"The window needs {tiles} tiles, and {MAX_TILES} are allowed.",
             f'Write hop="{_shortest_hop(window)}", or a longer one.',
+        )
+
+
+def check_vectors(window: int, hop: int, dim: int) -> None:
+    """Refuse so many tiles of vectors that one key would be slow to read.
+
+    Raises
+    ------
+    WindowError
+        If the tiles of one key have more than ``MAX_KEY_BYTES``.
+    """
+    tiles = -(-window // hop) + 1 if hop else 1
+    size = tiles * 8 * (dim + 2)  # a tile has its time and how many vectors it holds
+    if size > MAX_KEY_BYTES:
+        fitting = MAX_KEY_BYTES // (8 * (dim + 2))
+        raise WindowError(
+            f"{tiles} tiles of vectors of {dim} numbers are {size >> 10} KB a key, and "
+            f"{MAX_KEY_BYTES >> 10} KB are allowed.",
+            f"Choose a longer hop=, so that there are at most {fitting} tiles, or a shorter window."
+            if fitting
+            else "Store shorter vectors.",
         )
 
 

@@ -20,6 +20,8 @@ from feilun.errors import InputError
 MAX_KEY_BYTES = 200
 _SIGN = 1 << 63
 _INT64_MAX = _SIGN - 1
+_MANY = 16
+"""From so many values on an array encodes them faster."""
 _DENSE = 8
 """Ids in a range this many times as long as they are many are found by a table, not by sorting."""
 
@@ -42,6 +44,29 @@ def encode_key(entities: Sequence[EntitySpec], values: Sequence[int | str]) -> b
         names = ", ".join(entity.name for entity in entities) or "nothing"
         raise InputError(f"A key of {names} needs {len(entities)} values, not {len(values)}.")
     return b"".join(_encode(entity, value) for entity, value in zip(entities, values, strict=True))
+
+
+def encode_values(entity: EntitySpec, values: Sequence[int | str]) -> list[bytes]:
+    """Encode many values of one entity; each as `encode_key` does.
+
+    Raises
+    ------
+    InputError
+        As `encode_key` does.
+    """
+    if entity.dtype == "int" and len(values) >= _MANY and set(map(type, values)) == {int}:
+        try:
+            numbers = np.array(values, np.int64)
+        except OverflowError:
+            pass  # one of them is too large, and is named below
+        else:
+            return _encode_numbers(numbers)
+    return [_encode(entity, value) for value in values]
+
+
+def _encode_numbers(numbers: Int64) -> list[bytes]:
+    raw = (numbers.view(np.uint64) ^ np.uint64(_SIGN)).astype(">u8").tobytes()
+    return [raw[at : at + 8] for at in range(0, len(raw), 8)]
 
 
 def _encode(entity: EntitySpec, value: object) -> bytes:
@@ -154,8 +179,7 @@ def _find(distinct: Int64, wanted: Int64) -> Int64:
 def _group_column(entity: EntitySpec, values: Array) -> tuple[list[bytes], Int64]:
     if entity.dtype == "int":
         numbers, places = _factorise(values)
-        raw = (numbers.view(np.uint64) ^ np.uint64(_SIGN)).astype(">u8").tobytes()
-        return [raw[at : at + 8] for at in range(0, len(raw), 8)], places
+        return _encode_numbers(numbers), places
     texts = values.tolist()
     known = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     places = np.fromiter(map(known.__getitem__, texts), np.int64, len(texts))

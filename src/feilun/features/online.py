@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from itertools import islice
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from feilun.aggregation import Column, Family, encode_key, read
+from feilun.aggregation import Column, Family, encode_key, encode_values, read
 from feilun.aggregation.codec import StoredTiles, empty_blob
 from feilun.aggregation.reading import earliest
 from feilun.aggregation.single import KeyReader
@@ -24,7 +24,6 @@ _MAX_PLANS = 1_024
 _TELLS_TIME = frozenset({"since_last", "decayed"})
 """Kinds whose value changes with the moment of the read, though no event comes or goes."""
 
-Entities = tuple[EntitySpec, ...]
 Scalar = int | str
 
 
@@ -177,28 +176,23 @@ class Snapshot:
         """
         self._check(as_of)
         plan = self._plan(features)
-        encoded = _encode_keys(plan.entities, plan.groups, keys, item, items)
-        asked = [
-            group.family.id + key for group in plan.groups for key in encoded[group.family.keys]
-        ]
-        blobs = self._moment.get_many(asked)
+        asked = _store_keys(plan, keys, item, items)
+        blobs = iter(self._moment.get_many([key for of_group in asked for key in of_group]))
         columns: dict[str, Column] = {}
-        at = 0
-        for group in plan.groups:
-            family, rows = group.family, encoded[group.family.keys]
-            found = blobs[at : at + len(rows)]
-            at += len(rows)
+        for group, names in zip(plan.groups, asked, strict=True):
+            family = group.family
+            found = [*islice(blobs, len(names))]
             if not family.keys:
                 for feature in group.features:
                     columns[feature.address] = self._reader.whole(family, feature, found[0], as_of)
                 continue
-            stored = StoredTiles(family, rows, found)
+            stored = StoredTiles(family, names, found)
             for place, of_plan in group.plans.items():
                 values = read(family.plans[place], stored.tiles(place), of_plan, as_of)
                 columns.update(zip((f.address for f in of_plan), values, strict=True))
         for feature in plan.unbuilt:
-            names = [entity.name for entity in feature.fold.keys]
-            columns[feature.address] = _missing(feature, len(items) if item in names else 1)
+            each = item in [entity.name for entity in feature.fold.keys]
+            columns[feature.address] = _missing(feature, len(items) if each else 1)
         return {feature.address: columns[feature.address] for feature in plan.features}
 
     def read_row(
@@ -224,10 +218,8 @@ class Snapshot:
         """
         self._check(as_of)
         plan = self._plan(features)
-        encoded = _encode_keys(plan.entities, plan.groups, keys, None, ())
-        blobs = self._moment.get_many(
-            [group.family.id + encoded[group.family.keys][0] for group in plan.groups]
-        )
+        asked = _store_keys(plan, keys, None, ())
+        blobs = self._moment.get_many([of_group[0] for of_group in asked])
         values: dict[str, Any] = dict.fromkeys([feature.address for feature in plan.features])
         for group, blob in zip(plan.groups, blobs, strict=True):
             stored = empty_blob(group.family) if blob is None else blob
@@ -278,43 +270,31 @@ def _make_plan(features: tuple[FeatureSpec, ...], built: Built) -> _Plan:
     return _Plan(features, entities, list(groups.values()), unbuilt)
 
 
-def _encode_keys(
-    of: Mapping[str, EntitySpec],
-    groups: Sequence[_Group],
-    keys: Mapping[str, Scalar],
-    item: str | None,
-    items: Sequence[Scalar],
-) -> dict[Entities, list[bytes]]:
-    """Return the keys of each kind of entity; every value is encoded once."""
+def _store_keys(
+    plan: _Plan, keys: Mapping[str, Scalar], item: str | None, items: Sequence[Scalar]
+) -> list[list[bytes]]:
+    """Return for each group the keys of its blobs; every value is encoded once."""
     parts: dict[str, bytes] = {}
     of_items: list[bytes] = []
-    for name, entity in of.items():
-        if name != item and name not in keys:
+    for name, entity in plan.entities.items():
+        if name == item:
+            of_items = encode_values(entity, items)
+        elif name not in keys:
             raise InputError(f"The key {name} is missing.", f"Give a value for {name}.")
-        try:
-            if name == item:
-                of_items = [_encode(name, entity.dtype, value) for value in items]
-            else:
-                parts[name] = _encode(name, entity.dtype, keys[name])
-        except TypeError as error:
-            raise InputError(f"{name} must be of type {entity.dtype}: {error}.") from error
-    encoded: dict[Entities, list[bytes]] = {}
-    for entities in {group.family.keys for group in groups}:
-        names = [entity.name for entity in entities]
-        if item in names:
-            place = names.index(item)
-            before = b"".join([parts[name] for name in names[:place]])
-            after = b"".join([parts[name] for name in names[place + 1 :]])
-            encoded[entities] = [before + part + after for part in of_items]
         else:
-            encoded[entities] = [b"".join([parts[name] for name in names])]
-    return encoded
-
-
-@lru_cache(maxsize=1 << 16, typed=True)
-def _encode(name: str, dtype: Literal["int", "str"], value: Scalar) -> bytes:
-    """Encode one value. The same items are asked for again and again."""
-    return encode_key((EntitySpec(name, dtype),), (value,))
+            parts[name] = encode_key((entity,), (keys[name],))
+    found = []
+    for group in plan.groups:
+        names = [entity.name for entity in group.family.keys]
+        place = names.index(item) if item in names else len(names)
+        before = group.family.id + b"".join([parts[name] for name in names[:place]])
+        if place == len(names):
+            found.append([before])
+        elif after := b"".join([parts[name] for name in names[place + 1 :]]):
+            found.append([before + part + after for part in of_items])
+        else:
+            found.append([before + part for part in of_items])
+    return found
 
 
 _TYPES: Mapping[str, tuple[Any, Any]] = {

@@ -38,6 +38,8 @@ from feilun.ports.online_store import Mark
 EVENT = "order"
 BODY = 1_000
 """Events in one body when a log is filled."""
+FEWEST = 100
+"""Events in a commit at least, however slow the disk is."""
 
 _readers: dict[str, OnlineReader] = {}
 _columns: dict[str, Events] = {}
@@ -87,8 +89,10 @@ def fill_log(project: str, data: str, events: int) -> str:
     return folder
 
 
-def fold_log(project: str, log: str, limit: int, longest: float | None = None) -> dict[str, Any]:
-    """Fold a log into a new store; return its folder, the times, and those of its commits.
+def fold_log(
+    project: str, log: str, limit: int, longest: float | None = None, seconds: float = np.inf
+) -> dict[str, Any]:
+    """Fold a log into a new store; return its folder, how many events, and the times.
 
     Parameters
     ----------
@@ -98,6 +102,8 @@ def fold_log(project: str, log: str, limit: int, longest: float | None = None) -
         Records a commit.
     longest : float or None
         Seconds a commit may take: ``limit`` then changes so that commits come that often.
+    seconds : float
+        When to stop, if the log is not at its end before.
     """
     folder = tempfile.mkdtemp(prefix="tiles-", dir=Path(log).parent)
     commits: list[float] = []
@@ -109,20 +115,21 @@ def fold_log(project: str, log: str, limit: int, longest: float | None = None) -
 
         def fold() -> None:
             size = limit
-            while True:
-                before = time.perf_counter()
-                if not engine.run_once(size):
-                    return
+            until = time.perf_counter() + seconds
+            while (before := time.perf_counter()) < until and engine.run_once(size):
                 commits.append(time.perf_counter() - before)
                 if longest is not None:
-                    # Halve at once, grow slowly: nearly every commit then stays below the bound.
-                    size = size * 2 // 3 if commits[-1] > 0.8 * longest else size + size // 50 + 1
+                    # Shrink fast, grow slowly: nearly every commit then stays below the bound.
+                    slow = commits[-1] > 0.8 * longest
+                    size = max(size * 2 // 3, FEWEST) if slow else size + size // 50 + 1
 
         spent = timed(fold)
+        folded = engine.folded
     commits.sort()
     return {
         **spent,
         "folder": folder,
+        "events": folded,
         "commits": len(commits),
         "commit_p50": commits[len(commits) // 2],
         "commit_p99": commits[len(commits) * 99 // 100],

@@ -81,13 +81,16 @@ def _table(records: Iterable[Record]) -> str:
 
 
 def _notes(records: Iterable[Record]) -> str:
-    lines = []
+    lines: list[str] = []
+    said: set[tuple[str, str]] = set()
     for record in records:
+        note = "" if (record["name"], record["note"]) in said else record["note"]
+        said.add((record["name"], record["note"]))
         sizes = "; ".join(
             f"{name.replace('_', ' ')} {_written(value)}"
             for name, value in record["details"].items()
         )
-        words = [record["note"], f"({sizes}.)" if sizes else "", record.get("reason", "")]
+        words = [note, f"({sizes}.)" if sizes else "", record.get("reason", "")]
         if any(words):
             who = f" against {record['peer'].partition('==')[0]}" if record["peer"] else ""
             lines.append(f"- `{record['name']}`{who}: {' '.join(filter(None, words))}")

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from feilun.aggregation import Column, EventFrame, encode_key, naive, past
+from feilun.aggregation import Column, EventFrame, Family, Plan, encode_key, naive, past
+from feilun.aggregation.single import KeyReader
 from feilun.clock import DAY, HOUR, SECOND
 from feilun.definitions.specs import EntitySpec, FeatureSpec, FoldSpec
 from feilun.errors import CorruptData, DefinitionError
@@ -239,16 +240,36 @@ def test_a_blob_of_version_2_is_these_bytes():
     count, texts = feature("count", hop=HOUR).fold, feature("last", "str", n=2).fold
     (stored,) = encode(count, fold(count, events([0, 1, HOUR])))
     assert stored == (KEY, bytes.fromhex(
-        "0201000000000000" "0200000000000000"
+        "0201000000000000" "f95a6c29ffffffff" "0200000000000000"
         "0000000000000000" "0200000000000000" "00a493d600000000" "0100000000000000"
     ))  # fmt: skip
     (stored,) = encode(texts, fold(texts, events([1, 2], ["北", "a"], "str", ties=[3, 4])))
     assert stored == (KEY, bytes.fromhex(
-        "0201040000000000" "0200000000000000"
+        "0201040000000000" "0972649effffffff" "0200000000000000"
         "0100000000000000" "0300000000000000" "0300000000000000"
         "0200000000000000" "0400000000000000" "0100000000000000"
         "e58c976100000000"
     ))  # fmt: skip
+
+
+def sealed(blob):
+    """The blob with the checksum of what it holds now."""
+    words = memoryview(blob[:8] + bytes(8) + blob[16:]).cast("q")
+    return blob[:8] + (-sum(words) % 2**64).to_bytes(8, "little") + blob[16:]
+
+
+@pytest.mark.parametrize("dtype", ["int", "str"])
+def test_every_flipped_bit_of_a_blob_is_found(dtype):
+    spec = feature("last", dtype, n=2).fold
+    ((key, blob),) = encode(spec, fold(spec, events([1, 2], ["1", "22"], dtype)))
+    reader = KeyReader(Family((Plan((spec,)),)), [feature("last", dtype, n=2)])
+    for place in range(8 * len(blob)):
+        flipped = bytearray(blob)
+        flipped[place // 8] ^= 1 << place % 8
+        with pytest.raises(CorruptData, match="blob of tiles"):
+            decode(spec, [b"other", key], [blob, bytes(flipped)])
+        with pytest.raises(CorruptData, match="blob of tiles"):
+            reader.read(bytes(flipped), 10)
 
 
 @pytest.mark.parametrize("dtype", ["int", "str"])
@@ -257,8 +278,8 @@ def test_bytes_that_do_not_fit_are_refused(dtype):
     ((key, blob),) = encode(spec, fold(spec, events([1, 2], ["1", "2"], dtype)))
     other_version, other_plans = b"\x03" + blob[1:], blob[:1] + b"\x02" + blob[2:]
     cut, longer = blob[:-8], blob + bytes(8)
-    too_many = blob[:8] + b"\x03" + blob[9:]
-    negative = blob[:8] + b"\xff" * 8 + blob[16:]
+    too_many = sealed(blob[:16] + b"\x03" + blob[17:])
+    negative = sealed(blob[:16] + b"\xff" * 8 + blob[24:])
     broken = [b"", other_version, other_plans, blob[:-1], blob + b"\0", blob[:3], cut, longer]
     for bad in [*broken, too_many, negative]:
         with pytest.raises(CorruptData, match="blob of tiles"):
@@ -270,7 +291,7 @@ def test_text_that_is_not_text_is_refused():
     spec = feature("last", "str").fold
     ((key, blob),) = encode(spec, fold(spec, events([1], ["é"], "str")))
     with pytest.raises(CorruptData, match="UTF-8"):
-        decode(spec, [key], [blob.replace("é".encode(), b"\xff\xff")])
+        decode(spec, [key], [sealed(blob.replace("é".encode(), b"\xff\xff"))])
 
 
 def test_expiry_goes_by_the_end_of_the_tile():
@@ -280,7 +301,9 @@ def test_expiry_goes_by_the_end_of_the_tile():
     assert expire(spec, tiles, HOUR).rows["time"].tolist() == [HOUR]
     emptied = expire(spec, tiles, 2 * HOUR)
     assert (list(emptied.keys), len(emptied.rows)) == ([KEY], 0)
-    assert encode(spec, emptied) == [(KEY, bytes.fromhex("02010000000000000000000000000000"))]
+    assert encode(spec, emptied) == [(KEY, bytes.fromhex(
+        "0201000000000000" "fefeffffffffffff" "0000000000000000"
+    ))]  # fmt: skip
     forever = replace(spec, hop=0)
     assert len(expire(forever, fold(forever, events([0])), 10**15).rows) == 1
 

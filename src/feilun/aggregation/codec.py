@@ -1,10 +1,15 @@
 """Tiles as bytes: one blob a key, with the tiles of every plan of a family.
 
 A blob is little-endian words of 8 bytes. The first holds the version (one byte), the number of
-plans (one byte) and the bytes of strings (six); then comes a word a plan with the number of its
-rows; then the rows of each plan, one after the other: ``time``, then the columns of its folds,
-a word for each number. A string has its length in bytes there; the strings follow the rows in
-UTF-8, in their order, padded with zeros to whole words.
+plans (one byte) and the bytes of strings (six); the second makes the sum of all words zero, modulo
+2**64; then comes a word a plan with the number of its rows; then the rows of each plan, one after
+the other: ``time``, then the columns of its folds, a word for each number. A string has its length
+in bytes there; the strings follow the rows in UTF-8, in their order, padded with zeros to whole
+words.
+
+Every read checks the sum. It finds any damage within one word, and other damage but for one case
+in 2**64. NumPy adds up the words of all keys of a request in one pass; a CRC-32 of each blob would
+take a sixth of that request's time.
 """
 
 from __future__ import annotations
@@ -16,27 +21,33 @@ import numpy as np
 
 from feilun.aggregation.family import Family
 from feilun.aggregation.frames import Array, Int64
+from feilun.aggregation.segments import reduce_segments
 from feilun.aggregation.tiles import Tiles
 from feilun.errors import CorruptData
 
 VERSION = 2
 WORD = 8
 _MOST_ROWS = 1 << 40
+_HEAD_WORDS = 2
 _HEAD_MASK = 0xFFFF
 _TEXT_SHIFT = 16
+_WORDS = np.dtype("<i8")
 
 
 def encode(family: Family, keys: Sequence[bytes], tiles: Sequence[Tiles]) -> list[bytes]:
     """Return the blob of each key; ``tiles`` are one for each plan, and all of exactly ``keys``."""
-    heads = np.empty((len(keys), 1 + len(tiles)), "<i8")
+    heads = np.zeros((len(keys), _HEAD_WORDS + len(tiles)), "<i8")
     heads[:, 0] = _head(family)
+    sums = np.zeros(len(keys), np.int64)
     parts = []
     texts: list[list[bytes]] = []
     for place, of_plan in enumerate(tiles):
-        heads[:, 1 + place] = np.diff(of_plan.offsets)
+        heads[:, _HEAD_WORDS + place] = np.diff(of_plan.offsets)
         rows, strings = _stored(family, place, of_plan.rows)
         width = family.stored_types[place].itemsize
-        parts.append(_cut(rows.tobytes(), (of_plan.offsets * width).tolist()))
+        raw, cuts = rows.tobytes(), of_plan.offsets * width
+        sums += _sums(raw, cuts)
+        parts.append(_cut(raw, cuts.tolist()))
         if strings is not None:
             bounds = list(accumulate(map(len, strings), initial=0))
             ends = [bounds[row] for row in of_plan.offsets.tolist()]
@@ -45,7 +56,11 @@ def encode(family: Family, keys: Sequence[bytes], tiles: Sequence[Tiles]) -> lis
         joined = [b"".join(of_key) for of_key in zip(*texts, strict=True)]
         sizes = np.fromiter(map(len, joined), np.int64, len(joined))
         heads[:, 0] |= sizes << _TEXT_SHIFT
-        parts.append([text + bytes(-len(text) % WORD) for text in joined])
+        padded = [text + bytes(-len(text) % WORD) for text in joined]
+        cuts = np.fromiter(accumulate(map(len, padded), initial=0), np.int64, len(keys) + 1)
+        sums += _sums(b"".join(padded), cuts)
+        parts.append(padded)
+    heads[:, 1] = -(heads.sum(axis=1) + sums)
     width = heads.shape[1] * WORD
     begun = _cut(heads.tobytes(), range(0, width * len(keys) + 1, width))
     return [b"".join(blob) for blob in zip(begun, *parts, strict=True)]
@@ -66,7 +81,7 @@ class StoredTiles:
     Raises
     ------
     CorruptData
-        If a blob is of another version or its length does not fit.
+        If a blob is of another version, fails its checksum, or its length does not fit.
     """
 
     def __init__(
@@ -80,11 +95,16 @@ class StoredTiles:
         width = len(nothing)
         if (sizes < width).any():
             raise _corrupt("it is shorter than its head")
-        raw = b"".join([blob[:width] for blob in self._blobs])
-        heads = np.frombuffer(raw, "<i8").reshape(-1, width // WORD)
+        if (sizes % WORD).any():
+            raise _corrupt("its length is not of whole words")
+        words = np.frombuffer(b"".join(self._blobs), _WORDS)
+        begins = (np.cumsum(sizes) - sizes) // WORD
+        heads = words[begins[:, None] + np.arange(width // WORD)]
         if (heads[:, 0] & _HEAD_MASK != _head(family)).any():
             raise _corrupt("it is of another version or of another family")
-        self._counts = heads[:, 1:]
+        if len(words) and np.add.reduceat(words, begins).any():
+            raise _corrupt("it fails its checksum")
+        self._counts = heads[:, _HEAD_WORDS:]
         if ((self._counts < 0) | (self._counts > _MOST_ROWS)).any():
             raise _corrupt("it says that it has an impossible number of rows")
         spans = self._counts * [kind.itemsize for kind in family.stored_types]
@@ -153,7 +173,7 @@ def decode(family: Family, keys: Sequence[bytes], blobs: Sequence[bytes | None])
     Raises
     ------
     CorruptData
-        If a blob is of another version or its length does not fit.
+        If a blob is of another version, fails its checksum, or its length does not fit.
     """
     stored = StoredTiles(family, keys, blobs)
     return [stored.tiles(place) for place in range(len(family.plans))]
@@ -165,18 +185,19 @@ def begins_of(family: Family, blob: bytes) -> list[int]:
     Raises
     ------
     CorruptData
-        If the blob is of another version or its length does not fit.
+        If the blob is of another version, fails its checksum, or its length does not fit.
     """
-    plans = len(family.plans)
-    if len(blob) % WORD or len(blob) < WORD * (1 + plans):
+    end = _HEAD_WORDS + len(family.plans)
+    if len(blob) % WORD or len(blob) < WORD * end:
         raise _corrupt("its length is not of whole words")
     words = memoryview(blob).cast("q")
     head = words[0]
     if head & _HEAD_MASK != _head(family):
         raise _corrupt("it is of another version or of another family")
-    end = 1 + plans
+    if np.add.reduce(np.frombuffer(blob, _WORDS)):
+        raise _corrupt("it fails its checksum")
     begins = [end]
-    for place, width in enumerate(family.widths, 1):
+    for place, width in enumerate(family.widths, _HEAD_WORDS):
         if words[place] < 0:
             raise _corrupt("it says that it has an impossible number of rows")
         end += words[place] * width
@@ -188,7 +209,9 @@ def begins_of(family: Family, blob: bytes) -> list[int]:
 
 def empty_blob(family: Family) -> bytes:
     """Return the blob of a key without rows."""
-    return _head(family).to_bytes(WORD, "little") + bytes(WORD * len(family.plans))
+    head = _head(family)
+    words = (head, 2**64 - head, *[0] * len(family.plans))
+    return b"".join([word.to_bytes(WORD, "little") for word in words])
 
 
 def _stored(family: Family, place: int, rows: Array) -> tuple[Array, list[bytes] | None]:
@@ -205,6 +228,11 @@ def _stored(family: Family, place: int, rows: Array) -> tuple[Array, list[bytes]
         else:
             stored[name] = rows[name]
     return stored, strings
+
+
+def _sums(raw: bytes, cuts: Int64) -> Int64:
+    """Return the sum of the words between each cut and the next, modulo 2**64."""
+    return reduce_segments(np.add, np.frombuffer(raw, _WORDS), cuts // WORD, 0)
 
 
 def _cut(raw: bytes, bounds: Iterable[int]) -> list[bytes]:

@@ -8,9 +8,10 @@ became known. So a past value is computed from events, in three steps for all qu
 2. Of these only the ones below the query's ``known`` count. Up to the first event of the key that
    is not below it (by the running maximum) all are, and from the last that is on (by the running
    minimum from the end) none is. Events between, few if any, are looked at one by one.
-3. Ranges are reduced to one row each where that costs little (``ranges``), are covered by nodes
-   of a tree of pairwise merged rows where they are long, at most two a level, or are taken as they
-   are. No difference of running totals is ever taken.
+3. Where columns merge by themselves, each range is reduced to one row (``ranges.Reducer``).
+   Others are taken as they are; or where that is too much are covered by nodes of a tree of
+   pairwise merged rows, at most two a level. No difference of running totals of floats is ever
+   taken.
 
 What is found is then finished by the same code as an online read.
 """
@@ -27,7 +28,7 @@ from feilun.aggregation.folding import lift, usable
 from feilun.aggregation.frames import Array, Column, EventFrame, Int64
 from feilun.aggregation.keys import match_keys
 from feilun.aggregation.plan import Plan
-from feilun.aggregation.ranges import Cover, Line, Ranges, find_ranges
+from feilun.aggregation.ranges import Cover, Line, Ranges, Reducer, find_ranges
 from feilun.aggregation.reading import earliest, finish
 from feilun.aggregation.segments import boundaries, break_ties, order_by
 from feilun.aggregation.statistics import Events, Statistic, Window
@@ -123,7 +124,7 @@ class _History:
         self._line = Line(self._codes, self._time)
         self._plain = self._view(order)
         self._values: dict[str | None, Array | None] = {None: None}
-        self._lifted: dict[tuple[Statistic, str | None], Array] = {}
+        self._made: dict[tuple[Statistic, str | None], dict[str, Reducer]] = {}
 
     def read(self, feature: FeatureSpec) -> Column:
         """Return the feature's value for each query."""
@@ -131,7 +132,7 @@ class _History:
         view = self._view_for(plan)
         ranges = self._ranges(feature, view)
         ranges = Ranges(*plan.statistics[0].narrow(ranges.lo, ranges.hi), ranges.doubt, ranges.end)
-        cover = Cover(plan, self._events, view.order, ranges, self._sorted_rows)
+        cover = Cover(plan, self._events, view.order, ranges, self._reducers)
         columns = []
         for part in _parts(cover.costs):
             queries, rows = cover.rows(part)
@@ -153,21 +154,23 @@ class _History:
         )
         return whole.take(self._place)
 
-    def _sorted_rows(self, plan: Plan) -> Array:
-        """Return all events in plain order, as rows of which every column merges by itself.
+    def _reducers(self, plan: Plan) -> dict[str, Reducer]:
+        """Return what reduces ranges of each column of a statistic, in plain order.
 
         Such a statistic looks at nothing but values, so folds that differ in windows share them.
-        One row more stands at the end, where a range may end.
         """
         statistic, field = plan.statistics[0], plan.folds[0].field
-        if (statistic, field) not in self._lifted:
+        if (statistic, field) not in self._made:
             order = self._plain.order
             if field not in self._values:
                 self._values[field] = self._events.columns[field or ""].values[order]
-            rows = np.zeros(len(order) + 1, statistic.columns())
-            statistic.lift(rows[:-1], Events(self._time, self._events.tie, self._values[field]))
-            self._lifted[statistic, field] = rows
-        return self._lifted[statistic, field]
+            rows = np.zeros(len(order), statistic.columns())
+            statistic.lift(rows, Events(self._time, self._events.tie, self._values[field]))
+            self._made[statistic, field] = {
+                name: Reducer(ufunc, rows[name])
+                for name, ufunc in (statistic.columnwise or {}).items()
+            }
+        return self._made[statistic, field]
 
     def _ranges(self, feature: FeatureSpec, view: _View) -> Ranges:
         """Return where the events of each query are; equal windows are looked for once."""
@@ -199,6 +202,8 @@ class _History:
     def _view_for(self, plan: Plan) -> _View:
         """Return the events in the order of the statistic, which may break ties."""
         statistic = plan.statistics[0]
+        if not statistic.tie_breaks(np.empty(0, plan.row_type)):
+            return self._plain
 
         def ties(tied: Int64) -> tuple[Array, ...]:
             events = self._events.take(tied)

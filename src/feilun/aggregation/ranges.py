@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,9 @@ from feilun.aggregation.segments import expand
 
 _LARGEST = 1 << 62
 _PER_EVENT = 16
-"""Ranges that hold more events than this many times all events are covered by a tree."""
+"""Ranges that hold more events than this many times all events are not taken one by one."""
+_BLOCK = 64
+"""Long ranges are reduced by blocks of that many values, of which blocks are made again."""
 
 
 class Ranges(NamedTuple):
@@ -63,6 +65,75 @@ class Line:
         return np.searchsorted(self.packed, codes * self._width)
 
 
+class Reducer:
+    """Reduces ranges of values, which may overlap, by a ufunc.
+
+    Integers are added exactly by differences of running totals. Anything else is reduced value by
+    value where that is not much, and by blocks where ranges are long.
+
+    Parameters
+    ----------
+    ufunc : numpy.ufunc
+        Adds, or takes an extreme.
+    values : array
+        The values, along the first axis.
+    """
+
+    def __init__(self, ufunc: np.ufunc, values: Array) -> None:
+        self._ufunc = ufunc
+        self._values = values
+        self._totals: Array | None = None
+        self._ended: Array | None = None
+        self._blocks: Reducer | None = None
+
+    def reduce(self, lo: Int64, hi: Int64) -> Array:
+        """Return the result of each range ``[lo, hi)``; none is empty.
+
+        Examples
+        --------
+        >>> least = Reducer(np.minimum, np.array([3.0, 1.0, 2.0]))
+        >>> least.reduce(np.array([0, 2, 0]), np.array([3, 3, 1])).tolist()
+        [1.0, 2.0, 3.0]
+        """
+        if self._ufunc is np.add and self._values.dtype.kind == "i":
+            if self._totals is None:
+                self._totals = np.zeros(len(self._values) + 1, np.int64)
+                np.cumsum(self._values, out=self._totals[1:])
+            return np.asarray(self._totals[hi] - self._totals[lo])
+        if _is_much(hi - lo, len(self._values)):
+            return self._by_blocks(lo, hi)
+        return self._one_by_one(lo, hi)
+
+    def _one_by_one(self, lo: Int64, hi: Int64) -> Array:
+        """Reduce value by value.
+
+        ``reduceat`` takes overlapping ranges: between two it reduces what lies between, or takes
+        one value where the next begins before, and that is thrown away.
+        """
+        if not len(lo):
+            return self._values[:0]
+        if self._ended is None:  # a range may end at the end
+            self._ended = np.concatenate((self._values, self._values[:1]))
+        pairs = np.column_stack((lo, hi)).ravel()
+        return np.asarray(self._ufunc.reduceat(self._ended, pairs)[::2])
+
+    def _by_blocks(self, lo: Int64, hi: Int64) -> Array:
+        """Reduce the whole blocks in each range, and what lies before and behind them."""
+        if self._blocks is None:
+            starts = np.arange(0, len(self._values), _BLOCK)
+            self._blocks = Reducer(self._ufunc, self._ufunc.reduceat(self._values, starts))
+        first, last = -(-lo // _BLOCK), hi // _BLOCK
+        long = first < last
+        result = np.empty((len(lo), *self._values.shape[1:]), self._values.dtype)
+        result[~long] = self._one_by_one(lo[~long], hi[~long])
+        whole = self._blocks.reduce(first[long], last[long])
+        for begin, end in ((lo[long], first[long] * _BLOCK), (last[long] * _BLOCK, hi[long])):
+            some = begin < end
+            whole[some] = self._ufunc(whole[some], self._one_by_one(begin[some], end[some]))
+        result[long] = whole
+        return result
+
+
 class Cover:
     """Rows that together are the state of each range.
 
@@ -76,9 +147,9 @@ class Cover:
         Their order by key and time.
     ranges : Ranges
         ``lo`` and ``hi`` of each query.
-    sorted_rows : callable
-        Returns all events in their order, as rows of which every column merges by itself, and
-        one row more.
+    reducers : callable
+        Returns what reduces ranges of each column, for a statistic of which they merge by
+        themselves.
     """
 
     def __init__(
@@ -87,7 +158,7 @@ class Cover:
         events: EventFrame,
         order: Int64,
         ranges: Ranges,
-        sorted_rows: Callable[[Plan], Array],
+        reducers: Callable[[Plan], Mapping[str, Reducer]],
     ) -> None:
         self._plan = plan
         self._statistic = plan.statistics[0]
@@ -98,23 +169,27 @@ class Cover:
         self.costs = sizes + ranges.end - ranges.doubt
         """An upper bound of the rows of each query."""
         self._rows: Array | None = None
+        self._reducers: Mapping[str, Reducer] = {}
         self._levels: list[int] = []
-        few = int(sizes.sum()) <= _PER_EVENT * (len(order) + len(sizes))
-        if few and self._statistic.columnwise is not None:
-            self._rows = sorted_rows(plan)
-            self.costs = np.minimum(self.costs, 1 + ranges.end - ranges.doubt)
-        elif not few and self._statistic.fixed_size:
+        if self._statistic.columnwise is not None:
+            self._reducers = reducers(plan)
+            self.costs = np.minimum(sizes, 1) + ranges.end - ranges.doubt
+        elif self._statistic.fixed_size and _is_much(sizes, len(order)):
             self._rows = self._grown(self._lifted(order))
             self.costs = np.minimum(sizes, 2 * len(self._levels)) + ranges.end - ranges.doubt
 
     def rows(self, part: slice) -> tuple[Int64, Array]:
         """Return the query of each row, counted from the part's first, and the rows."""
         lo, hi = self._lo[part], self._hi[part]
+        if self._reducers:
+            queries = (lo < hi).nonzero()[0]
+            merged = np.zeros(len(queries), self._plan.row_type)
+            for name, reducer in self._reducers.items():
+                merged[name] = reducer.reduce(lo[queries], hi[queries])
+            return queries, merged
         if self._rows is None:
             queries, index = find_ranges(lo, hi)
             return queries, self._lifted(self._order[index])
-        if not self._levels:
-            return self._reduced(lo, hi, self._rows)
         queries, nodes = self._nodes(lo, hi)
         return queries, self._rows[nodes]
 
@@ -123,20 +198,6 @@ class Cover:
         columns = {name: self._events.columns[name].take(index) for name in names}
         time, tie = self._events.time[index], self._events.tie[index]
         return lift(self._plan, EventFrame(time, tie, time, columns), time)
-
-    def _reduced(self, lo: Int64, hi: Int64, rows: Array) -> tuple[Int64, Array]:
-        """Reduce each range to one row; empty ones have none.
-
-        ``reduceat`` takes overlapping ranges: between two it reduces what lies between, or one
-        row where the next begins before, and that is thrown away.
-        """
-        queries = (lo < hi).nonzero()[0]
-        pairs = np.column_stack((lo[queries], hi[queries])).ravel()
-        merged = np.zeros(len(queries), self._plan.row_type)
-        if len(pairs):
-            for name, ufunc in (self._statistic.columnwise or {}).items():
-                merged[name] = ufunc.reduceat(rows[name], pairs)[::2]
-        return queries, merged
 
     def _grown(self, rows: Array) -> Array:
         """Append to the rows each level of pairwise merged rows; note where levels begin."""
@@ -166,6 +227,10 @@ class Cover:
             more = lo < hi
             active, lo, hi = active[more], lo[more], hi[more]
         return np.concatenate(queries), np.concatenate(nodes)
+
+
+def _is_much(sizes: Int64, values: int) -> bool:
+    return int(sizes.sum()) > _PER_EVENT * (values + len(sizes))
 
 
 def find_ranges(lo: Int64, hi: Int64) -> tuple[Int64, Int64]:

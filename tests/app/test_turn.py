@@ -39,3 +39,7 @@ def test_a_model_is_trained_released_served_and_rolled_back(shop, start, until):
         assert [(r["version"], r["action"]) for r in released] == [(1, "promote")]
         assert shop.json("history", "--at", "2020-01-01T00:00:00Z")["releases"] == []
         assert "1" in shop.run("rollback", "ranker", code=2).stderr
+        # What the gateway served is what training computes of it.
+        skew = shop.json("turn", "ranker")["skew"]
+        assert (skew["requests"], skew["left_out"], skew["mismatched"]) == (1, {}, {})
+        assert skew["rows"] > 1

@@ -136,8 +136,8 @@ def test_no_child_outlives_a_killed_supervisor(shop, start, until):
 
 
 def test_a_part_that_cannot_start_is_named(shop):
-    (shop.root / ".feilun/log").mkdir(parents=True)
-    (shop.root / ".feilun/log/data.mdb").write_bytes(b"this is not an LMDB file" * 1000)
+    (shop.root / ".feilun/tiles").mkdir(parents=True)
+    (shop.root / ".feilun/tiles/data.mdb").write_bytes(b"this is not an LMDB file" * 1000)
     result = subprocess.run(
         [sys.executable, "-m", "feilun", "up"],
         cwd=shop.root,

@@ -15,6 +15,7 @@ from feilun.clock import DAY, HOUR, MINUTE, ManualClock
 from feilun.definitions.specs import EventSpec, FieldSpec
 from feilun.errors import Conflict, FeilunError, InputError, TooLarge
 from feilun.events.collector import BODY_LIMIT, ITEM_LIMIT, KEPT_LIMIT, Collector
+from feilun.records.erasure import Erasures
 from feilun.records.record import LATE
 from feilun.records.schema import schemas_of
 from feilun.testing.fakes import MemoryLog
@@ -67,6 +68,16 @@ def test_one_event_becomes_one_record(collector, log):
     assert record.received == record.available == NOW
     assert msgspec.msgpack.decode(record.body) == [7, 42, 2.0, "北京", None]
     assert len(record.digest) == 16
+
+
+def test_what_is_from_before_its_subject_was_erased_is_not_stored(collector, log):
+    collector.accept("web", raw(event()))
+    log.erase(Erasures.begun().adding(["user_id=7"], NOW - 1))
+    answers = collector.accept("web", raw([event(), event("2", user_id=8), event("3", time=NOW)]))
+    assert statuses(answers) == ["erased", "accepted", "accepted"]
+    assert (answers[0].id, answers[0].offset) == ("1", None)
+    assert "erased" in answers[0].reason
+    assert [record.id for _, record in log.read(0)] == ["2", "3"]
 
 
 def test_a_digest_is_of_the_event_its_time_and_its_fields_alone(collector, log):

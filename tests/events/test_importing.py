@@ -60,8 +60,8 @@ def test_the_schema_is_declared_before_the_first_row(project):
 def test_the_same_file_twice_is_all_duplicates(project):
     log = MemoryLog()
     rows = [row(**{"商品": n // 2}) for n in range(10)]  # each line twice
-    assert import_rows(importer(project), rows, log, NOW) == (10, 10, 0, 0)
-    assert import_rows(importer(project), rows, log, NOW + 99 * DAY) == (10, 0, 10, 0)
+    assert import_rows(importer(project), rows, log, NOW) == (10, 10, 0, 0, 0)
+    assert import_rows(importer(project), rows, log, NOW + 99 * DAY) == (10, 0, 10, 0, 0)
     assert log.end() == 10
 
 
@@ -88,7 +88,7 @@ def test_bad_rows_are_kept_and_cost_no_other(project):
         row(city=None),
         row(**{"商品": 43}),
     ]
-    assert import_rows(importer(project), rows, log, NOW) == (9, 2, 0, 7)
+    assert import_rows(importer(project), rows, log, NOW) == (9, 2, 0, 7, 0)
     reasons = [bad.reason for bad in log.bad()]
     assert "fields.user_id" in reasons[0]
     assert "lacks the field 'user_id'" in reasons[1]

@@ -16,6 +16,7 @@ from feilun.events.syncing import LAST_RETRY, due_at, sync_table
 from feilun.events.table_rows import TableRows
 from feilun.ports.sync_store import SyncStatus
 from feilun.ports.table_source import Chunk
+from feilun.records.erasure import Erasures
 from feilun.records.record import IMPORTED, LATE
 from feilun.testing.fakes import MemoryLog
 from feilun.testing.records import START as NOW
@@ -122,6 +123,17 @@ def test_a_row_that_changed_without_its_time_is_a_conflict_and_kept_once():
     assert "other content" in bad.reason
     world.rows[0] = row(7, NOW, 4)
     assert world.counts() == (1, 1, 0, 0, 0)
+
+
+def test_rows_from_before_their_subject_was_erased_are_not_stored_again():
+    world = World([row(7, NOW - DAY), row(8, NOW - DAY)])
+    world.sync()
+    world.log.erase(Erasures.begun().adding(["item_id=7"], NOW))
+    done = world.sync(full=True)
+    assert (done.rows, done.erased, done.duplicates) == (2, 1, 1)
+    world.rows[0] = row(7, NOW, 4)
+    assert world.counts() == (2, 1, 1, 0, 0)  # who comes back is new
+    assert [record.subject for record in world.records()] == ["item_id=8", "item_id=7"]
 
 
 def test_two_rows_of_one_key_and_time_are_a_conflict():

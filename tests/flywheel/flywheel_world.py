@@ -30,6 +30,7 @@ from feilun.definitions.specs import (
 from feilun.errors import ModelError
 from feilun.flywheel.workshop import Workshop
 from feilun.ports.model_registry import ModelVersion
+from feilun.ports.skew_store import ModelSkew
 from feilun.records.codec import encode_prediction
 from feilun.records.record import PREDICTION_SCHEMA, Prediction
 from feilun.testing.fakes import MemoryLog
@@ -165,6 +166,7 @@ def workshop(folder, log, **parts):
         "clock": ManualClock(START),
         "pause": lambda seconds: None,
         "name_snapshot": lambda name: None,
+        "audit": lambda model, start, stop: ModelSkew(),  # its vectors are drawn, not computed
         "owner": "flywheel",
     }
     return Workshop(**(tools | parts))

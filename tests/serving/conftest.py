@@ -36,7 +36,7 @@ from feilun.records.record import Record
 from feilun.serving.scoring import WARM_ROWS
 from feilun.serving.worker import GatewayParts, make_app
 from feilun.testing.fakes import MemoryLog, MemoryStore
-from feilun.testing.platform_fakes import InMemoryReleases, InMemoryTurns
+from feilun.testing.platform_fakes import InMemoryReleases, InMemorySkew, InMemoryTurns
 
 
 @dataclass
@@ -258,6 +258,7 @@ class Shop:
         self.engine = Engine(self.project, self.history, self.store)
         self.turns = InMemoryTurns()
         self.releases = InMemoryReleases(self.turns)
+        self.skew = InMemorySkew()
         self.clock = ManualClock(NOW)
         self.root = root
         self.parts = GatewayParts(
@@ -266,6 +267,7 @@ class Shop:
             store=self.store,
             releases=self.releases,
             turns=self.turns,
+            skew=self.skew,
             loaders={LinearLoader.format: LinearLoader()},
             bundles=root,
             clock=self.clock,

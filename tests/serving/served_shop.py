@@ -11,7 +11,7 @@ ROOT = "FEILUN_TEST_ROOT"
 def open_parts(root):
     from conftest import LinearLoader, make_project
     from feilun.adapters.lmdb import LmdbEventLog, LmdbOnlineStore
-    from feilun.adapters.sqlite import SqliteReleases, SqliteTurns
+    from feilun.adapters.sqlite import SqliteReleases, SqliteSkew, SqliteTurns
     from feilun.clock import SystemClock
     from feilun.serving.worker import GatewayParts
 
@@ -21,6 +21,7 @@ def open_parts(root):
         store=LmdbOnlineStore(root / "tiles"),
         releases=SqliteReleases(root / "platform.db"),
         turns=SqliteTurns(root / "platform.db"),
+        skew=SqliteSkew(root / "platform.db"),
         loaders={LinearLoader.format: LinearLoader()},
         bundles=root / "bundles",
         clock=SystemClock(),

@@ -15,7 +15,7 @@ from feilun.models.example_log import ExampleLog
 from feilun.records.codec import decode_prediction
 from feilun.serving.worker import GatewayParts, make_app
 from feilun.testing.fakes import MemoryLog, MemoryStore
-from feilun.testing.platform_fakes import InMemoryReleases, InMemoryTurns
+from feilun.testing.platform_fakes import InMemoryReleases, InMemorySkew, InMemoryTurns
 from feilun.testing.records import make_record
 
 NOW = 20_000 * DAY + 17 * HOUR  # in Shanghai it is tomorrow, 1 o'clock: a Saturday
@@ -130,7 +130,7 @@ class World:
         loader = SumLoader()
         parts = GatewayParts(
             project=PROJECT, log=self.log, store=self.store, releases=self.releases,
-            turns=self.turns, loaders={loader.format: loader}, bundles=root,
+            turns=self.turns, skew=InMemorySkew(), loaders={loader.format: loader}, bundles=root,
             clock=ManualClock(NOW), clock_mode="wall", worker="w1",
         )  # fmt: skip
         self.app = make_app(parts)

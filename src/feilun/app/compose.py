@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from feilun.adapters.files.table import Encoding
-    from feilun.adapters.sqlite import SqliteReleases, SqliteSyncs, SqliteTurns
+    from feilun.adapters.sqlite import SqliteReleases, SqliteSkew, SqliteSyncs, SqliteTurns
     from feilun.app.config import Config
     from feilun.definitions.specs import Project
     from feilun.features.engine import Engine
     from feilun.features.online import OnlineReader
+    from feilun.flywheel.auditor import Auditor
     from feilun.flywheel.workshop import Workshop
     from feilun.ports.event_log import EventLog
     from feilun.ports.lake import Lake
@@ -24,16 +25,37 @@ if TYPE_CHECKING:
     from feilun.ports.online_store import OnlineStore
     from feilun.ports.releases import ReleaseHistory
     from feilun.ports.scorer import ScorerLoader
+    from feilun.ports.skew_store import SkewStore
     from feilun.ports.table_source import TableSource
     from feilun.ports.turn_store import TurnStore
     from feilun.serving.app import Gateway
 
 
 def event_log(config: Config) -> EventLog:
-    """Open the event log. Once a process, after it was spawned."""
+    """Open the event log. Once a process, after it was spawned.
+
+    Raises
+    ------
+    ConfigError
+        If somebody is in it who was erased: it was put back from an old copy.
+    """
+    from feilun.adapters.lmdb import LmdbEventLog
+    from feilun.app.erasure_list import check_erasures
+
+    log = LmdbEventLog(config.log_path)
+    try:
+        check_erasures(config.root, log)
+    except BaseException:
+        log.close()
+        raise
+    return log
+
+
+def event_log_alone(config: Config) -> EventLog:
+    """Open the event log for an erasure, while nobody else has it open."""
     from feilun.adapters.lmdb import LmdbEventLog
 
-    return LmdbEventLog(config.log_path)
+    return LmdbEventLog(config.log_path, alone=True)
 
 
 def online_store(config: Config) -> OnlineStore:
@@ -114,10 +136,14 @@ def workshop(
 
     from feilun.adapters.lightgbm import LightGbmLoader, to_model_text
     from feilun.clock import SystemClock
+    from feilun.flywheel.gate import SKEW_REQUESTS
     from feilun.flywheel.workshop import Workshop
+    from feilun.models.skew import Meanings, audit_between
 
+    project = definitions(config)
+    meanings = Meanings(project, history, config.bundles_path)
     return Workshop(
-        project=definitions(config),
+        project=project,
         log=log,
         turns=turns,
         releases=history,
@@ -128,8 +154,25 @@ def workshop(
         clock=SystemClock(),
         pause=time.sleep,
         name_snapshot=partial(name_snapshot, config),
+        audit=partial(audit_between, log, meanings, size=SKEW_REQUESTS),
         owner=owner,
     )
+
+
+def skew_store(config: Config) -> SqliteSkew:
+    """Open what the audit of served vectors has found."""
+    from feilun.adapters.sqlite import SqliteSkew
+
+    return SqliteSkew(config.database_path)
+
+
+def auditor(workshop: Workshop, store: SkewStore) -> Auditor:
+    """Return what audits served vectors, beside the turns."""
+    from feilun.flywheel.auditor import Auditor
+    from feilun.models.skew import Meanings
+
+    meanings = Meanings(workshop.project, workshop.releases, workshop.bundles)
+    return Auditor(workshop.log, meanings, store)
 
 
 def sync_store(config: Config) -> SqliteSyncs:
@@ -240,6 +283,7 @@ def gateway_application(config: Config) -> Gateway:
             store=online_store(config),
             releases=releases(config),
             turns=turn_store(config),
+            skew=skew_store(config),
             loaders=scorer_loaders(),
             bundles=config.bundles_path,
             clock=SystemClock(),

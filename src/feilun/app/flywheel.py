@@ -1,4 +1,4 @@
-"""The flywheel's process: takes the turns that the log makes due, until it is told to stop."""
+"""The flywheel's process: takes the turns that the log makes due, and audits what is served."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from feilun.app.process import Stop
 from feilun.errors import FeilunError
 
 if TYPE_CHECKING:
+    from feilun.flywheel.auditor import Auditor
     from feilun.flywheel.controller import Controller
     from feilun.flywheel.workshop import Workshop
 
@@ -39,18 +40,23 @@ def run(config: Config, lock: ProcessLock, stop: Stop) -> None:
         closing(compose.event_log(config)) as log,
         closing(compose.turn_store(config)) as turns,
         closing(compose.releases(config)) as releases,
+        closing(compose.skew_store(config)) as skew,
     ):
         # The lock lets one flywheel run, so the next one may go on with this one's turns at once.
         workshop = compose.workshop(config, log, turns, releases, owner="flywheel")
         lock.ready()
         logger.info("the flywheel is ready")
-        _follow(workshop, Controller(workshop), stop)
+        _follow(workshop, Controller(workshop), compose.auditor(workshop, skew), stop)
 
 
-def _follow(workshop: Workshop, controller: Controller, stop: Stop) -> None:
+def _follow(workshop: Workshop, controller: Controller, auditor: Auditor, stop: Stop) -> None:
     seen, looked, warmed = -1, 0.0, False
     while not stop:
         time.sleep(PAUSE)
+        try:
+            auditor.step()
+        except FeilunError as error:
+            logger.error("cannot audit now: %s", error)
         end = workshop.log.end()
         if end == seen and time.monotonic() - looked < LOOK_AROUND:
             continue

@@ -159,6 +159,7 @@ def _answer_line(answer: dict[str, Any]) -> str:
         "late": _("late: kept, but never counted"),
         "duplicate": _("duplicate: counted before"),
         "conflict": _("conflict: the same id came before with other content"),
+        "erased": _("erased: its subject was erased since"),
         "bad": _("bad"),
     }
     line = f"{answer.get('id') or ''} {states.get(answer['status'], answer['status'])}".strip()

@@ -103,6 +103,8 @@ def import_file(
                 **done._asdict(),
             )
         )
+        if done.erased:
+            say(_("{count} rows are about erased subjects, and not stored.", count=done.erased))
         if done.bad:
             say(_("Why they are bad: feilun events bad"))
     return 1 if done.bad else 0

@@ -26,6 +26,7 @@ import typer  # noqa: E402  (its own messages are translated as it is imported)
 
 from feilun.cli import (  # noqa: E402
     demo,
+    erase,
     events,
     features,
     importing,
@@ -46,7 +47,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # Rich takes 0.2 s to import, which is most of what --help may take
     pretty_exceptions_enable=False,
 )
-for group in (project, run, events, importing, sync, lake, features, models, demo):
+for group in (project, run, events, importing, sync, lake, erase, features, models, demo):
     group.register(app)
 
 

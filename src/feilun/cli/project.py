@@ -65,16 +65,18 @@ def init(
 def check(project: ProjectFolder = None, as_json: AsJson = False) -> None:
     """Compile the definitions; show every problem, or everything they define."""
     from feilun.app.compose import definitions
+    from feilun.app.evolving import check_events
     from feilun.app.syncing import check_sources
     from feilun.app.terminal import say_json
 
     config = configured(project)
     found = definitions(config)
     check_sources(config, found)
+    changes = check_events(config, found)
     if as_json:
-        say_json(_as_json(found))
+        say_json({**_as_json(found), "changes": changes})
     else:
-        _show(found)
+        _show(found, changes)
 
 
 def version() -> None:
@@ -86,7 +88,7 @@ def version() -> None:
     say(installed("feilun"))
 
 
-def _show(found: Project) -> None:
+def _show(found: Project, changes: dict[str, list[str]]) -> None:
     from feilun.app.terminal import say, say_table
 
     say_table(
@@ -122,6 +124,14 @@ def _show(found: Project) -> None:
             for capability in found.capabilities.values()
         ],
     )
+    for event, changed in changes.items():
+        say(
+            _(
+                "changed since its last record: {event}: {what}",
+                event=event,
+                what=", ".join(changed),
+            )
+        )
     say(_("{name}: everything is in order.", name=found.name))
 
 

@@ -31,6 +31,7 @@ def up(
     """Start the whole platform and stay until told to stop."""
     from feilun.app import compose, process
     from feilun.app.config import prepare_data
+    from feilun.app.evolving import check_events
     from feilun.app.supervisor import parts_of
     from feilun.app.supervisor import up as run_all
     from feilun.app.syncing import check_sources
@@ -42,6 +43,7 @@ def up(
     config = configured(project, port, clock)
     definitions = compose.definitions(config)
     check_sources(config, definitions)
+    check_events(config, definitions)
     prepare_data(config)
     if config.lake and not compose.lake_installed() and not quiet:
         say(
@@ -161,8 +163,41 @@ def _show_status(
             lag=platform["lag"],
         )
     )
+    late = {name: count["late"] for name, count in platform["events"].items() if count["late"]}
+    for name, count in late.items():
+        say(_("{count} late {event} events: kept, and counted nowhere.", count=count, event=name))
+    for model, skew in platform["skew"].items():
+        _show_skew(model, skew)
     for problem in platform["problems"]:
         say(_("problem: {problem}", problem=problem))
+
+
+def _show_skew(model: str, skew: dict[str, Any]) -> None:
+    """Say how many of the vectors that were served training computes in the same way."""
+    from feilun.app.terminal import say
+
+    if not skew["requests"]:
+        return
+    wrong = {name: found for name, found in skew["features"].items() if found["mismatched"]}
+    if not wrong:
+        say(
+            _(
+                "{model}: no skew in {requests} audited requests.",
+                model=model,
+                requests=skew["requests"],
+            )
+        )
+    for name, found in wrong.items():
+        say(
+            _(
+                "{model}: skew: {feature} was served otherwise than training computes it in "
+                "{mismatched} of {audited} rows.",
+                model=model,
+                feature=name,
+                mismatched=found["mismatched"],
+                audited=found["audited"],
+            )
+        )
 
 
 def _turns(platform: dict[str, Any], model: str) -> tuple[object, object]:

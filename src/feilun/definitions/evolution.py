@@ -6,7 +6,7 @@ stored must stay readable as what the event is now, and stay about the same subj
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from feilun.definitions.specs import EventSpec, FieldSpec
 from feilun.errors import Problem
@@ -81,14 +81,16 @@ def _field_problem(
 def _subject_problem(event: EventSpec, shapes: Mapping[str, EventSpec]) -> Problem | None:
     for schema_id, shape in shapes.items():
         if shape.subject != event.subject:
-            fix = "Define a new event."
-            if shape.subject in _fields(event):
-                fix = f"Put {shape.subject} before {event.subject}, or define a new event."
+            fix = "define a new event."
+            if shape.subject in _fields(event) and event.subject is None:
+                fix = f"Keep the entity {shape.subject} and its type, or {fix}"
+            elif shape.subject in _fields(event):
+                fix = f"Put {shape.subject} before {event.subject}, or {fix}"
             return Problem(
                 event.name,
                 f"records of {schema_id} are about {_subject(shape)}, and new ones would be about "
                 f"{_subject(event)}: erasing one of those would miss the old ones.",
-                fix,
+                fix[0].upper() + fix[1:],
             )
     return None
 

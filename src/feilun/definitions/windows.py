@@ -21,7 +21,7 @@ MAX_TILES = 512
 """A read merges at most that many tiles a window."""
 
 MAX_KEY_BYTES = 64 << 10
-"""The tiles of one feature of one key have at most that many bytes, as far as can be said before."""
+"""The most bytes of a key that one feature may need for tiles of vectors."""
 
 _DURATION_FORM = "a whole number and s, m, h, d or w, such as 12h or 30d"
 _WINDOW_FORM = f'Write {_DURATION_FORM}; or "today", or "7 calendar days".'

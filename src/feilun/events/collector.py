@@ -25,11 +25,11 @@ from feilun.clock import DAY, Clock
 from feilun.definitions.specs import EventSpec, Project
 from feilun.errors import InputError, TooLarge
 from feilun.events.committer import Committer
+from feilun.events.declaring import declare
 from feilun.events.ids import uuid7
 from feilun.events.shapes import Batch, Item, Shape, Shapes, id_of, split, to_microseconds
 from feilun.ports.event_log import Appended, EventLog
 from feilun.records.record import Record
-from feilun.records.schema import schemas_of
 
 BODY_LIMIT = 1 << 20
 """The most bytes of a body."""
@@ -44,6 +44,7 @@ RESERVED_SOURCES = frozenset({"gateway"})
 
 _SOURCE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _REASONS = {
+    "erased": "It is from before its subject was erased: it is not stored.",
     "late": "It came after its day was closed: it is kept, and counts nowhere.",
     "conflict": "This id came before with other content; the first counts.",
 }
@@ -53,7 +54,7 @@ _encode = msgspec.msgpack.Encoder().encode
 class ItemAnswer(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What became of one event of a body. ``offset`` is absent where nothing was stored."""
 
-    status: Literal["accepted", "duplicate", "late", "conflict", "bad"]
+    status: Literal["accepted", "duplicate", "late", "conflict", "erased", "bad"]
     id: str | None = None
     offset: int | None = None
     reason: str | None = None
@@ -107,6 +108,8 @@ class Collector:
 
     Raises
     ------
+    DefinitionError
+        If an event has changed so that its old records and new ones cannot live together.
     StoreFull
         If the log has no space for schemas that it does not know yet.
     """
@@ -118,7 +121,7 @@ class Collector:
         clock: Clock,
         mode: Literal["wall", "request"] = "wall",
     ) -> None:
-        log.declare(schemas_of(project.events.values()))
+        declare(log, project.events.values())
         self._shapes = Shapes(project)
         self._log = log
         self._clock = clock

@@ -16,10 +16,10 @@ import msgspec
 from feilun.definitions.specs import EventSpec, Project
 from feilun.errors import InputError
 from feilun.events.collector import KEPT_LIMIT, content_digest, subject_of
+from feilun.events.declaring import declare
 from feilun.events.rows import RowReader
 from feilun.ports.event_log import EventLog
 from feilun.records.record import IMPORTED, Record
-from feilun.records.schema import schemas_of
 
 BATCH = 5_000
 """Rows that share a durable transaction."""
@@ -50,12 +50,13 @@ class Mapped(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """How an import went."""
+    """How an import went. ``erased`` rows are from before their subject was erased: not stored."""
 
     rows: int
     accepted: int
     duplicates: int
     bad: int
+    erased: int = 0
 
 
 class Importer:
@@ -166,7 +167,7 @@ def import_rows(
     progress : callable
         Called with the number of rows done, after each batch.
     """
-    log.declare(schemas_of([importer.event]))
+    declare(log, [importer.event])
     done = Imported(0, 0, 0, 0)
     for batch in _batches(rows):
         records, bad = [], []
@@ -183,6 +184,7 @@ def import_rows(
             done.accepted + found["accepted"],
             done.duplicates + found["duplicate"],
             done.bad + len(bad) + found["conflict"],
+            done.erased + found["erased"],
         )
         if progress is not None:
             progress(done.rows)

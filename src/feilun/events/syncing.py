@@ -19,12 +19,12 @@ from feilun.clock import MINUTE, SECOND, Clock
 from feilun.definitions.specs import TableSpec, digest
 from feilun.errors import FeilunError, InputError
 from feilun.events.collector import KEPT_LIMIT
+from feilun.events.declaring import declare
 from feilun.events.table_rows import TableRows
 from feilun.ports.event_log import EventLog
 from feilun.ports.sync_store import SyncState, SyncStatus, SyncStore
 from feilun.ports.table_source import Chunk, TableSource
 from feilun.records.record import Record
-from feilun.records.schema import schemas_of
 
 FIRST_RETRY = 30 * SECOND
 LAST_RETRY = 15 * MINUTE
@@ -121,7 +121,7 @@ class _Sync:
 
     def begin(self, full: bool) -> None:
         """Take up what is remembered, as far as it still speaks of this table and this log."""
-        self._log.declare(schemas_of([self._rows.event]))
+        declare(self._log, [self._rows.event])
         known = self._store.load(self._name)
         if known is not None:
             self._take_up(known, full)
@@ -160,6 +160,7 @@ class _Sync:
             duplicates=status.duplicates + counts["duplicate"],
             conflicts=status.conflicts + counts["conflict"],
             bad=status.bad + len(bad),
+            erased=status.erased + counts["erased"],
             ahead=status.ahead + ahead,
             watermark=max(newest, default=None),
             log_end=self._log.end(),
@@ -196,7 +197,7 @@ class _Sync:
 
     def _append(self, records: Sequence[Record], refused: list[bytes]) -> dict[str, int]:
         """Append what was not refused before; count the answers and add what is refused now."""
-        counts = {"accepted": 0, "duplicate": 0, "conflict": 0}
+        counts = {"accepted": 0, "duplicate": 0, "conflict": 0, "erased": 0}
         fresh = []
         for record in records:
             if _digest(record.id, record.digest) in self._refused:

@@ -23,6 +23,7 @@ from feilun.ports.event_log import EventLog
 from feilun.ports.online_store import Mark, OnlineStore
 from feilun.records.batch import RecordBatch
 from feilun.records.record import Record
+from feilun.records.schema import refuse_incompatible
 
 BATCH = 200_000
 """The most records folded in one transaction: what piles up is folded at once, and cheaply."""
@@ -52,6 +53,11 @@ class Engine:
     poison_limit : int
         More records than this in a row that cannot be folded are not poison: something is wrong
         with the program or the machine, and `run_once` raises what the last one raised.
+
+    Raises
+    ------
+    DefinitionError
+        If an event has changed so that its old records cannot be read as what it is now.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class Engine:
         self._project = project
         self._log = log
         self._history = log.schemas()
+        refuse_incompatible(project.events.values(), self._history, log.counts())
         self._decoder = FrameDecoder(project, self._history)
         self._store = store
         self._set_aside = SetAside(log)
@@ -125,7 +132,8 @@ class Engine:
             puts.append((KEY, encode_built(built)))
         self._store.commit(puts, mark.offset, reached)
         self._folded += taken
-        return taken or len(before.dropped)
+        # What was dropped just now goes the next time, and then what waits for that can begin.
+        return taken or len(before.dropped) or len(built.dropped)
 
     def rebuild(self, limit: int = BATCH) -> int:
         """Forget every tile and fold the whole log again; return how many records it took.

@@ -10,7 +10,13 @@ import numpy.typing as npt
 from feilun.definitions.specs import GateSpec
 from feilun.models.examples import Examples
 from feilun.models.metrics import Interval, compare, evaluate, metric
+from feilun.ports.skew_store import ModelSkew
 
+SKEW_BOUND = 0.001
+"""The largest part of the rows in which a feature may have been served otherwise than training
+computes it. None should be; a model learns nothing wrong from one row in a thousand."""
+SKEW_REQUESTS = 200
+"""How many of the requests since the last turn are looked at."""
 FEWEST_CLUSTERS = 30
 """Below this many customers (or items) an interval over them means little."""
 
@@ -99,6 +105,47 @@ def served_rival(name: str, holdout: Examples, mean: float) -> Rival:
         shown = np.where(holdout.place >= 0, -holdout.place.astype(np.float64), -np.inf)
         return Rival("what was served", shown)
     return Rival("a constant", np.full(len(holdout.y), mean))
+
+
+def refuse_skew(decision: Decision, skew: str) -> Decision:
+    """Return the decision; it is no where there is skew, which `skew_of` has put into words."""
+    return decision._replace(promote=False, reason=skew) if skew else decision
+
+
+def skew_of(skew: ModelSkew) -> str:
+    """Say which feature is skewed beyond ``SKEW_BOUND`` the most; nothing if none is.
+
+    Examples
+    --------
+    >>> from feilun.ports.skew_store import FeatureSkew
+    >>> skew_of(ModelSkew(2, {}, {"user:age": FeatureSkew(1000, 1)}))
+    ''
+    >>> skew_of(ModelSkew(2, {}, {"user:age": FeatureSkew(1000, 20)}))[:72]
+    'skew: user:age was served otherwise than training computes it in 2.0% of'
+    """
+    rates = {address: found.rate for address, found in skew.features.items()}
+    worst = max(rates, key=lambda address: rates[address], default="")
+    if not worst or rates[worst] <= SKEW_BOUND:
+        return ""
+    return (
+        f"skew: {worst} was served otherwise than training computes it in {rates[worst]:.1%} of "
+        f"{skew.features[worst].audited} rows; at most {SKEW_BOUND:.1%} may be"
+    )
+
+
+def skew_record(skew: ModelSkew) -> dict[str, Any]:
+    """Return what an audit found as it is kept in the turn's record."""
+    return {
+        "requests": skew.requests,
+        "left_out": skew.left_out,
+        "rows": max((found.audited for found in skew.features.values()), default=0),
+        "mismatched": {
+            address: found.mismatched
+            for address, found in skew.features.items()
+            if found.mismatched
+        },
+        "reason": skew_of(skew),
+    }
 
 
 def record(decision: Decision) -> dict[str, Any]:

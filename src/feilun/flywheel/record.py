@@ -40,6 +40,7 @@ def turn_record(turns: TurnStore, turn: Turn) -> dict[str, Any]:
         },
         "compared_with": decision.get("compared_with"),
         "interval": decision.get("interval"),
+        "skew": output.get("audit"),
         "reason": reason.get("reason"),
         "promotion": output.get("promote"),
         "effect": output.get("effect"),

@@ -1,4 +1,4 @@
-"""One turn: collect, train, gate, register, promote or reject, and measure the last promotion.
+"""One turn: collect, train, audit, gate, register, promote or reject, measure the last promotion.
 
 Each step is kept with a digest of what went into it as soon as it is done. A turn that is taken up
 again after a crash repeats only the step that was not kept, and each step may be repeated: a bundle
@@ -98,7 +98,7 @@ class TurnRun:
         collected = self._kept["collect"].output if released else self._collect()
         if released is None:
             trained = self._train(collected)
-            decision = self._gate(collected, trained)
+            decision = self._gate(collected, trained, self._audit())
             version = self._register(collected, trained, decision)
             state = self._conclude(collected, trained, decision, version)
         else:
@@ -146,7 +146,19 @@ class TurnRun:
         inputs = (collected["digest"], collected["holdout_from"], self._model.definition_digest)
         return self._step("train", (*inputs, self._model.code_digest), work)
 
-    def _gate(self, collected: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
+    def _audit(self) -> dict[str, Any]:
+        """Compare what was served since the last turn with what training computes of it."""
+        shop, turn = self._workshop, self._turn
+        start = self._last_cut()
+
+        def work() -> dict[str, Any]:
+            return gate.skew_record(shop.audit(turn.model, start, turn.cut))
+
+        return self._step("audit", (start, turn.cut, self._model.columns_digest), work)
+
+    def _gate(
+        self, collected: dict[str, Any], trained: dict[str, Any], audited: dict[str, Any]
+    ) -> dict[str, Any]:
         champion = _champion(collected)
 
         def work() -> dict[str, Any]:
@@ -158,11 +170,11 @@ class TurnRun:
             rival = self._rival(champion, parts)
             seed = int(collected["digest"][:8], 16)
             decision = gate.decide(self._rule, name, parts.holdout, scores, rival, seed=seed)
-            return gate.record(decision)
+            return gate.record(gate.refuse_skew(decision, audited["reason"]))
 
         rule = (self._rule.confidence, self._rule.margin)
         inputs = (trained["bundle"], champion and champion.bundle, *rule)
-        return self._step("gate", (*inputs, collected["digest"]), work)
+        return self._step("gate", (*inputs, collected["digest"], audited["reason"]), work)
 
     def _rival(self, champion: Release | None, parts: Split) -> gate.Rival:
         """Return whom to beat: the champion, or what was served where it cannot be asked."""
@@ -305,10 +317,14 @@ class TurnRun:
 
     def _new_since(self, examples: Examples) -> int:
         """Return the moment of the first request since the model's last turn; 0 without one."""
-        turns = self._workshop.turns.turns(self._turn.model)
-        last = max((turn.cut for turn in turns if turn.cut < self._turn.cut), default=0)
+        last = self._last_cut()
         new = examples.as_of[examples.offset >= last] if last else examples.as_of[:0]
         return int(new.min()) if len(new) else 0
+
+    def _last_cut(self) -> int:
+        """Return the cut of the model's last turn before this one; 0 without one."""
+        turns = self._workshop.turns.turns(self._turn.model)
+        return max((turn.cut for turn in turns if turn.cut < self._turn.cut), default=0)
 
     def _scores(self, bundle: str, examples: Examples) -> Any:
         return score(self._workshop.bundles, bundle, self._workshop.loader, self._model, examples)

@@ -13,6 +13,7 @@ from feilun.ports.event_log import EventLog
 from feilun.ports.model_registry import ModelRegistry
 from feilun.ports.releases import ReleaseHistory
 from feilun.ports.scorer import ScorerLoader
+from feilun.ports.skew_store import ModelSkew
 from feilun.ports.turn_store import TurnStore
 
 
@@ -39,6 +40,8 @@ class Workshop:
     name_snapshot : callable
         Keeps the lake's state under the name of a training set; returns up to which offset of the
         log that state reaches, or None where there is no lake.
+    audit : callable
+        Computes a sample of a model's vectors again that were logged between two offsets.
     owner : str
         Names the controller in leases. Two that run at once need different names; one that was
         killed and comes back under its own name goes on at once.
@@ -55,4 +58,5 @@ class Workshop:
     clock: Clock
     pause: Callable[[float], None]
     name_snapshot: Callable[[str], int | None]
+    audit: Callable[[str, int, int], ModelSkew]
     owner: str

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from feilun.records.batch import RecordBatch
+from feilun.records.erasure import Erasures
 from feilun.records.record import Record
 
 
 class Appended(NamedTuple):
     """What became of one record.
 
-    ``offset`` is its place in the log (of the first copy, for a duplicate); -1 for a conflict.
+    ``offset`` is its place in the log (of the first copy, for a duplicate); -1 for a conflict, and
+    for what is erased.
     """
 
-    status: Literal["accepted", "late", "duplicate", "conflict"]
+    status: Literal["accepted", "late", "duplicate", "conflict", "erased"]
     offset: int
 
 
@@ -27,6 +29,20 @@ class BadEvent(NamedTuple):
     source: str
     reason: str
     raw: bytes
+
+
+class Covered(NamedTuple):
+    """Records that an erasure covers: their offsets in order, and the newest effective time."""
+
+    offsets: list[int]
+    newest: int
+
+
+class Count(NamedTuple):
+    """How many records of one schema were stored, late ones among them; erased ones count too."""
+
+    records: int
+    late: int
 
 
 class EventLog(Protocol):
@@ -41,7 +57,8 @@ class EventLog(Protocol):
         with the flag, and a second copy of it is a duplicate too as long as its bytes are kept.
         ``feilun.records.identity`` says which day is whose, and when it closes. Days close by the
         records' own ``received``, never by the machine's clock; those of imported records never
-        do.
+        do. A record that an erasure covers, or that has the name of an erased record of the same
+        subject, is ``erased``: it is not stored.
 
         Raises
         ------
@@ -73,6 +90,13 @@ class EventLog(Protocol):
         """Return every schema id that was ever declared, with its meaning.
 
         Called by whoever decodes bodies, at start.
+        """
+        ...
+
+    def counts(self) -> dict[str, Count]:
+        """Return how many records of each schema were stored since the log counts them.
+
+        Called at start, and by whoever watches. Exact: counted in the transaction that stores.
         """
         ...
 
@@ -117,7 +141,8 @@ class EventLog(Protocol):
     ) -> list[int]:
         """Keep unusable items, each a reason and its bytes, in one durable transaction.
 
-        Called by the collector for each body that holds some. Returns their numbers.
+        Called by the collector for each body that holds some. Returns their numbers. Of what
+        speaks of somebody who is erased neither the bytes nor the reason are kept.
         """
         ...
 
@@ -125,6 +150,43 @@ class EventLog(Protocol):
         """Return up to ``limit`` bad events from number ``start`` on, oldest first.
 
         Called by people. Of what was kept the oldest may have given way to the newest.
+        """
+        ...
+
+    def erasures(self) -> Erasures | None:
+        """Return who is erased, so that `append` refuses it; None before the first erasure."""
+        ...
+
+    def covered(self, erasures: Erasures, subjects: Collection[str] = ()) -> Covered:
+        """Return what an erasure would take.
+
+        Called by an erasure before it begins. ``subjects`` are those that are looked for, by the
+        log's index of them; if none is given every record is looked at.
+
+        Raises
+        ------
+        CorruptData
+            If some of the records cannot be read: they may be about the subject.
+        """
+        ...
+
+    def erase(self, erasures: Erasures, subjects: Collection[str] = ()) -> int:
+        """Take every record that is covered out of the log, with its name; return how many.
+
+        Called while nothing else works on the log. What is left is written anew, so that not a
+        byte of what is erased stays in any file; then it takes the place of the old in one step.
+        Offsets stay as they are. Bad events go that were received before the moment and speak of a
+        subject, as far as ``feilun.records.erasure.mentioned`` can tell. From then on `erasures`
+        are these and those from before. Idempotent: after a crash, call it again.
+
+        Raises
+        ------
+        Unavailable
+            If another process has the log open; nothing was changed.
+        CorruptData
+            As `covered` does; nothing was changed.
+        StoreFull
+            If the disk has no space for what is left; nothing was changed.
         """
         ...
 

@@ -201,13 +201,20 @@ class Lake(Protocol):
         """
         ...
 
-    def delete_subject(self, subject: str) -> Deleted:
-        """Remove every row about ``subject`` from every table and snapshot, and its bytes.
+    def subjects(self) -> Iterator[str]:
+        """Return whom rows are about, in every table and snapshot; some may come several times.
 
-        Called by an erasure, after the log's. Files that hold such rows are written anew without
-        them; snapshots that hold them are removed; named ones are made anew, and reported. When
-        it returns, no file of the lake has a byte of those rows. Idempotent: after a crash, call
-        it again.
+        Called by an erasure that knows the erased by their hashes alone, as after a restore.
+        """
+        ...
+
+    def delete_subject(self, subject: str, before: int) -> Deleted:
+        """Remove every row about ``subject`` of a time before ``before`` (µs), and its bytes.
+
+        Called by an erasure, after the log's. Files that hold such rows, in whatever snapshot, are
+        written anew without them; snapshots that hold them are removed; named ones are made anew,
+        and reported. When it returns, no file of the lake has a byte of those rows. Idempotent:
+        after a crash, call it again.
         """
         ...
 

@@ -74,6 +74,18 @@ class OnlineStore(Protocol):
         """Forget everything; the mark returns to offset 0. Called for a rebuild; idempotent."""
         ...
 
+    def erase(self) -> None:
+        """Forget everything as `clear` does, so that no file has a byte of it.
+
+        Called by an erasure, while nothing else works on the store; idempotent.
+
+        Raises
+        ------
+        Unavailable
+            If another process has the store open; nothing was changed.
+        """
+        ...
+
     def close(self) -> None:
         """Give back what it holds; further calls are errors."""
         ...

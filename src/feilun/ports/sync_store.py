@@ -42,6 +42,8 @@ class SyncStatus(msgspec.Struct, frozen=True):
         Names what the marks speak of: where the rows came from and what made them events.
     log_end : int
         The log's end when the newest mark was kept.
+    erased : int
+        Rows from before their subject was erased: they are not stored.
     """
 
     state: Literal["running", "done", "failed"] = "running"
@@ -58,6 +60,7 @@ class SyncStatus(msgspec.Struct, frozen=True):
     error: str = ""
     origin: str = ""
     log_end: int = 0
+    erased: int = 0
 
 
 class SyncState(NamedTuple):

@@ -118,3 +118,5 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
 
 
 PREDICTION_SCHEMA = "feilun.prediction.1"
+RECOMPUTE = "recompute"
+"""``Prediction.columns`` of vectors that are not whole: training computes them again."""

@@ -27,9 +27,9 @@ from feilun.errors import FeilunError, InputError, ModelError, NoModel, Unavaila
 from feilun.features.expressions import complete, request_columns
 from feilun.features.online import OnlineReader
 from feilun.features.vectors import assemble
-from feilun.records.record import Prediction
+from feilun.records.record import RECOMPUTE, Prediction
 from feilun.serving.candidates import Candidates, answered_items
-from feilun.serving.champion import RECOMPUTE, Champions, Columns, Served, untrained_columns
+from feilun.serving.champion import Champions, Columns, Served, untrained_columns
 from feilun.serving.http import Request, Response
 from feilun.serving.metrics import Metrics
 from feilun.serving.moment import Moments
@@ -136,7 +136,8 @@ class Capability:
         scores, problem = await self._score(served, matrix)
         result = self._call(reading, scores, parameters)
         version = served.release.version if served is not None and scores is not None else None
-        degraded = [problem] if problem else []
+        degraded = self._tools.moments.doubts(reading.as_of)
+        degraded += [problem] if problem else []
         degraded += [f"missing:{address}" for address in dict.fromkeys(missing + reading.unbuilt)]
         reply = CapabilityReply(
             result=result,

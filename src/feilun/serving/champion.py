@@ -30,6 +30,7 @@ from feilun.errors import FeilunError, ModelError
 from feilun.models.bundle import Bundle, FeatureColumn, RequestColumn, read_bundle, resolve_columns
 from feilun.ports.releases import Release, ReleaseHistory
 from feilun.ports.scorer import ScorerLoader
+from feilun.records.record import RECOMPUTE
 from feilun.serving.scoring import GuardedScorer
 
 POLL_SECONDS = 0.05
@@ -42,8 +43,6 @@ RETRY_SECONDS = 5.0
 
 NOTHING = 0
 """The sequence that a worker acknowledges before the first release."""
-RECOMPUTE = "recompute"
-"""The digest of vectors that are not whole: training computes them again from the log."""
 
 _log = logging.getLogger(__name__)
 

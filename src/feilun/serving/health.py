@@ -11,7 +11,8 @@ import msgspec
 from feilun.clock import Clock
 from feilun.definitions.specs import Project
 from feilun.errors import FeilunError
-from feilun.ports.event_log import EventLog
+from feilun.ports.event_log import Count, EventLog
+from feilun.ports.skew_store import ModelSkew, SkewStore
 from feilun.ports.turn_store import TurnStore
 from feilun.serving.champion import Champions
 from feilun.serving.http import Request, Response
@@ -27,6 +28,11 @@ METRICS = {
     "feilun_folded_offset": "Every record below this offset is in the features.",
     "feilun_log_end": "The offset that the next record will get.",
     "feilun_lag_records": "Records in the log that are not in the features yet.",
+    "feilun_events_total": "Events kept in the log, by event.",
+    "feilun_late_events_total": "Events that came too late to count and are kept, by event.",
+    "feilun_skew_audited_total": "Rows in which a feature as served was computed again.",
+    "feilun_skew_mismatch_total": "Those in which it came out otherwise than it was served.",
+    "feilun_skew_left_out_total": "Requests that were to be audited and could not be, by reason.",
     "feilun_model_version": "The version of a model that this worker serves.",
     "feilun_release_refused": "1 while the newest release of a model cannot be loaded.",
 }
@@ -46,6 +52,7 @@ class Health:
         moments: Moments,
         champions: Champions,
         turns: TurnStore,
+        skew: SkewStore,
         metrics: Metrics,
         clock: Clock,
         mode: ClockMode,
@@ -57,6 +64,7 @@ class Health:
         self._moments = moments
         self._champions = champions
         self._turns = turns
+        self._skew = skew
         self._metrics = metrics
         self._clock = clock
         self._mode = mode
@@ -105,7 +113,36 @@ class Health:
             )
             refused = self._champions.refusal(model) is not None
             self._metrics.set("feilun_release_refused", float(refused), model=model)
+        for event, count in self._events().items():
+            self._metrics.count("feilun_events_total", count.records, event=event)
+            self._metrics.count("feilun_late_events_total", count.late, event=event)
+        await self._measure_skew()
         return Response(self._metrics.expose().encode(), content_type=_PROMETHEUS)
+
+    async def _measure_skew(self) -> None:
+        metrics = self._metrics
+        for model, skew in (await self._audited()).items():
+            for address, found in skew.features.items():
+                names = {"model": model, "feature": address}
+                metrics.count("feilun_skew_audited_total", found.audited, **names)
+                metrics.count("feilun_skew_mismatch_total", found.mismatched, **names)
+            for reason, requests in skew.left_out.items():
+                metrics.count("feilun_skew_left_out_total", requests, model=model, reason=reason)
+
+    async def _audited(self) -> dict[str, ModelSkew]:
+        """Return what the audit has found, from a database that another process may write to."""
+        found = (await asyncio.to_thread(self._skew.load)).models
+        return {model: found.get(model, ModelSkew()) for model in self._project.models}
+
+    def _events(self) -> dict[str, Count]:
+        """Return how many events were kept since the log counts them, by the project's events."""
+        found = dict.fromkeys(self._project.events, Count(0, 0))
+        for schema, count in self._log.counts().items():
+            name = schema.partition(".")[0]
+            if name in found:
+                known = found[name]
+                found[name] = Count(known.records + count.records, known.late + count.late)
+        return found
 
     async def status(self, _: Request) -> Response:
         """Return where everything stands, for people and for ``feilun status``."""
@@ -119,7 +156,9 @@ class Health:
             "folded_time": mark.time,
             "log_end": end,
             "lag": max(0, end - mark.offset),
+            "events": {name: count._asdict() for name, count in self._events().items()},
             "models": {model: self._model(model) for model in self._project.models},
+            "skew": await self._audited(),
             # The turns are in a database that another process may be writing to.
             "flywheels": await asyncio.to_thread(self._flywheels),
             "problems": self._problems(),

@@ -39,6 +39,10 @@ class Metrics:
         key = (name, tuple(labels.items()))
         self._counters[key] = self._counters.get(key, 0) + amount
 
+    def count(self, name: str, value: float, /, **labels: str) -> None:
+        """Set a counter to what was counted elsewhere, for all workers."""
+        self._counters[name, tuple(labels.items())] = value
+
     def set(self, name: str, value: float, /, **labels: str) -> None:
         """Set a gauge."""
         self._gauges[name, tuple(labels.items())] = value

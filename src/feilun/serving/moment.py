@@ -6,12 +6,14 @@ import asyncio
 import time
 from typing import Literal
 
-from feilun.clock import Clock
+from feilun.clock import MINUTE, Clock
 from feilun.errors import Behind, InputError
 from feilun.ports.online_store import Mark, OnlineStore
 from feilun.serving.requests import ReadOptions
 
 POLL_SECONDS = 0.001
+CLOCK_TOLERANCE = MINUTE
+"""How far (µs) reads may stand ahead of our clock before their answers say so."""
 
 ClockMode = Literal["wall", "request"]
 
@@ -88,3 +90,12 @@ class Moments:
                 "Ask for a later time: the past is read from the log, by training.",
             )
         return mark.time + 1 if asked is None else asked
+
+    def doubts(self, as_of: int) -> list[str]:
+        """Return the flag ``clock`` if a read stands well ahead of our clock: it was set back.
+
+        The newest record was received at a time that has not come yet, and reads are later than
+        every record; so their windows end in the future, and may leave out what they should count.
+        """
+        ahead = self._mode == "wall" and as_of > self._clock.now() + CLOCK_TOLERANCE
+        return ["clock"] if ahead else []

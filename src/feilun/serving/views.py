@@ -61,7 +61,8 @@ class View:
             request_id=request.id,
             as_of=as_of,
             folded_offset=mark.offset,
-            degraded=[
+            degraded=self._moments.doubts(as_of)
+            + [
                 f"missing:{f.address}"
                 for f in features
                 if any(part.address in unbuilt for part in inputs_of((f,)))

@@ -19,6 +19,7 @@ from feilun.ports.event_log import EventLog
 from feilun.ports.online_store import OnlineStore
 from feilun.ports.releases import ReleaseHistory
 from feilun.ports.scorer import ScorerLoader
+from feilun.ports.skew_store import SkewStore
 from feilun.ports.turn_store import TurnStore
 from feilun.serving.app import Gateway, Route
 from feilun.serving.capability import Capability, Tools
@@ -46,7 +47,7 @@ class GatewayParts:
     ----------
     project : Project
         What is served.
-    log, store, releases, turns
+    log, store, releases, turns, skew
         The ports.
     loaders : mapping
         By model format, what loads it.
@@ -67,6 +68,7 @@ class GatewayParts:
     store: OnlineStore
     releases: ReleaseHistory
     turns: TurnStore
+    skew: SkewStore
     loaders: Mapping[str, ScorerLoader]
     bundles: Path
     clock: Clock
@@ -106,6 +108,7 @@ def make_app(parts: GatewayParts) -> Gateway:
         moments=moments,
         champions=champions,
         turns=parts.turns,
+        skew=parts.skew,
         metrics=metrics,
         clock=parts.clock,
         mode=parts.clock_mode,

@@ -13,15 +13,19 @@ from typing import ClassVar
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from feilun.clock import DAY, HOUR
 from feilun.errors import Conflict, InputError
-from feilun.ports.event_log import Appended, EventLog
+from feilun.ports.event_log import Appended, Count, Covered, EventLog
+from feilun.records.codec import decode_record
+from feilun.records.erasure import KEY_BYTES, Erasures
 from feilun.records.record import IMPORTED, LATE, Record
 from feilun.records.schema import SCHEMA_ID_LIMIT
 from feilun.testing.fakes import MemoryLog
 from feilun.testing.records import START, make_record
 
+WHO = "user=somebody"
 _DAYS = 7
 _SHARED = [HealthCheck.differing_executors]  # the subclasses share these tests on purpose
 
@@ -43,12 +47,18 @@ def _histories(draw: st.DrawFn) -> list[list[Record]]:
                 time=START + draw(days) * DAY,
                 received=START + draw(days) * DAY,
                 source=draw(st.sampled_from(["web", "app"])),
+                subject=draw(st.sampled_from(["", "user=a", "user=b"])),
                 flags=draw(st.sampled_from(flags)),
             )
             for _ in range(draw(st.integers(0, 8)))
         ]
         for _ in range(draw(st.integers(1, 6)))
     ]
+
+
+def erased(subject: str, moment: int = START + 10_000 * DAY) -> Erasures:
+    """Return a list with one subject on it."""
+    return Erasures(b"k" * KEY_BYTES).adding([subject], moment)
 
 
 class EventLogConformance:
@@ -135,6 +145,18 @@ class EventLogConformance:
         with pytest.raises(Conflict, match=r"click\.v1"):
             log.declare({"view.v1": b"two", "click.v1": b"other"})
         assert log.schemas() == {"click.v1": b"one"}
+
+    def test_what_is_stored_is_counted_by_schema(self, log: EventLog) -> None:
+        assert log.counts() == {}
+        click, view = make_record("1", 1), make_record("1", 2, source="app", schema="view.v1")
+        log.append([click, make_record("2", 2), view])
+        log.append([click, make_record("1", 9)])  # a duplicate and a conflict
+        assert log.counts() == {"click.v1.00000000": Count(2, 0), "view.v1": Count(1, 0)}
+        old = make_record("3", time=START - 30 * DAY, received=START)
+        imported = make_record("4", time=START - 30 * DAY, received=START, flags=IMPORTED)
+        log.append([old, imported, old])
+        log.append([old])
+        assert log.counts() == {"click.v1.00000000": Count(4, 1), "view.v1": Count(1, 0)}
 
     @pytest.mark.parametrize("id", ["", "x" * (SCHEMA_ID_LIMIT + 1), "飞" * 167])
     def test_an_impossible_schema_id_stores_nothing(self, log: EventLog, id: str) -> None:
@@ -287,6 +309,7 @@ class EventLogConformance:
         try:
             assert log.end() == 6
             assert log.schemas() == {"click.v1": b"its fields"}
+            assert log.counts() == {"click.v1.00000000": Count(6, 1)}
             assert log.read(0)[:5] == list(enumerate(records))
             assert [b.reason for b in log.bad()] == ["why"]
             assert log.append([records[3], late]) == [
@@ -296,6 +319,147 @@ class EventLogConformance:
             assert log.append([make_record("3", 99)]) == [Appended("conflict", -1)]
         finally:
             log.close()
+
+    def test_nobody_is_erased_at_first(self, log: EventLog) -> None:
+        assert log.erasures() is None
+        log.append([make_record("1", subject=WHO)])
+        assert log.covered(erased(WHO), [WHO]) == Covered([0], START)
+        assert log.covered(erased("user=other")) == Covered([], 0)
+
+    def test_what_is_erased_is_gone_and_offsets_stay(self, log: EventLog) -> None:
+        records = [make_record(str(n), n, subject=f"user={n % 3}") for n in range(9)]
+        log.append(records[:5])
+        log.append(records[5:])
+        assert log.erase(erased("user=1"), ["user=1"]) == 3
+        left = [(n, record) for n, record in enumerate(records) if n % 3 != 1]
+        assert log.read(0) == left
+        assert [pair for batch in log.read_batches(0) for pair in batch.records()] == left
+        assert log.read_batches(0)[-1].end == log.end() == 9
+        assert log.read(7) == [(8, records[8])]
+        assert log.erase(erased("user=1"), ["user=1"]) == 0
+        assert log.append([make_record("next")]) == [Appended("accepted", 9)]
+
+    def test_a_log_of_nothing_but_the_erased_can_be_read(self, log: EventLog) -> None:
+        log.append([make_record(str(n), subject=WHO) for n in range(3)])
+        assert log.erase(erased(WHO)) == 3
+        assert log.read(0) == []
+        assert log.read_batches(0)[-1].end == log.end() == 3
+
+    def test_what_is_erased_does_not_come_back(self, log: EventLog) -> None:
+        old = make_record("1", 7, subject=WHO)
+        ahead = make_record("2", time=START + 2 * DAY, received=START, subject=WHO)
+        ahead = structs.replace(ahead, time=START)  # a client's clock was two days ahead
+        other = make_record("3", subject="user=other")
+        log.append([old, ahead, other])
+        log.erase(erased(WHO, START + 1), [WHO])
+        again = structs.replace(ahead, time=START + DAY)  # and says so no more
+        assert log.append([other, old, again]) == [
+            Appended("duplicate", 2),
+            Appended("erased", -1),
+            Appended("erased", -1),
+        ]
+        imported = make_record("as from a file", 7, subject=WHO, flags=IMPORTED)
+        assert log.append([imported]) == [Appended("erased", -1)]
+        assert log.end() == 3
+
+    def test_who_comes_back_is_new(self, log: EventLog) -> None:
+        log.append([make_record("1", subject=WHO)])
+        log.erase(erased(WHO, START + 1), [WHO])
+        new = make_record("2", time=START + 1, subject=WHO)
+        assert log.append([new, new]) == [Appended("accepted", 1), Appended("duplicate", 1)]
+        assert log.erase(erased(WHO, START + 1), [WHO]) == 0
+        assert log.read(0) == [(1, new)]
+        assert log.erase(erased(WHO, START + 2), [WHO]) == 1
+        assert log.read(0) == []
+        assert log.append([new]) == [Appended("erased", -1)]
+
+    def test_erasures_add_up_and_later_moments_stay(self, log: EventLog) -> None:
+        log.append([make_record("1", subject=WHO), make_record("2", subject="user=2")])
+        log.erase(erased(WHO, START + 9), [WHO])
+        log.erase(erased(WHO, START + 1).adding(["user=2"], START + 1), ["user=2"])
+        known = log.erasures()
+        assert known is not None
+        assert (known.moment(WHO), known.moment("user=2")) == (START + 9, START + 1)
+        assert log.read(0) == []
+
+    def test_what_schemas_mean_and_other_peoples_names_outlive_an_erasure(
+        self, log: EventLog
+    ) -> None:
+        log.declare({"click.v1": b"its fields"})
+        late = make_record("late", time=START - 30 * DAY, received=START)
+        log.append([make_record("1"), late, make_record("2", flags=IMPORTED)])
+        log.erase(erased(WHO))
+        assert log.schemas() == {"click.v1": b"its fields"}
+        assert [a.status for a in log.append([make_record("1"), late])] == ["duplicate"] * 2
+        assert log.append([make_record("2", flags=IMPORTED)]) == [Appended("duplicate", 2)]
+        assert log.append([make_record("1", "other")]) == [Appended("conflict", -1)]
+
+    @pytest.mark.parametrize(
+        ("raw", "stays"),
+        [
+            (b'{"user": "somebody", "n": 1}', False),
+            (b'[{"a": [{"user": "some\\u0062ody"}]}]', False),
+            (b'{"user": "somebody", "cut sho', False),
+            (b"{'user': 'somebody', 'at': datetime(2024, 1, 1)}", False),
+            (b"user=somebody&n=1", False),
+            (b'{"user": "somebody else", "friend": "somebody"}', True),
+            (b"\xff\x00", True),
+        ],
+    )
+    def test_bad_events_that_speak_of_the_erased_go(
+        self, log: EventLog, raw: bytes, stays: bool
+    ) -> None:
+        log.keep_bad("web", "why", raw, START)
+        log.keep_bad("web", "late", raw, START + DAY)
+        log.erase(erased(WHO, START + 1), [WHO])
+        assert [bad.number for bad in log.bad()] == ([0, 1] if stays else [1])
+        assert log.keep_bad("web", "why", raw, START) == 2
+        assert log.bad(2)[0].raw == (raw if stays else b"")
+
+    def test_refused_records_of_the_erased_go_from_the_bad_events(self, log: EventLog) -> None:
+        log.append([make_record("1", 1, subject=WHO), make_record("2", 1)])
+        log.append([make_record("1", 2, subject=WHO), make_record("2", 2)])
+        log.erase(erased(WHO), [WHO])
+        assert [decode_record(bad.raw).id for bad in log.bad()] == ["2"]
+
+    def test_erasures_are_there_after_reopening(self, tmp_path: Path) -> None:
+        if not self.reopens:
+            pytest.skip("this log does not outlive its object")
+        log = self.open(tmp_path / "log")
+        record = make_record("1", subject=WHO)
+        log.append([record, make_record("2")])
+        log.erase(erased(WHO), [WHO])
+        log.close()
+        log = self.open(tmp_path / "log")
+        try:
+            assert log.erasures() == erased(WHO)
+            assert log.append([record]) == [Appended("erased", -1)]
+            assert [offset for offset, _ in log.read(0)] == [1]
+        finally:
+            log.close()
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=_SHARED)
+    @given(history=_histories(), known=st.booleans(), cut=st.integers(-20, 20))
+    def test_it_erases_as_the_log_in_memory_does(
+        self, history: list[list[Record]], known: bool, cut: int
+    ) -> None:
+        model = MemoryLog(dedup_days=_DAYS)
+        middle = len(history) // 2
+        with tempfile.TemporaryDirectory() as folder:
+            log = self.open(Path(folder) / "log")
+            try:
+                for records in history[:middle]:
+                    assert log.append(records) == model.append(records)
+                erasures, whom = erased("user=a", START + cut * DAY), ["user=a"] * known
+                assert log.covered(erasures, whom) == model.covered(erasures)
+                assert log.erase(erasures, whom) == model.erase(erasures)
+                for records in history:
+                    assert log.append(records) == model.append(records)
+                assert log.read(0) == model.read(0)
+                assert log.bad() == model.bad()
+            finally:
+                log.close()
+        assert not any(erasures.covers(record) for _, record in model.read(0))
 
     @settings(max_examples=40, deadline=None, suppress_health_check=_SHARED)
     @given(history=_histories())

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import msgspec
 
 from feilun.errors import Fenced, InputError, StoreFull
-from feilun.ports.event_log import Appended, BadEvent
+from feilun.ports.event_log import Appended, BadEvent, Count, Covered
 from feilun.ports.online_store import KEY_LIMIT, Mark
 from feilun.records import identity
 from feilun.records.batch import RecordBatch
 from feilun.records.codec import encode_record
 from feilun.records.columns import ROW_LIMIT
+from feilun.records.erasure import Erasures, mentioned, withheld
 from feilun.records.record import LATE, Record
 from feilun.records.schema import undeclared
 
@@ -34,12 +35,16 @@ class MemoryLog:
     def __init__(self, dedup_days: int = identity.DEDUP_DAYS, quota: int | None = None) -> None:
         self.quota = quota
         self._days = dedup_days
-        self._records: list[Record] = []
+        self._records: list[Record | None] = []
         self._bad: list[BadEvent] = []
+        self._bad_end = 0
         self._schemas: dict[str, bytes] = {}
+        self._counts: dict[str, Count] = {}
         self._open: dict[int, dict[bytes, tuple[int, bytes]]] = {}
         self._kept: dict[bytes, tuple[int, bytes]] = {}
         self._horizon = 0
+        self._erasures: Erasures | None = None
+        self._tombstones: set[bytes] = set()
         self._lock = threading.Lock()
 
     def append(self, records: Sequence[Record]) -> list[Appended]:
@@ -55,6 +60,8 @@ class MemoryLog:
             return [self._append(*item) for item in zip(records, days, keys, strict=True)]
 
     def _append(self, record: Record, day: int, key: bytes) -> Appended:
+        if self._is_erased(record, key):
+            return Appended("erased", -1)
         late = self._closes(record, day)
         kept = late or identity.never_closes(record)
         names = self._kept if kept else self._open.setdefault(day, {})
@@ -69,8 +76,18 @@ class MemoryLog:
             record = msgspec.structs.replace(record, flags=record.flags | LATE)
         offset = len(self._records)
         self._records.append(record)
+        count = self._counts.get(record.schema, Count(0, 0))
+        self._counts[record.schema] = Count(count.records + 1, count.late + late)
         names[key] = (offset, record.digest)
         return Appended("late" if late else "accepted", offset)
+
+    def _is_erased(self, record: Record, key: bytes) -> bool:
+        erasures = self._erasures
+        if erasures is None or erasures.moment(record.subject) is None:
+            return False
+        return (
+            erasures.covers(record) or erasures.tombstone(record.subject, key) in self._tombstones
+        )
 
     def _closes(self, record: Record, day: int) -> bool:
         """Close the days that this receipt leaves behind; say whether the record is late."""
@@ -95,9 +112,15 @@ class MemoryLog:
         """Return every schema id that was declared, with its meaning."""
         return dict(self._schemas)
 
+    def counts(self) -> dict[str, Count]:
+        """Return how many records of each schema were stored."""
+        return dict(self._counts)
+
     def read_batches(self, start: int, limit: int = 10_000) -> list[RecordBatch]:
         """Return the records at up to ``limit`` offsets from ``start`` on, in columns."""
-        records = [record for _, record in self.read(start, limit)]
+        if start < 0:
+            raise InputError(f"A log begins at offset 0, not {start}.")
+        records = self._records[start : start + limit]
         return [
             RecordBatch.of(start + at, records[at : at + ROW_LIMIT])
             for at in range(0, len(records), ROW_LIMIT)
@@ -107,7 +130,12 @@ class MemoryLog:
         """Return up to ``limit`` records from offset ``start`` on."""
         if start < 0:
             raise InputError(f"A log begins at offset 0, not {start}.")
-        return list(enumerate(self._records[start : start + limit], start))
+        found: list[tuple[int, Record]] = []
+        while not found and start < len(self._records):
+            rows = enumerate(self._records[start : start + limit], start)
+            found = [(offset, record) for offset, record in rows if record is not None]
+            start += max(limit, 1)
+        return found
 
     def end(self) -> int:
         """Return the offset that the next record will get."""
@@ -116,6 +144,7 @@ class MemoryLog:
     def keep_bad(self, source: str, reason: str, raw: bytes, received: int) -> int:
         """Keep something unusable with its reason; return its number."""
         with self._lock:
+            ((reason, raw),) = withheld(self._erasures, [(reason, raw)])
             return self._keep_bad(source, reason, raw, received)
 
     def keep_bad_many(
@@ -123,16 +152,48 @@ class MemoryLog:
     ) -> list[int]:
         """Keep unusable items, each a reason and its bytes; return their numbers."""
         with self._lock:
+            items = withheld(self._erasures, items)
             return [self._keep_bad(source, reason, raw, received) for reason, raw in items]
 
     def _keep_bad(self, source: str, reason: str, raw: bytes, received: int) -> int:
-        number = len(self._bad)
+        number = self._bad_end
+        self._bad_end += 1
         self._bad.append(BadEvent(number, received, source, reason, raw))
         return number
 
     def bad(self, start: int = 0, limit: int = 1_000) -> list[BadEvent]:
         """Return bad events from number ``start`` on."""
-        return self._bad[start : start + limit]
+        return [event for event in self._bad if event.number >= start][:limit]
+
+    def erasures(self) -> Erasures | None:
+        """Return who is erased."""
+        return self._erasures
+
+    def covered(self, erasures: Erasures, subjects: Collection[str] = ()) -> Covered:
+        """Return what an erasure would take."""
+        found = [
+            (offset, record.time)
+            for offset, record in enumerate(self._records)
+            if record is not None
+            and (not subjects or record.subject in subjects)
+            and erasures.covers(record)
+        ]
+        return Covered([offset for offset, _ in found], max([time for _, time in found], default=0))
+
+    def erase(self, erasures: Erasures, subjects: Collection[str] = ()) -> int:
+        """Take every record that is covered out of the log, with its name."""
+        gone = dict.fromkeys(self.covered(erasures, subjects).offsets)
+        for names in (self._kept, *self._open.values()):
+            for key in [key for key, (offset, _) in names.items() if offset in gone]:
+                record = self._records[names.pop(key)[0]]
+                if record is not None:
+                    self._tombstones.add(erasures.tombstone(record.subject, key))
+        for offset in gone:
+            self._records[offset] = None
+        self._bad = [b for b in self._bad if not mentioned(erasures, b.raw, b.received)]
+        before = {} if self._erasures is None else self._erasures.moments
+        self._erasures = erasures.merged(before)
+        return len(gone)
 
     def close(self) -> None:
         """Do nothing: there is nothing to give back."""
@@ -195,6 +256,10 @@ class MemoryStore:
         """Forget everything; the mark returns to offset 0."""
         with self._lock:
             self._values, self._mark = {}, Mark(0, 0)
+
+    def erase(self) -> None:
+        """Forget everything."""
+        self.clear()
 
     def close(self) -> None:
         """Do nothing: there is nothing to give back."""

@@ -32,6 +32,8 @@ CLICK = EventSpec(
     ),
     "user",
 )
+EVER = 2**62
+"""Later than any time of a test."""
 VIEW = EventSpec("view", 1, (FieldSpec("item", "int"),), "user")
 
 
@@ -120,7 +122,7 @@ class LakeConformance:
         assert list(lake.frames(CLICK)) == []
         assert lake.name_snapshot("none") == 0
         assert list(lake.frames(CLICK, snapshot="none")) == []
-        assert lake.delete_subject("user=1") == (0, ())
+        assert lake.delete_subject("user=1", EVER) == (0, ())
         lake.forget_snapshot("none")
         lake.maintain(START)
 
@@ -262,12 +264,20 @@ class LakeConformance:
         lake.name_snapshot("train/1")
         lake.append(8, 12, [make_rows(VIEW, range(8, 12), subject="user=2")])
         lake.name_snapshot("train/2")
-        assert lake.delete_subject("user=2") == (7, ("train/1", "train/2"))
+        assert lake.delete_subject("user=2", EVER) == (7, ("train/1", "train/2"))
         assert sorted(rows_of(lake.frames(CLICK))) == list(range(4))
         assert list(lake.frames(VIEW)) == []
         for name in ("train/1", "train/2"):
             assert sorted(rows_of(lake.frames(CLICK, snapshot=name))) == list(range(4))
             assert list(lake.frames(VIEW, snapshot=name)) == []
         assert lake.archived() == 12
-        assert lake.delete_subject("user=2") == (0, ())
+        assert lake.delete_subject("user=2", EVER) == (0, ())
+        assert set(lake.subjects()) == {"user=1"}
         assert lake.append(12, 13, [make_rows(VIEW, [12])]) == 1
+
+    def test_only_what_was_before_a_moment_is_erased(self, lake: Lake) -> None:
+        lake.append(0, 2, [make_rows(CLICK, [0, 1], time=START)])
+        lake.append(2, 3, [make_rows(CLICK, [2], time=START + DAY)])
+        assert lake.delete_subject("user=1", START + DAY).rows == 2
+        assert set(lake.subjects()) == {"user=1"}
+        assert sorted(rows_of(lake.frames(CLICK))) == [2]

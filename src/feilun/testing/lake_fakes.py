@@ -118,15 +118,21 @@ class MemoryLake:
         """Do nothing: there are no files."""
         return Maintained(0, 0, 0)
 
-    def delete_subject(self, subject: str) -> Deleted:
-        """Remove every row about ``subject``."""
+    def subjects(self) -> Iterator[str]:
+        """Return whom rows are about."""
+        for tables in (self._tables, *(tables for _, tables in self._named.values())):
+            for table in tables.values():
+                yield from (row["_subject"] for row in table.rows)
+
+    def delete_subject(self, subject: str, before: int) -> Deleted:
+        """Remove every row about ``subject`` of a time before ``before``."""
         if not subject:
             raise InputError("A subject is written as entity=value.")
-        gone = sum(_drop(table, subject) for table in self._tables.values())
+        gone = sum(_drop(table, subject, before) for table in self._tables.values())
         names = [
             name
             for name, (_, tables) in self._named.items()
-            if sum([_drop(table, subject) for table in tables.values()])
+            if sum([_drop(table, subject, before) for table in tables.values()])
         ]
         return Deleted(gone, tuple(sorted(names)))
 
@@ -167,10 +173,11 @@ def _rows(rows: Rows) -> list[_Row]:
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def _drop(table: _Table, subject: str) -> int:
-    before = len(table.rows)
-    table.rows = [row for row in table.rows if row["_subject"] != subject]
-    return before - len(table.rows)
+def _drop(table: _Table, subject: str, before: int) -> int:
+    left = [row for row in table.rows if row["_subject"] != subject or row["_time"] >= before]
+    gone = len(table.rows) - len(left)
+    table.rows = left
+    return gone
 
 
 def _column(spec: FieldSpec, rows: Sequence[_Row]) -> Column:

@@ -131,6 +131,15 @@ class OnlineStoreConformance:
             assert moment.get_many([b"a"]) == [None]
         store.commit([(b"a", b"2")], 0, Mark(1, 1))
 
+    def test_erase_forgets_everything(self, store: OnlineStore) -> None:
+        store.commit([(b"a", b"1")], 0, Mark(5, 50))
+        store.erase()
+        store.erase()
+        with store.snapshot() as moment:
+            assert moment.mark() == Mark(0, 0)
+            assert moment.get_many([b"a"]) == [None]
+        store.commit([(b"a", b"2")], 0, Mark(1, 1))
+
     def test_everything_is_there_after_reopening(self, tmp_path: Path) -> None:
         if not self.reopens:
             pytest.skip("this store does not outlive its object")

@@ -1,4 +1,4 @@
-"""Turns, releases and the registry in memory: for tests, and for reading what the ports mean."""
+"""Turns, releases, the registry and the audit in memory: for tests, and to read what ports mean."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Literal
 from feilun.errors import Conflict, Fenced, UnknownName
 from feilun.ports.model_registry import ModelVersion
 from feilun.ports.releases import Release
+from feilun.ports.skew_store import SkewState
 from feilun.ports.turn_store import Step, Turn, TurnState
 
 
@@ -86,6 +87,26 @@ class InMemoryTurns:
         """Raise Fenced if ``turn`` has been claimed since ``fence`` was given."""
         if self._fences.get(turn) != fence:
             raise Fenced(f"Turn {turn} has been taken over by another controller.")
+
+
+class InMemorySkew:
+    """`SkewStore` in a variable."""
+
+    def __init__(self) -> None:
+        self._state = SkewState()
+
+    def load(self) -> SkewState:
+        """Return the state."""
+        return self._state
+
+    def save(self, state: SkewState, expected: int) -> None:
+        """Put ``state`` in the place of the one at offset ``expected``."""
+        if self._state.offset != expected:
+            raise Fenced(f"The audit stands at offset {self._state.offset}, not {expected}.")
+        self._state = state
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to give back."""
 
 
 class InMemoryReleases:

@@ -15,7 +15,7 @@ from feilun.adapters.iceberg import files, upkeep
 from feilun.adapters.iceberg.lake import IcebergLake
 from feilun.clock import DAY, SystemClock
 from feilun.definitions.specs import FieldSpec
-from feilun.testing.lake_conformance import CLICK, VIEW, make_rows, rows_of
+from feilun.testing.lake_conformance import CLICK, EVER, VIEW, make_rows, rows_of
 
 NOW = SystemClock().now() + 3 * DAY
 """A time at which everything written here is old: Iceberg dates snapshots by the machine."""
@@ -146,10 +146,10 @@ def test_upkeep_may_stop_anywhere(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_an_erasure_may_stop_anywhere_and_is_done_by_the_next(folder: Path) -> None:
     def work(lake: IcebergLake) -> None:
-        assert lake.delete_subject("user=2") == (2, ("train/1",))
+        assert lake.delete_subject("user=2", EVER) == (2, ("train/1",))
 
     def check(lake: IcebergLake) -> None:
-        lake.delete_subject("user=2")
+        lake.delete_subject("user=2", EVER)
         assert list(lake.frames(VIEW)) == []
         assert list(lake.frames(VIEW, snapshot="train/1")) == []
         assert sorted(rows_of(lake.frames(CLICK))) == [0, 1, 3, 4]

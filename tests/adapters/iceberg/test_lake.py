@@ -18,7 +18,7 @@ from feilun.aggregation.frames import Column
 from feilun.clock import DAY, HOUR
 from feilun.errors import ConfigError, Unavailable
 from feilun.ports.lake import LakeField, LakeTable, Rows
-from feilun.testing.lake_conformance import CLICK, START, VIEW, make_rows, rows_of
+from feilun.testing.lake_conformance import CLICK, EVER, START, VIEW, make_rows, rows_of
 
 MARKER = "wei-xiaobao"
 
@@ -174,7 +174,7 @@ def test_no_byte_of_a_subject_stays_in_any_file(
     lake.maintain(START + DAY + HOUR)
     (tmp_path / "lake/events/click/data/stray.parquet").write_bytes(MARKER.encode())
     assert len(files_with(tmp_path, MARKER)) > 5
-    assert lake.delete_subject(subject) == (10, ("train/3", "train/9"))
+    assert lake.delete_subject(subject, EVER) == (10, ("train/3", "train/9"))
     assert files_with(tmp_path, MARKER) == []
     assert sorted(rows_of(lake.frames(CLICK))) == list(range(0, 15, 3))
     assert sorted(rows_of(lake.frames(CLICK, snapshot="train/3"))) == [0, 3]
@@ -185,7 +185,7 @@ def test_only_files_that_hold_the_subject_are_written_anew(opened: Any, tmp_path
     lake.append(0, 10, [make_rows(CLICK, range(10))])
     kept = data_files(tmp_path)
     lake.append(10, 20, [make_rows(CLICK, range(10, 20), subject="user=2")])
-    lake.delete_subject("user=2")
+    lake.delete_subject("user=2", EVER)
     assert data_files(tmp_path) == kept
 
 
@@ -201,7 +201,7 @@ def test_an_erasure_after_a_column_became_float_keeps_old_snapshots_readable(ope
     lake.name_snapshot("train/1")
     wider = replace(VIEW, fields=(FieldSpec("item", "float"),))
     lake.append(3, 4, [make_rows(wider, [3], item=[0.5])])
-    assert lake.delete_subject("user=2").names == ("train/1",)
+    assert lake.delete_subject("user=2", EVER).names == ("train/1",)
     table = lake._load("events.view")
     # As other programs see it: by the ids of columns, not by their names.
     seen = table.scan(snapshot_id=table.snapshot_by_name("train/1").snapshot_id).to_arrow()

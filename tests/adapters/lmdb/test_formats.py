@@ -9,6 +9,7 @@ from feilun.adapters.lmdb.bad_events import decode_bad, encode_bad
 from feilun.ports.event_log import BadEvent
 from feilun.ports.online_store import Mark
 from feilun.records.codec import encode_batch
+from feilun.records.erasure import Erasures
 from feilun.records.identity import name_key
 from feilun.testing.records import START, make_record
 
@@ -30,6 +31,7 @@ def test_a_log_of_format_1(tmp_path):
     log.close()
     assert _contents(tmp_path) == {
         "meta": {
+            b"count/click.v1.00000000": bytes.fromhex("0000000000000002 0000000000000001"),
             b"format": b"feilun-log/1",
             # end 2, next bad number 1, first open day 1 (day 0 closed by the late record)
             b"state": bytes.fromhex("0000000000000002 0000000000000001 00000001"),
@@ -41,8 +43,25 @@ def test_a_log_of_format_1(tmp_path):
         "kept": {name_key(0, "web", "A-2"): bytes(7) + b"\x01" + late.digest},
         "subjects": {bytes.fromhex("21126a9f4677662e 00000000"): b""},
         "schemas": {b"click.v1.00000000": b"its fields"},
+        "erased": {},
         "bad": {bytes(8): BAD_1},
     }
+
+
+def test_who_is_erased_from_a_log_of_format_1(tmp_path):
+    log = LmdbEventLog(tmp_path)
+    log.append([make_record("A-1", 7, subject="user_id=7")])
+    log.erase(Erasures(bytes(range(32))).adding(["user_id=7"], 2**60))
+    log.close()
+    found = _contents(tmp_path)
+    who, name = "a0cb66b70114ebe3ab3116606da1373b", "782e380d42f4162769aa67aab190978a"
+    assert found["meta"][b"erasures"] == bytes(range(32))
+    assert found["erased"] == {
+        bytes.fromhex(who): bytes.fromhex("1000000000000000"),
+        bytes.fromhex(who + name): b"",
+    }
+    assert found["batches"] == {bytes(8): encode_batch(0, [None])}
+    assert (found["open"], found["subjects"]) == ({}, {})
 
 
 BAD_1 = bytes.fromhex(

@@ -7,11 +7,12 @@ import time
 
 import pytest
 
-from feilun.adapters.sqlite import SqliteReleases, SqliteSyncs, SqliteTurns
+from feilun.adapters.sqlite import SqliteReleases, SqliteSkew, SqliteSyncs, SqliteTurns
 from feilun.errors import ConfigError, CorruptData, FeilunError
 from feilun.ports.turn_store import Step
-from feilun.testing.platform_fakes import InMemoryReleases, InMemoryTurns
+from feilun.testing.platform_fakes import InMemoryReleases, InMemorySkew, InMemoryTurns
 from feilun.testing.release_conformance import ReleaseHistoryExam, Stores
+from feilun.testing.skew_store_conformance import SkewStoreExam
 from feilun.testing.sync_store_conformance import SyncStoreExam
 from feilun.testing.table_fakes import InMemorySyncs
 from feilun.testing.turn_conformance import TurnStoreExam
@@ -50,6 +51,16 @@ class TestInMemoryReleases(ReleaseHistoryExam):
     def make(self, folder):
         turns = InMemoryTurns()
         return Stores(turns, InMemoryReleases(turns))
+
+
+class TestSqliteSkew(SkewStoreExam):
+    def make(self, folder):
+        return SqliteSkew(folder / "platform.db")
+
+
+class TestInMemorySkew(SkewStoreExam):
+    def make(self, folder):
+        return InMemorySkew()
 
 
 class TestSqliteSyncs(SyncStoreExam):

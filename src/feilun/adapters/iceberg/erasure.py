@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyiceberg.manifest import DataFile
@@ -20,8 +21,18 @@ _State = dict[str, DataFile]
 """The files of one snapshot, by path."""
 
 
-def delete_subject(table: Table, subject: str) -> Deleted:
-    """Take the rows of a subject out of every snapshot of a table.
+def subjects(table: Table) -> Iterator[str]:
+    """Return whom rows are about, in every snapshot; some may come several times."""
+    files_of = [tables.files_of(table, snapshot) for snapshot in table.snapshots()]
+    paths = sorted({file.file_path for state in files_of for file in state})
+    if not paths:
+        return
+    for batch in ds.dataset(paths, format="parquet").scanner(columns=["_subject"]).to_batches():
+        yield from pc.unique(batch.column("_subject")).to_pylist()
+
+
+def delete_subject(table: Table, subject: str, before: int) -> Deleted:
+    """Take the rows of a subject before a time (µs) out of every snapshot of a table.
 
     A crash at any point leaves the table readable, and a second call does the rest: names move
     one by one to snapshots without the rows, and only then what holds them is removed.
@@ -33,10 +44,13 @@ def delete_subject(table: Table, subject: str) -> Deleted:
         one.snapshot_id: {file.file_path: file for file in tables.files_of(table, one)}
         for one in table.snapshots()
     }
-    holders = _holders({path for state in states.values() for path in state}, subject)
+    covered = (pc.field("_subject") == subject) & (
+        pc.field("_time") < pa.scalar(before, pa.timestamp("us", tz="UTC"))
+    )
+    holders = _holders({path for state in states.values() for path in state}, covered)
     done = Deleted(0, ())
     if holders:
-        done = _renew(table, states, holders, subject)
+        done = _renew(table, states, holders, covered)
         kept = {ref.snapshot_id for ref in table.refs().values()}
         holding = [one for one, state in states.items() if not holders.isdisjoint(state)]
         upkeep.forget(table, [one for one in holding if one not in kept])
@@ -44,7 +58,9 @@ def delete_subject(table: Table, subject: str) -> Deleted:
     return done
 
 
-def _renew(table: Table, states: dict[int, _State], holders: set[str], subject: str) -> Deleted:
+def _renew(
+    table: Table, states: dict[int, _State], holders: set[str], covered: pc.Expression
+) -> Deleted:
     """Make the newest snapshot and the named ones anew, without the rows; say what that took."""
     rows, names = 0, []
     renewed: dict[str, list[DataFile]] = {}
@@ -60,7 +76,7 @@ def _renew(table: Table, states: dict[int, _State], holders: set[str], subject: 
         ]
         for file in old:
             if file.file_path not in renewed:
-                renewed[file.file_path] = _without(table, file, subject)
+                renewed[file.file_path] = _without(table, file, covered)
         new = [one for file in old for one in renewed[file.file_path]]
         _move(table, name, snapshot_id, new, old)
         if name == tables.MAIN:
@@ -75,13 +91,13 @@ def _head(table: Table) -> int:
     return -1 if newest is None else newest.snapshot_id
 
 
-def _holders(paths: Collection[str], subject: str) -> set[str]:
-    """Return the files that hold rows of the subject; only that column of them is read."""
+def _holders(paths: Collection[str], covered: pc.Expression) -> set[str]:
+    """Return the files that hold covered rows; only the columns that say so are read."""
     if not paths:
         return set()
     scanner = ds.dataset(sorted(paths), format="parquet").scanner(
         columns=["__filename"],
-        filter=pc.field("_subject") == subject,
+        filter=covered,
         batch_readahead=2,
         fragment_readahead=1,
     )
@@ -92,9 +108,8 @@ def _holders(paths: Collection[str], subject: str) -> set[str]:
     }
 
 
-def _without(table: Table, file: DataFile, subject: str) -> list[DataFile]:
-    rows = files.read(table.metadata, file)
-    rows = rows.filter(pc.not_equal(rows.column("_subject"), subject))
+def _without(table: Table, file: DataFile, covered: pc.Expression) -> list[DataFile]:
+    rows = files.read(table.metadata, file).filter(~covered)
     return list(files.write(table.io, table.metadata, rows)) if rows.num_rows else []
 
 

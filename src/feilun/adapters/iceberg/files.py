@@ -101,8 +101,15 @@ def write(io: FileIO, metadata: TableMetadata, rows: pa.Table) -> Iterator[DataF
 
 
 def read(metadata: TableMetadata, file: DataFile) -> pa.Table:
-    """Return all rows of a file with the table's columns."""
-    return conform(pq.ParquetFile(file.file_path).read(), arrow_schema(metadata.schema()))
+    """Return all rows of a file with the table's columns.
+
+    Raises
+    ------
+    OSError
+        If a page fails its checksum: what is damaged must not be written anew as if it were whole.
+    """
+    with pq.ParquetFile(file.file_path, page_checksum_verification=True) as found:
+        return conform(found.read(), arrow_schema(metadata.schema()))
 
 
 def is_stale(metadata: TableMetadata, file: DataFile) -> bool:
@@ -162,6 +169,7 @@ def _write_one(location: str, rows: pa.Table, day: int) -> Path:
                 name for name in rows.schema.names if name not in (*encodings, *_UNIQUE)
             ],
             column_encoding=encodings,
+            write_page_checksum=True,  # Zstandard lets nine flipped bits in ten pass
         )
         file.flush()
         os.fsync(file.fileno())

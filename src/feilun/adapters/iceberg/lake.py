@@ -193,12 +193,18 @@ class IcebergLake:
                         total = Maintained(*(a + b for a, b in zip(total, done, strict=True)))
         return total
 
-    def delete_subject(self, subject: str) -> Deleted:
-        """Remove every row about ``subject`` from every table and snapshot, and its bytes."""
+    def subjects(self) -> Iterator[str]:
+        """Return whom rows are about, in every table and snapshot; some may come several times."""
+        with tables.translated("Reading the lake"):
+            for table in self._tables():
+                yield from erasure.subjects(table)
+
+    def delete_subject(self, subject: str, before: int) -> Deleted:
+        """Remove every row about ``subject`` of a time before ``before`` (µs), and its bytes."""
         if not subject:
             raise InputError("A subject is written as entity=value.")
         with tables.translated("Erasing from the lake"), self._exclusive():
-            done = [erasure.delete_subject(table, subject) for table in self._tables()]
+            done = [erasure.delete_subject(table, subject, before) for table in self._tables()]
         names = sorted({name for one in done for name in one.names})
         return Deleted(sum(one.rows for one in done), tuple(names))
 

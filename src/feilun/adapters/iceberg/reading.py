@@ -46,9 +46,13 @@ def frames(
     offset, flags = pc.field("_offset"), pc.field("_flags")
     late = pc.bit_wise_and(flags, pc.scalar(LATE))
     texts = [field.name for field in fields if field.dtype == "str"]
-    scanner = ds.dataset(
-        found, schema=schema, format=ds.ParquetFileFormat(dictionary_columns=texts)
-    ).scanner(
+    format_ = ds.ParquetFileFormat(
+        dictionary_columns=texts,
+        default_fragment_scan_options=ds.ParquetFragmentScanOptions(
+            page_checksum_verification=True
+        ),
+    )
+    scanner = ds.dataset(found, schema=schema, format=format_).scanner(
         columns=wanted,
         filter=(offset >= start) & (offset < stop) & (late == 0),
         batch_size=FRAME_ROWS,

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.manifest import DataFile, ManifestContent
@@ -17,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from feilun.adapters.iceberg import files
 from feilun.adapters.iceberg.columns import ENVELOPE_IDS, first_schema, iceberg_type, lake_type
-from feilun.errors import ConfigError, StoreFull, Unavailable
+from feilun.errors import ConfigError, CorruptData, StoreFull, Unavailable
 from feilun.ports.lake import LakeTable
 
 MAIN = "main"
@@ -62,7 +63,18 @@ def translated(what: str) -> Iterator[None]:
                 f"{what}: a file of the lake went away: {error}",
                 "Try again: it was compacted or erased meanwhile.",
             ) from error
+        if error.errno is None:  # not the system's error but Arrow's: a page fails its checksum
+            raise _damaged(what, error) from error
         raise
+    except pa.ArrowInvalid as error:
+        raise _damaged(what, error) from error
+
+
+def _damaged(what: str, error: Exception) -> CorruptData:
+    return CorruptData(
+        f"{what}: a file of the lake is damaged: {error}",
+        "The lake is derived: move its folder away, and it is written again from the log.",
+    )
 
 
 def create(catalog: Catalog, name: str) -> Table:

@@ -8,9 +8,10 @@ Several processes may open one folder; within a process one object must be share
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,8 +24,16 @@ MAP_BYTES = 1 << 40
 
 _MAX_READERS = 1024
 _SPARE_TRANSACTIONS = 16
-_WRITES_PER_READER_CHECK = 256
+_WRITES_PER_READER_CHECK = 64
+_LAG = 128
+"""Transactions after which an open reader has stopped: none is meant to last a second."""
+_SPARE_BYTES = 64 << 20
 _FULL_DISK_BYTES = 1 << 20
+_IN_USE = "in-use"
+_NEW = "new"
+_DATA = "data.mdb"
+_PART_BYTES = 16 << 20
+_ENTRY_BYTES = 100
 _META = b"meta"
 _FORMAT = b"format"
 
@@ -47,11 +56,15 @@ class Environment:
     derived : bool
         What it holds can be made again. A power loss may then undo the last commit, whole; each
         commit waits for the disk once instead of twice. A folder of an older format is emptied.
+    alone : bool
+        No other process may have it open meanwhile.
 
     Raises
     ------
     ConfigError
         If the folder cannot be opened, or is of another kind or a newer format.
+    Unavailable
+        If another process has it for itself, or has it open where it is wanted ``alone``.
     """
 
     def __init__(
@@ -63,40 +76,140 @@ class Environment:
         databases: tuple[str, ...],
         quota_bytes: int,
         derived: bool = False,
+        alone: bool = False,
     ) -> None:
+        self._share = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
         self.path = Path(path)
-        self._quota = quota_bytes
-        self._derived = derived
+        self._kind, self._version, self._quota, self._derived = kind, version, quota_bytes, derived
         self._names = [name.encode() for name in databases]
         self._pid = os.getpid()
         self._stopped = ""
         self._writes = 0
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._in_use = os.open(self.path / _IN_USE, flags, 0o600)
+        except OSError as error:
+            raise self._cannot_open(error) from error
+        try:
+            self._hold(self._share)
+            self._open()
+        except BaseException:
+            os.close(self._in_use)
+            raise
+
+    def _open(self) -> None:
+        databases = [name.decode() for name in self._names]
+        try:
             self._env = lmdb.open(
                 str(self.path),
                 map_size=MAP_BYTES,
                 max_dbs=len(databases) + 1,
                 max_readers=_MAX_READERS,
                 max_spare_txns=_SPARE_TRANSACTIONS,
-                metasync=not derived,
+                metasync=not self._derived,
             )
         except (OSError, lmdb.Error) as error:
-            raise ConfigError(
-                f"{self.path} cannot be opened: {error}.",
-                "Check that the folder is on a local disk, can be written by this user, and is "
-                "opened once in this process.",
-            ) from error
+            raise self._cannot_open(error) from error
         try:
             self.reader_check()
             with self._translated(), self._env.begin(write=True) as txn:
                 self.meta = self._env.open_db(_META, txn)
-                self._check_format(txn, kind, version)
+                self._check_format(txn, self._kind, self._version)
                 self.databases = {name: self._env.open_db(name.encode(), txn) for name in databases}
             self._page = self._env.stat()["psize"]
         except FeilunError:
             self._env.close()
             raise
+
+    def _cannot_open(self, error: Exception) -> ConfigError:
+        return ConfigError(
+            f"{self.path} cannot be opened: {error}.",
+            "Check that the folder is on a local disk, can be written by this user, and is "
+            "opened once in this process.",
+        )
+
+    def _hold(self, how: int) -> None:
+        """Share the folder with other processes, or have it alone."""
+        try:
+            fcntl.flock(self._in_use, how | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Unavailable(
+                f"{self.path} is in use by another process.",
+                "An erasure needs the folder for itself: stop the platform before it, and start it "
+                "when it is done.",
+            ) from error
+
+    @contextmanager
+    def replaced(self) -> Iterator[Environment]:
+        """Give an empty environment, which takes this one's place when the block ends.
+
+        LMDB clears no byte that it deletes, not even when it copies its pages to compact them. So
+        what may stay is written to a new file, which takes the old one's name in one step: a crash
+        leaves the old or the new one, whole. After it ``meta`` and ``databases`` are new handles.
+
+        Raises
+        ------
+        Unavailable
+            If another process has the folder open.
+        """
+        self._check_process()
+        try:
+            self._hold(fcntl.LOCK_EX)
+            folder = self.path / _NEW
+            shutil.rmtree(folder, ignore_errors=True)  # of a call that was stopped
+            fresh = Environment(
+                folder,
+                kind=self._kind,
+                version=self._version,
+                databases=tuple(name.decode() for name in self._names),
+                quota_bytes=self._quota,
+                derived=True,
+            )
+            try:
+                yield fresh
+                with fresh._translated():
+                    fresh._env.sync(True)
+            except BaseException:
+                shutil.rmtree(folder)
+                raise
+            finally:
+                fresh.close()
+            self._env.close()
+            (folder / _DATA).replace(self.path / _DATA)
+            _sync_folder(self.path)
+            shutil.rmtree(folder)
+            self._open()
+        finally:
+            self._hold(self._share)
+
+    def copy(
+        self,
+        into: Environment,
+        database: str,
+        change: Callable[[bytes, bytes], bytes | None],
+    ) -> None:
+        """Copy a database, each value as ``change`` of its key and value gives it; None: not."""
+        for part in self.parts(database):
+            kept = [(key, new) for key, raw in part if (new := change(key, raw)) is not None]
+            with into.write() as txn, txn.cursor(into.databases[database]) as cursor:
+                cursor.putmulti(kept, append=True)
+
+    def parts(self, database: str) -> Iterator[list[tuple[bytes, bytes]]]:
+        """Return all keys and values of a database in order, some megabytes at a time."""
+        after: bytes | None = b""
+        while after is not None:  # a moment for each part: a long one would pin pages
+            part: list[tuple[bytes, bytes]] = []
+            size = 0
+            with self.read() as txn, txn.cursor(self.databases[database]) as cursor:
+                more = cursor.set_range(after) if after else cursor.first()
+                while more and size < _PART_BYTES:
+                    key, value = cursor.item()
+                    part.append((key, value))
+                    size += len(key) + len(value) + _ENTRY_BYTES
+                    more = cursor.next()
+                after = cursor.key() if more else None
+            yield part
 
     def _check_format(self, txn: lmdb.Transaction[bytes], kind: str, version: int) -> None:
         raw = txn.get(_FORMAT, db=self.meta)
@@ -154,6 +267,7 @@ class Environment:
         self._writes += 1
         if self._writes % _WRITES_PER_READER_CHECK == 0:
             self.reader_check()
+            self._check_growth()
         with self._translated(), self._env.begin(write=True) as txn:
             before = self.used(txn)
             yield txn
@@ -174,10 +288,30 @@ class Environment:
         with self._translated():
             self._env.reader_check()
 
+    def _check_growth(self) -> None:
+        """Refuse to write while a reader that has stopped makes the file grow without end.
+
+        What it still sees cannot be used again. Its process is alive, so nobody may forget it.
+        """
+        info = self._env.info()
+        if (info["last_pgno"] + 1) * self._page <= 2 * self._quota + _SPARE_BYTES:
+            return
+        rows = [line.split() for line in self._env.readers().splitlines()[1:]]
+        seen = {int(row[0]): int(row[2]) for row in rows if len(row) == 3 and row[2].isdigit()}
+        stopped = [pid for pid, txn in seen.items() if info["last_txnid"] - txn > _LAG]
+        if stopped:
+            raise self._full(
+                f"its file has grown to twice its quota for a reader that has stopped (process "
+                f"{', '.join(map(str, stopped))}); end that process"
+            )
+
     def close(self) -> None:
         """Close the environment, but not in a forked child: its parent still uses it."""
         if os.getpid() == self._pid:
             self._env.close()
+            if self._in_use >= 0:
+                os.close(self._in_use)
+                self._in_use = -1
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
@@ -224,3 +358,11 @@ class Environment:
     def _disk_is_full(self) -> bool:
         # LMDB reports a write that was cut short by a full disk as an input/output error.
         return shutil.disk_usage(self.path).free < _FULL_DISK_BYTES
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,17 +1,19 @@
 """The event log on LMDB. ``docs/formats.md`` documents what it stores.
 
-Six databases beside ``meta``: ``batches`` (first offset → a checked batch of records), ``open``
+Seven databases beside ``meta``: ``batches`` (first offset → a checked batch of records), ``open``
 (names of open days → offset and digest), ``kept`` (names of late and imported records, for as long
 as those are kept), ``subjects`` (hash of a subject, segment → nothing: the segment has records
-about it), ``schemas`` (id → meaning) and ``bad``. Everything that one append changes, it changes in
-one transaction.
+about it), ``schemas`` (id → meaning), ``erased`` (hash of a subject → moment, and hashes of the
+names of erased records) and ``bad``. Everything that one append changes, it changes in one
+transaction.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
@@ -20,13 +22,15 @@ import lmdb
 
 from feilun.adapters.lmdb.bad_events import BadEvents
 from feilun.adapters.lmdb.environment import Environment
+from feilun.adapters.lmdb.erased import Erased, Rewrite, covered_rows
 from feilun.adapters.lmdb.names import Names, Naming
 from feilun.errors import CorruptData, InputError, StoreFull
-from feilun.ports.event_log import Appended, BadEvent
+from feilun.ports.event_log import Appended, BadEvent, Count, Covered
 from feilun.records import identity
 from feilun.records.batch import RecordBatch
 from feilun.records.codec import decode_batch, encode_batch, encode_record
-from feilun.records.record import Record
+from feilun.records.erasure import Erasures, withheld
+from feilun.records.record import LATE, Record
 from feilun.records.schema import undeclared
 
 KIND = "feilun-log"
@@ -41,8 +45,11 @@ _BAD_SHARE = 10
 _SWEEP = 256
 _SWEEP_FULL = 100_000
 
+_DATABASES = ("batches", "open", "kept", "subjects", "schemas", "erased", "bad")
 _STATE = struct.Struct(">QQI")
 _STATE_KEY = b"state"
+_COUNT = struct.Struct(">QQ")
+_COUNT_PREFIX = b"count/"
 _NUMBER = struct.Struct(">Q")
 _SEGMENT = struct.Struct(">I")
 _SUBJECT_BYTES = 8
@@ -69,11 +76,15 @@ class LmdbEventLog:
     dedup_days : int
         How many whole days a day of ids stays open behind the newest receipt. Time comes from
         the records alone, so that a replay closes the days that it closed the first time.
+    alone : bool
+        No other process may have it open meanwhile: for an erasure.
 
     Raises
     ------
     ConfigError
         If the folder cannot be opened, holds something else, or is of a newer format.
+    Unavailable
+        If an erasure has it for itself, or another process has it open where it is wanted alone.
     """
 
     def __init__(
@@ -82,16 +93,27 @@ class LmdbEventLog:
         *,
         quota_bytes: int = DEFAULT_QUOTA_BYTES,
         dedup_days: int = identity.DEDUP_DAYS,
+        alone: bool = False,
     ) -> None:
-        names = ("batches", "open", "kept", "subjects", "schemas", "bad")
         self._env = Environment(
-            path, kind=KIND, version=VERSION, databases=names, quota_bytes=quota_bytes
+            path,
+            kind=KIND,
+            version=VERSION,
+            databases=_DATABASES,
+            quota_bytes=quota_bytes,
+            alone=alone,
         )
-        self._batches, open_names, kept, self._subjects, self._schemas, bad = (
-            self._env.databases[name] for name in names
+        self._quota = quota_bytes
+        self._days = dedup_days
+        self._bind()
+
+    def _bind(self) -> None:
+        self._batches, open_names, kept, self._subjects, self._schemas, erased, bad = (
+            self._env.databases[name] for name in _DATABASES
         )
-        self._names = Names(open_names, kept, dedup_days)
-        self._bad = BadEvents(self._env, bad, quota_bytes // _BAD_SHARE)
+        self._names = Names(open_names, kept, self._days)
+        self._bad = BadEvents(self._env, bad, self._quota // _BAD_SHARE)
+        self._erased = Erased(self._env, erased)
 
     def append(self, records: Sequence[Record]) -> list[Appended]:
         """Append records with their ids in one durable transaction; one answer per record.
@@ -105,6 +127,12 @@ class LmdbEventLog:
         """
         if not records:
             return []
+        if refused := self._erased.refused(records):
+            rest = iter(self.append([r for at, r in enumerate(records) if at not in refused]))
+            return [
+                Appended("erased", -1) if at in refused else next(rest)
+                for at in range(len(records))
+            ]
         try:
             return self._append(records)
         except StoreFull:
@@ -118,6 +146,7 @@ class LmdbEventLog:
             work = Naming(state.end, state.first_open)
             answers = self._names.take(txn, records, work)
             self._store(txn, state.end, work.accepted)
+            self._count(txn, work.accepted)
             bad_end = state.bad_end
             for record, reason in work.conflicts:
                 raw = encode_record(record)
@@ -157,6 +186,16 @@ class LmdbEventLog:
                 cursor.putmulti(zip(names, repeat(b"")), overwrite=False)
             at += len(rows)
 
+    def _count(self, txn: lmdb.Transaction[bytes], records: Sequence[Record]) -> None:
+        """Count what is stored. The state lies in the same pages, so this dirties no other."""
+        late = Counter([record.schema for record in records if record.flags & LATE])
+        for schema, count in Counter([record.schema for record in records]).items():
+            key = _COUNT_PREFIX + schema.encode()
+            raw = txn.get(key, db=self._env.meta)
+            before = Count(0, 0) if raw is None else Count(*_COUNT.unpack(raw))
+            value = _COUNT.pack(before.records + count, before.late + late[schema])
+            txn.put(key, value, db=self._env.meta)
+
     def declare(self, schemas: Mapping[str, bytes]) -> None:
         """Keep what schema ids mean, for ever; what is known already writes nothing.
 
@@ -178,6 +217,17 @@ class LmdbEventLog:
         """Return every schema id that was ever declared, with its meaning."""
         with self._env.read() as txn:
             return self._meanings(txn)
+
+    def counts(self) -> dict[str, Count]:
+        """Return how many records of each schema were stored since the log counts them."""
+        found: dict[str, Count] = {}
+        with self._env.read() as txn, txn.cursor(self._env.meta) as cursor:
+            more = cursor.set_range(_COUNT_PREFIX)
+            while more and cursor.key().startswith(_COUNT_PREFIX):
+                schema = cursor.key().removeprefix(_COUNT_PREFIX).decode()
+                found[schema] = Count(*_COUNT.unpack(cursor.value()))
+                more = cursor.next()
+        return found
 
     def _meanings(self, txn: lmdb.Transaction[bytes]) -> dict[str, bytes]:
         with txn.cursor(self._schemas) as cursor:
@@ -265,6 +315,7 @@ class LmdbEventLog:
         """Keep unusable items, each a reason and its bytes, in one durable transaction."""
         if not items:
             return []
+        items = withheld(self._erased.erasures, items)
         with self._env.write() as txn:
             state = self._state(txn)
             numbers = list(range(state.bad_end, state.bad_end + len(items)))
@@ -282,6 +333,70 @@ class LmdbEventLog:
             If one fails its check.
         """
         return self._bad.read(start, limit)
+
+    def erasures(self) -> Erasures | None:
+        """Return who is erased; None before the first erasure."""
+        return self._erased.erasures
+
+    def covered(self, erasures: Erasures, subjects: Collection[str] = ()) -> Covered:
+        """Return what an erasure would take.
+
+        Raises
+        ------
+        CorruptData
+            If some of the records cannot be read.
+        """
+        segments = self._segments_of(subjects)
+        offsets: list[int] = []
+        newest = 0
+        for part in self._env.parts("batches"):
+            for key, raw in part:
+                base = _NUMBER.unpack(key)[0]
+                if segments is None or base // SEGMENT in segments:
+                    batch = self._readable(base, raw)
+                    found = covered_rows(batch, erasures)
+                    if len(found):
+                        offsets += sorted(batch.offsets[found].tolist())
+                        newest = max(newest, int(batch.time[found].max()))
+        return Covered(offsets, newest)
+
+    def erase(self, erasures: Erasures, subjects: Collection[str] = ()) -> int:
+        """Take every record that is covered out of the log; what is left is written anew.
+
+        Raises
+        ------
+        Unavailable
+            If another process has the log open; nothing was changed.
+        CorruptData
+            If some of the records cannot be read; nothing was changed.
+        StoreFull
+            If the disk has no space for what is left; nothing was changed.
+        """
+        before = self._erased.erasures
+        erasures = erasures if before is None else erasures.merged(before.moments)
+        with self._env.replaced() as fresh:
+            work = Rewrite(self._env, fresh, erasures, SEGMENT)
+            segments = self._segments_of(subjects)
+            work.copy_batches(
+                lambda base: segments is None or base // SEGMENT in segments, self._readable
+            )
+            work.copy_names()
+            work.copy_subjects(_index_key)
+            work.copy_rest()
+        self._bind()
+        return len(work.gone)
+
+    def _segments_of(self, subjects: Collection[str]) -> frozenset[int] | None:
+        """Return the segments that may hold records about the subjects; None: all of them."""
+        if not subjects:
+            return None
+        return frozenset(segment for subject in subjects for segment in self.segments(subject))
+
+    def _readable(self, base: int, raw: bytes) -> RecordBatch:
+        try:
+            return _checked(base, raw)
+        except CorruptData as error:
+            raise self._damaged(base, error) from error
 
     def segments(self, subject: str) -> list[int]:
         """Return the segments that hold records about ``subject``, for erasure.
@@ -313,6 +428,10 @@ def _subject(subject: str) -> bytes:
     state = _NO_SUBJECT.copy()  # cheaper than setting up a hash for each
     state.update(subject.encode())
     return state.digest()
+
+
+def _index_key(subject: str, segment: int) -> bytes:
+    return _subject(subject) + _SEGMENT.pack(segment)
 
 
 def _offset(cursor: lmdb.Cursor[bytes]) -> int:

@@ -43,6 +43,12 @@ class Naming:
         return Appended("conflict", -1)
 
 
+def offset_of(value: bytes) -> int:
+    """Return the offset of the record that has a name, from what is stored under the name."""
+    offset: int = _NAME.unpack(value)[0]
+    return offset
+
+
 class Names:
     """The names in two databases of a log.
 

@@ -78,6 +78,9 @@ class LmdbOnlineStore:
             quota_bytes=quota_bytes,
             derived=True,
         )
+        self._bind()
+
+    def _bind(self) -> None:
         self._values = self._env.databases["values"]
 
     def snapshot(self) -> LmdbSnapshot:
@@ -126,6 +129,18 @@ class LmdbOnlineStore:
         with self._env.write() as txn:
             txn.drop(self._values, delete=False)
             txn.delete(_MARK_KEY, db=self._env.meta)
+
+    def erase(self) -> None:
+        """Forget everything, so that no file has a byte of it.
+
+        Raises
+        ------
+        Unavailable
+            If another process has the store open; nothing was changed.
+        """
+        with self._env.replaced():
+            pass  # by an empty one
+        self._bind()
 
     def close(self) -> None:
         """Close the folder; further calls are errors."""

@@ -1,7 +1,8 @@
-"""Turns, releases and the state of synchronisations in one SQLite file, ``platform.db``."""
+"""Turns, releases, synchronisations and the audit in one SQLite file, ``platform.db``."""
 
 from feilun.adapters.sqlite.releases import SqliteReleases
+from feilun.adapters.sqlite.skew import SqliteSkew
 from feilun.adapters.sqlite.syncs import SqliteSyncs
 from feilun.adapters.sqlite.turns import SqliteTurns
 
-__all__ = ["SqliteReleases", "SqliteSyncs", "SqliteTurns"]
+__all__ = ["SqliteReleases", "SqliteSkew", "SqliteSyncs", "SqliteTurns"]

@@ -91,7 +91,14 @@ CREATE TABLE sync_marks (
     PRIMARY KEY (name, part)
 ) STRICT;
 """
-_SCHEMAS = (_TURNS_AND_RELEASES, _SYNCS)
+_SKEW = """
+CREATE TABLE skew (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    "offset" INTEGER NOT NULL,
+    state TEXT NOT NULL
+) STRICT;
+"""
+_SCHEMAS = (_TURNS_AND_RELEASES, _SYNCS, _SKEW)
 """What each version of the schema added to the one before."""
 SCHEMA_VERSION = len(_SCHEMAS)
 

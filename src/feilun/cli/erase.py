@@ -1,0 +1,96 @@
+"""``feilun erase``: takes somebody's data out of everything that is stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.errors import InputError
+from feilun.i18n import _
+
+if TYPE_CHECKING:
+    from feilun.app.erasing import ErasureReport
+    from feilun.definitions.specs import Project
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("erase", help=_("Take everything about somebody out of what is stored."))(erase)
+
+
+def erase(
+    subjects: Annotated[
+        list[str] | None, typer.Argument(metavar="[ENTITY=VALUE]...", help=_("Whom."))
+    ] = None,
+    *,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            help=_("All on the list once more: after a restore, or when one was stopped."),
+        ),
+    ] = False,
+    project: ProjectFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase subjects for good, while the platform stands still."""
+    from feilun.app.compose import definitions
+    from feilun.app.erasing import erase as run
+    from feilun.app.terminal import say_json
+    from feilun.clock import SystemClock
+
+    config = configured(project)
+    found = definitions(config)
+    if again == bool(subjects):
+        raise InputError(_("Say whom, or --again."), "feilun erase user_id=123")
+    report = run(config, found, _subjects(found, subjects or []), SystemClock())
+    if as_json:
+        say_json(report._asdict())
+    else:
+        _show(report)
+
+
+def _subjects(project: Project, words: list[str]) -> list[str]:
+    """Return the subjects as records name them: an int without leading zeros."""
+    from feilun.cli.values import pairs_of, typed
+
+    dtypes = {name: entity.dtype for name, entity in project.entities.items()}
+    return [
+        f"{name}={value}"
+        for word in words
+        for name, value in typed(pairs_of([word]), dtypes).items()
+    ]
+
+
+def _show(report: ErasureReport) -> None:
+    from feilun.app.terminal import say, say_table
+
+    say(_("{count} records are erased from the log.", count=report.records))
+    say(_("{count} rows are erased from the lake.", count=report.lake_rows))
+    if report.snapshots:
+        names = ", ".join(report.snapshots)
+        say(_("Snapshots of training sets made anew: {names}.", names=names))
+    if report.models:
+        say(_("These models were trained while the records were there:"))
+        say_table(
+            (
+                _("model"),
+                _("version"),
+                _("turn"),
+                _("in production"),
+                _("has the name itself"),
+            ),
+            [
+                (
+                    model["model"],
+                    model["version"],
+                    model["turn"],
+                    _("yes") if model["in_production"] else _("no"),
+                    _("yes") if model["names"] else _("no"),
+                )
+                for model in report.models
+            ],
+        )
+    say(_("Noted as erasure {number} in erasures.jsonl.", number=report.erasure))

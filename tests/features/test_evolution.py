@@ -1,0 +1,245 @@
+"""Events change while their records stay: collector, log, engine and training read all of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from itertools import count
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feilun.clock import HOUR, ManualClock
+from feilun.definitions.evolution import changes
+from feilun.definitions.specs import (
+    EntitySpec,
+    EventSpec,
+    FeatureSpec,
+    FieldSpec,
+    FoldSpec,
+    Project,
+    ViewSpec,
+)
+from feilun.errors import DefinitionError
+from feilun.events.collector import Collector
+from feilun.features.engine import Engine
+from feilun.features.frames import FrameDecoder
+from feilun.features.online import OnlineReader
+from feilun.features.point_in_time import Spine, point_in_time
+from feilun.testing.fakes import MemoryLog, MemoryStore
+from feilun.testing.records import START
+
+USER = EntitySpec("user_id", "int")
+VALUES = {
+    "int": st.integers(-(2**53), 2**53),
+    "float": st.floats(allow_nan=False, allow_infinity=False),
+    "str": st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=5),
+    "bool": st.booleans(),
+    "vector": st.lists(st.floats(-1e9, 1e9), min_size=2, max_size=2),
+}
+
+
+def feature(name, kind, of=None, dtype="int"):
+    fold = FoldSpec(kind, "click", of, dtype, (USER,), 0, "UTC")
+    return FeatureSpec("user", name, fold, None, 0, dtype, False, 1, None, None)
+
+
+def project_of(event):
+    fields = {field.name: field.dtype for field in event.fields}
+    features = [feature("clicks", "count")]
+    if fields.get("price") in ("int", "float"):
+        features += [
+            feature("spent", "sum", "price", fields["price"]),
+            feature("dearest", "max", "price", fields["price"]),
+        ]
+    if "city" in fields:
+        features.append(feature("city", "last", "city", "str"))
+    views = {"user": ViewSpec("user", (USER,), tuple(features))}
+    return Project("shop", "UTC", {"user_id": USER}, {event.name: event}, views, {}, {}, {})
+
+
+def f(name, dtype, optional=False):
+    return FieldSpec(name, dtype, optional, 2 if dtype == "vector" else 0)
+
+
+def click(*fields, version=1):
+    return EventSpec("click", version, (f("user_id", "int"), *fields), "user_id")
+
+
+class World:
+    """A log to which collectors of several versions write."""
+
+    def __init__(self):
+        self.log, self.sent = MemoryLog(), []
+
+    def send(self, event, **fields):
+        """Send an event as ``event`` has it, from a gateway that was started for it."""
+        collector = Collector(project_of(event), self.log, ManualClock(START + HOUR))
+        number = len(self.sent)
+        body = {"event": "click", "id": str(number), "time": START + number, "fields": fields}
+        (answer,) = collector.accept("web", json.dumps(body).encode())
+        assert answer.status == "accepted", answer
+        self.sent.append(fields)
+
+    def features(self, event):
+        """Return what the online store says of user 1, and see that training says the same."""
+        project, store = project_of(event), MemoryStore()
+        engine = Engine(project, self.log, store)
+        while engine.run_once(3):
+            pass
+        features = project.views["user"].features
+        with OnlineReader(project, store).snapshot() as snapshot:
+            as_of, known = snapshot.mark.time + 1, snapshot.mark.offset
+            assert known == len(self.sent)
+            online = snapshot.read_row(features, {"user_id": 1}, as_of).values
+        decoder = FrameDecoder(project, self.log.schemas())
+        frames = decoder.decode_batches(self.log.read_batches(0)).frames
+        spine = Spine({"user_id": [1]}, np.array([as_of]), np.array([known]))
+        for address, column in point_in_time(project, features, spine, frames).items():
+            assert (column.values[0] if column.present[0] else None) == online[address]
+        return {address.partition(":")[2]: value for address, value in online.items()}
+
+
+SHAPES = {
+    "first": click(f("price", "int"), f("city", "str")),
+    "priced in cents": click(f("price", "float"), f("city", "str")),
+    "coloured": click(f("price", "int"), f("city", "str"), f("color", "str", True)),
+    "moved": click(f("city", "str"), f("price", "int")),
+    "without a city": click(f("price", "int")),
+    "perhaps free": click(f("price", "int", True), f("city", "str", True), version=2),
+    "all of it": click(
+        f("city", "str", True), f("look", "vector", True), f("price", "float", True), version=3
+    ),
+    "worded": click(f("price", "str"), f("city", "str")),
+    "a new field": click(f("price", "int"), f("city", "str"), f("size", "int")),
+}
+SAMPLE = {"price": 5, "city": "北京", "color": "red", "look": [1.0, 2.0], "size": 3}
+
+
+def said(event, number):
+    """Return fields for an event; every second one leaves out what it may."""
+    fields = {g.name: SAMPLE[g.name] for g in event.fields[1:] if not (g.optional and number % 2)}
+    if "price" in fields:
+        worded = {g.name: g.dtype for g in event.fields}["price"] == "str"
+        fields["price"] = f"{number}" if worded else number
+    return {"user_id": 1, **fields}
+
+
+@pytest.mark.parametrize("new", SHAPES)
+@pytest.mark.parametrize("old", SHAPES)
+def test_every_version_with_every_other(old, new):
+    before, after = SHAPES[old], SHAPES[new]
+    world = World()
+    for number in range(3):
+        world.send(before, **said(before, number))
+    untouched = world.log.schemas(), world.features(before)
+    if changes({before.schema_id: before}, after):
+        with pytest.raises(DefinitionError, match=r"click.*click\.v"):
+            Collector(project_of(after), world.log, ManualClock(START))
+        with pytest.raises(DefinitionError):
+            Engine(project_of(after), world.log, MemoryStore())
+        assert (world.log.schemas(), world.features(before)) == untouched
+        return
+    for number in range(3, 6):  # an old gateway lives a little longer
+        world.send(after, **said(after, number))
+        if not changes({after.schema_id: after}, before):
+            world.send(before, **said(before, number))
+    found = world.features(after)
+    assert found["clicks"] == len(world.sent)
+    if "spent" in found:
+        prices = [sent["price"] for sent in world.sent if "price" in sent]
+        assert (found["spent"], found["dearest"]) == (sum(prices), max(prices))
+    assert found.get("city", "北京") == "北京"
+
+
+def test_what_was_refused_names_every_problem_and_the_way_out():
+    world = World()
+    world.send(SHAPES["first"], user_id=1, price=1, city="a")
+    wrong = click(f("price", "str"), f("city", "int"), f("size", "int"))
+    with pytest.raises(DefinitionError) as caught:
+        Collector(project_of(wrong), world.log, ManualClock(START))
+    assert [problem.where for problem in caught.value.problems] == [
+        "click.price",
+        "click.city",
+        "click.size",
+    ]
+    assert all(problem.fix for problem in caught.value.problems)
+
+
+def test_a_shape_that_nothing_was_stored_of_binds_nobody():
+    world = World()
+    Collector(project_of(SHAPES["worded"]), world.log, ManualClock(START))
+    world.send(SHAPES["first"], user_id=1, price=7, city="a")
+    assert world.features(SHAPES["first"])["spent"] == 7
+
+
+class Evolving:
+    """An event that changes in allowed ways, drawn from ``data``."""
+
+    def __init__(self, data):
+        self.data, self.names, self.gone = data, (f"f{n}" for n in count()), {}
+        self.event = click(f("a", "int"), f("b", "str"))
+
+    def change(self):
+        fields = list(self.event.fields[1:])
+        ways = ["add", "version"]
+        if fields:
+            ways += ["remove", "widen", "loosen", "move"]
+        if self.gone:
+            ways.append("come back")
+        way = self.data.draw(st.sampled_from(ways))
+        at = self.data.draw(st.integers(0, max(len(fields) - 1, 0)))
+        if way == "add":
+            dtype = self.data.draw(st.sampled_from(sorted(VALUES)))
+            fields.insert(at, f(next(self.names), dtype, optional=True))
+        elif way == "come back":
+            name = self.data.draw(st.sampled_from(sorted(self.gone)))
+            fields.insert(at, replace(self.gone.pop(name), optional=True))
+        elif way == "remove":
+            field = fields.pop(at)
+            self.gone[field.name] = field
+        elif way == "widen" and fields[at].dtype == "int":
+            fields[at] = replace(fields[at], dtype="float")
+        elif way == "loosen":
+            fields[at] = replace(fields[at], optional=True)
+        elif way == "move":
+            fields = self.data.draw(st.permutations(fields))
+        version = self.event.version + (way == "version")
+        self.event = click(*fields, version=version)
+
+    def fields(self):
+        drawn = {}
+        for field in self.event.fields[1:]:
+            value = self.data.draw(VALUES[field.dtype])
+            if not (field.optional and self.data.draw(st.booleans())):
+                drawn[field.name] = value
+        return drawn
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_whatever_changes_every_stored_event_keeps_its_values(data):
+    world, evolving = World(), Evolving(data)
+    for _ in range(data.draw(st.integers(1, 6))):
+        evolving.change()
+        for _ in range(data.draw(st.integers(0, 2))):
+            world.send(evolving.event, user_id=len(world.sent), **evolving.fields())
+    event = evolving.event
+    log = world.log
+    Engine(project_of(event), log, MemoryStore())
+    decoded = FrameDecoder(project_of(event), log.schemas()).decode(log.read(0))
+    assert (decoded.unknown, decoded.unusable) == (Counter(), [])
+    if not world.sent:
+        return
+    frame = decoded.frames["click"]
+    rows = {int(user): row for row, user in enumerate(frame.columns["user_id"].values)}
+    for number, sent in enumerate(world.sent):
+        for field in event.fields[1:]:
+            column, row = frame.columns[field.name], rows[number]
+            assert column.present[row] == (field.name in sent)
+            if field.name in sent:
+                found = column.values[row]
+                assert (found.tolist() if field.dtype == "vector" else found) == sent[field.name]

@@ -232,7 +232,10 @@ class _Columns:
 
 
 def event_frames(
-    project: Project, records: Iterable[tuple[int, Record]], known: Knowledge = "offset"
+    project: Project,
+    records: Iterable[tuple[int, Record]],
+    known: Knowledge = "offset",
+    history: Mapping[str, bytes] | None = None,
 ) -> dict[str, EventFrame]:
     """Decode records to one frame per event, as the engine folds them.
 
@@ -240,7 +243,7 @@ def event_frames(
     what their schemas say: the engine leaves out the same ones, and keeps the last with the bad
     events. Use `FrameDecoder` to learn what was left out.
     """
-    return FrameDecoder(project).decode(records, known).frames
+    return FrameDecoder(project, history).decode(records, known).frames
 
 
 def empty_frame(event: EventSpec) -> EventFrame:

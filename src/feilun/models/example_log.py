@@ -65,6 +65,7 @@ class ExampleLog:
     def __init__(self, project: Project, model: ModelSpec) -> None:
         self._project = project
         self._model = model
+        self._history: dict[str, bytes] = {}
         self._decoder = FrameDecoder(project)
         self._coded = text_columns(model)
         self._texts = [each for each in self._coded if isinstance(each, FeatureSpec)]
@@ -97,6 +98,9 @@ class ExampleLog:
         """Read the records below ``cut`` that are new; start again if the cut lies behind."""
         if cut < self._position:
             self._restart()
+        if (history := log.schemas()) != self._history:
+            self._history = history
+            self._decoder = FrameDecoder(self._project, history)
         while self._position < cut:
             batch = log.read(self._position, min(BATCH, cut - self._position))
             batch = [pair for pair in batch if pair[0] < cut]
@@ -220,7 +224,9 @@ class ExampleLog:
             PastRequest(p.keys, p.items, p.as_of, p.folded_offset, p.request)
             for p in (each.prediction for each in able)
         ]
-        frames = event_frames(self._project, read_records(log, self._position))
+        frames = event_frames(
+            self._project, read_records(log, self._position), history=self._history
+        )
         matrices = past_vectors(self._project, self._model, requests, frames, self.categories)
         return {each.offset: matrix for each, matrix in zip(able, matrices, strict=True)}
 

@@ -50,7 +50,7 @@ def history_examples(
         If the history holds no outcome event, or none with the request's keys.
     """
     capability = capability_of(project, model)
-    frames = event_frames(project, read_records(log, cut), known="available")
+    frames = event_frames(project, read_records(log, cut), "available", log.schemas())
     outcomes = frames.get(model.label.event)
     if outcomes is None or not len(outcomes):
         raise ModelError(

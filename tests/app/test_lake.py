@@ -45,6 +45,7 @@ def filled(config, count=3):
 
 def archive_until(config, monkeypatch, condition):
     monkeypatch.setattr(os, "nice", lambda _more: 0)
+    monkeypatch.setattr(archive, "LONGEST_WAIT", 0)
     monkeypatch.setattr(archiving, "PAUSE", 0.001)
     monkeypatch.setattr(archiving, "FAILED_PAUSE", 0.001)
     with ProcessLock(config.run_path, "archiver") as lock:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feilun.clock import MINUTE, ManualClock
+from feilun.clock import DAY, MINUTE, ManualClock
 from feilun.definitions.specs import EventSpec, FieldSpec, Project
 from feilun.errors import ConfigError
 from feilun.features import archive
@@ -22,7 +22,7 @@ from feilun.features.archive import (
     UNREADABLE_TABLE,
     Archiver,
     RowReader,
-    due,
+    Waiting,
     history,
 )
 from feilun.features.frames import FrameDecoder
@@ -82,23 +82,40 @@ class Stopped(BaseException):
     """What a kill is here."""
 
 
-class TestDue:
+class TestWaiting:
     def test_nothing_is_due_of_an_empty_log(self) -> None:
-        assert due(MemoryLog(), 0, START) == 0
+        clock = ManualClock(START)
+        waiting = Waiting(MemoryLog(), clock)
+        assert waiting.due(0) == 0
+        clock.advance(15 * MINUTE)
+        assert waiting.due(0) == 0
 
-    def test_a_batch_is_due_when_its_oldest_record_is_old(self) -> None:
-        log = filled(clicks(3, time=START))
-        assert due(log, 0, START + 15 * MINUTE - 1) == 0
-        assert due(log, 0, START + 15 * MINUTE) == 3
-        assert due(log, 3, START + 15 * MINUTE) == 0
+    def test_a_batch_is_due_when_it_has_waited(self) -> None:
+        clock, log = ManualClock(START + DAY), filled(clicks(3, time=START))
+        waiting = Waiting(log, clock)
+        assert waiting.due(0) == 0  # however old the records say that they are
+        clock.advance(15 * MINUTE - 1)
+        assert waiting.due(0) == 0
+        clock.advance(1)
+        assert waiting.due(0) == 3
+        assert waiting.due(3) == 0
+
+    def test_what_comes_later_waits_anew(self) -> None:
+        clock, log = ManualClock(START), filled(clicks(3, time=START))
+        waiting = Waiting(log, clock)
+        assert waiting.due(0) == 0
+        clock.advance(15 * MINUTE)
+        assert waiting.due(2) == 0
+        clock.advance(15 * MINUTE)
+        assert waiting.due(2) == 1
 
     def test_a_batch_is_due_when_it_is_full(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        log = filled(clicks(3_000, time=START))
-        assert due(log, 0, START) == 0
+        waiting = Waiting(filled(clicks(3_000, time=START)), ManualClock(START))
+        assert waiting.due(0) == 0
         monkeypatch.setattr(archive, "BATCH_BYTES", 50_000)
-        count = due(log, 0, START)
+        count = waiting.due(0)
         assert 400 < count < 2_000
-        assert due(log, 3_000 - count // 2, START) == 0
+        assert waiting.due(3_000 - count // 2) == 0
 
 
 class TestArchiver:

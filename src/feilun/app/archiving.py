@@ -18,7 +18,7 @@ from feilun.app.locks import ProcessLock
 from feilun.app.process import Stop
 from feilun.clock import HOUR, Clock, SystemClock
 from feilun.errors import FeilunError
-from feilun.features.archive import Archiver, due
+from feilun.features.archive import Archiver, Waiting
 
 if TYPE_CHECKING:
     from feilun.ports.event_log import EventLog
@@ -45,7 +45,8 @@ def run(config: Config, lock: ProcessLock, stop: Stop) -> None:
         lock.ready()
         logger.info("the archiver is ready")
         # Iceberg takes seconds to import and much memory: not before there is something to do.
-        while not stop and not due(log, 0, clock.now()):
+        waiting = Waiting(log, clock)
+        while not stop and not waiting.due(0):
             _pause(stop, PAUSE)
         while not stop:
             try:

@@ -78,13 +78,13 @@ class Archiver:
     lake : Lake
         Where to. Another archiver may work on it: nothing is written twice.
     clock : Clock
-        Says how long records have waited since they were received.
+        Says how long records have waited since they were first seen to wait.
     """
 
     def __init__(self, log: EventLog, lake: Lake, clock: Clock) -> None:
         self._log = log
         self._lake = lake
-        self._clock = clock
+        self._waiting = Waiting(log, clock)
         self._rows = RowReader(log)
         self._position = lake.archived()
 
@@ -103,7 +103,7 @@ class Archiver:
         CorruptData
             If the log cannot be read there.
         """
-        count = due(self._log, self._position, self._clock.now())
+        count = self._waiting.due(self._position)
         return self._archive(count) if count else 0
 
     def run_all(self) -> int:
@@ -121,19 +121,33 @@ class Archiver:
         return count
 
 
-def due(log: EventLog, position: int, now: int) -> int:
-    """Return how many offsets from ``position`` on should be archived at ``now`` (µs): 0 if none.
+class Waiting:
+    """Says when enough records wait, or have waited for long enough.
 
-    A batch is due when it is full, or its oldest record has waited long enough. Cheap: polled.
+    Waiting is measured by the archiver's own clock from when records were first seen, not from
+    when they were received: a replay of last year's orders would else be archived record by
+    record.
     """
-    waiting = log.end() - position
-    if waiting <= 0:
-        return 0
-    sample = log.read_batches(position, _SAMPLE)
-    received = np.concatenate([batch.received for batch in sample])
-    full = _batch_rows(_mean_size(sample))
-    old = not len(received) or received.min() <= now - LONGEST_WAIT
-    return min(waiting, full) if old or waiting >= full else 0
+
+    def __init__(self, log: EventLog, clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+        self._seen: tuple[int, int] | None = None
+
+    def due(self, position: int) -> int:
+        """Return how many offsets from ``position`` on should be archived now: 0 if none.
+
+        Cheap: polled.
+        """
+        waiting, now = self._log.end() - position, self._clock.now()
+        if waiting <= 0:
+            self._seen = None
+            return 0
+        if self._seen is None or self._seen[0] != position:
+            self._seen = (position, now)
+        full = _batch_rows(_mean_size(self._log.read_batches(position, _SAMPLE)))
+        old = now - self._seen[1] >= LONGEST_WAIT
+        return min(waiting, full) if old or waiting >= full else 0
 
 
 def _mean_size(sample: Sequence[RecordBatch]) -> float:

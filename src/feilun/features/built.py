@@ -115,7 +115,8 @@ def decode_built(raw: bytes | None, folds: Iterable[FoldSpec] = ()) -> Built:
         What was stored.
     folds : iterable of FoldSpec
         The project's. It has the classes of custom aggregations: a family with one that it does not
-        have is as good as dropped.
+        have is as good as dropped. So is one in which a field that may be absent by now takes its
+        events from others.
 
     Raises
     ------
@@ -130,12 +131,13 @@ def decode_built(raw: bytes | None, folds: Iterable[FoldSpec] = ()) -> Built:
         raise _corrupt(str(error)) from error
     if stored.version != _VERSION:
         raise _corrupt(f"it is of format {stored.version}, and this program knows {_VERSION}")
-    custom = {fold.fingerprint: fold for fold in folds if fold.custom is not None}
+    own = {fold.fingerprint: fold for fold in folds}
+    custom = {name: fold for name, fold in own.items() if fold.custom is not None}
     holdings, dropped = [], list(stored.dropped)
     for offset, plans in stored.families:
         family = Family(tuple(Plan(tuple(map(_restored, plan))) for plan in plans))
         brought = {fold.fingerprint for fold in family.folds if fold.custom is not None}
-        if brought <= custom.keys():
+        if brought <= custom.keys() and not any(_takes_away(plan, own) for plan in family.plans):
             known = tuple(
                 Plan(tuple(replace(f, custom=_class_of(f, custom)) for f in plan.folds))
                 for plan in family.plans
@@ -144,6 +146,14 @@ def decode_built(raw: bytes | None, folds: Iterable[FoldSpec] = ()) -> Built:
         else:
             dropped.append(family.id)
     return Built(tuple(holdings), tuple(dropped))
+
+
+def _takes_away(plan: Plan, own: Mapping[bytes, FoldSpec]) -> bool:
+    """Whether some fold would lose events for lack of another's field, which was required once."""
+    if len({fold.field for fold in plan.folds}) == 1:
+        return False
+    now = [own.get(fold.fingerprint, fold) for fold in plan.folds]
+    return any(fold.field is not None and not fold.required for fold in now)
 
 
 def _class_of(fold: FoldSpec, custom: Mapping[bytes, FoldSpec]) -> CustomSpec | None:

@@ -18,7 +18,7 @@ def test_chinese_columns_in_either_encoding(shop, encoding):
     path = shop.root / "订单.csv"
     path.write_bytes(ROWS.encode(encoding))
     done = shop.json("import", path, *COLUMNS)
-    assert done == {"rows": 3, "accepted": 3, "duplicates": 0, "bad": 0}
+    assert done == {"rows": 3, "accepted": 3, "duplicates": 0, "erased": 0, "bad": 0}
     assert clicks(shop, 1) == {"user_profile:clicks": 3}
 
 

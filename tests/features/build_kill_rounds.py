@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import kill_rounds as world
 import numpy as np
 
 from feilun.adapters.lmdb import LmdbEventLog, LmdbOnlineStore
@@ -20,8 +19,10 @@ from feilun.features.frames import event_frames
 from feilun.features.online import OnlineReader
 from feilun.features.point_in_time import Spine, point_in_time
 
+sys.path.insert(0, str(Path(__file__).parent))
+import kill_rounds as world
+
 ROUNDS = 18
-engine_module.BUILD_BATCH = 150
 
 
 def project_of(features):
@@ -84,4 +85,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    engine_module.BUILD_BATCH = 150  # not at the top: pytest looks for doctests here
     main(Path(sys.argv[1]))

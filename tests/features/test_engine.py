@@ -298,3 +298,21 @@ def test_a_list_of_whole_tiles_that_cannot_be_read(shop, raw):
     store.commit([(KEY, raw)], 0, Mark(0, 0))
     with pytest.raises(CorruptData, match="rebuild"):
         Engine(project, MemoryLog(), store).run_once()
+
+
+def test_a_field_that_becomes_optional_takes_no_event_from_others(shop):
+    """While it was required its tiles lay in the same rows as others': they must not any more."""
+    count, total = (
+        shop.feature("count", "count", "user"),
+        shop.feature("sum", "sum", "user", of="price"),
+    )
+    required = [replace(f, fold=replace(f.fold, required=True)) for f in (count, total)]
+    optional = [required[0], total]
+    log, store = log_of(shop.buy(1, 1, price=2.0)), MemoryStore()
+    run_to_end(Engine(shop.project(*required), log, store))
+    assert read(shop.project(*required), store, count, user=1) == 1
+    log.append([shop.buy(1, 1), shop.buy(1, 1, price=3.0)])
+    project = shop.project(*optional)
+    run_to_end(Engine(project, log, store))
+    assert read(project, store, count, user=1) == 3
+    assert read(project, store, total, user=1) == 5.0

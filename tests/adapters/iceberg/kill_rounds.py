@@ -24,10 +24,6 @@ ROUNDS = 40
 RECORDS = 6_000
 PATIENCE = 2.0
 
-archive.BATCH_BYTES = 20_000
-files.FILE_ROWS = 2_000
-upkeep.FRAGMENTS = 2
-
 
 def fill(folder: Path) -> None:
     log = LmdbEventLog(folder / "log")
@@ -101,4 +97,8 @@ def fill_and_exit(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    # Not at the top: pytest imports this file to look for doctests.
+    archive.BATCH_BYTES = 20_000
+    files.FILE_ROWS = 2_000
+    upkeep.FRAGMENTS = 2
     main(Path(sys.argv[1]))

@@ -1,0 +1,179 @@
+"""Bytes on the disk that are not what was written: found, told, and never served as a value."""
+
+from __future__ import annotations
+
+import random
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import lmdb
+import pytest
+
+import feilun as fl
+from feilun.adapters.lmdb import LmdbEventLog, LmdbOnlineStore, environment
+from feilun.clock import DAY, MINUTE, SystemClock
+from feilun.definitions.compiler import compile_project
+from feilun.errors import CorruptData
+from feilun.features.built import KEY
+from feilun.features.engine import Engine
+from feilun.features.online import OnlineReader
+from feilun.records.schema import schemas_of
+from feilun.testing.records import START, make_record
+
+user = fl.Entity("user_id", int)
+USERS = 3
+
+
+class Click(fl.Event):
+    user_id: fl.Field[int]
+    amount: fl.Field[float]
+    page: fl.Field[str]
+
+
+class Profile(fl.FeatureView, entity=user):
+    clicks = fl.count(Click)
+    clicks_1d = fl.count(Click, window="1d")
+    spent = fl.sum(Click.amount, window="7d")
+    pages = fl.last(Click.page, n=3)
+
+
+PROJECT = compile_project(sys.modules[__name__])
+FEATURES = PROJECT.views["profile"].features
+
+
+def records(first: int, last: int):
+    schema = PROJECT.events["click"].schema_id
+    return [
+        make_record(
+            str(n), n % USERS, n / 8, f"页 {n}", time=START + n * MINUTE,
+            received=START + DAY, schema=schema,
+        )
+        for n in range(first, last)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A log of batches of 20, the first forty records of which are folded."""
+    with closing(LmdbEventLog(tmp_path / "log")) as log:
+        log.declare(schemas_of(PROJECT.events.values()))
+        for first in range(0, 80, 20):
+            log.append(records(first, first + 20))
+        with closing(LmdbOnlineStore(tmp_path / "tiles")) as store:
+            Engine(PROJECT, log, store).run_once(40)
+    return tmp_path
+
+
+def change(folder: Path, database: bytes, key: bytes, how) -> None:
+    with (
+        lmdb.open(str(folder), max_dbs=16, map_size=environment.MAP_BYTES) as env,
+        env.begin(write=True) as txn,
+    ):
+        found = env.open_db(database, txn, create=False)
+        txn.put(key, how(txn.get(key, db=found)), db=found)
+
+
+def keys_of(folder: Path) -> list[bytes]:
+    with lmdb.open(str(folder), max_dbs=16, map_size=environment.MAP_BYTES) as env:
+        values = env.open_db(b"values")
+        with env.begin() as txn, txn.cursor(values) as cursor:
+            return [key for key in cursor.iternext(values=False) if key != KEY]
+
+
+def served(store: LmdbOnlineStore):
+    with OnlineReader(PROJECT, store).snapshot() as snapshot:
+        as_of = snapshot.mark.time + 1
+        rows = [snapshot.read_row(FEATURES, {"user_id": n}, as_of).values for n in range(USERS)]
+        columns = snapshot.read(FEATURES, {}, "user_id", range(USERS), as_of)
+        for at, row in enumerate(rows):
+            assert [columns[a].values[at] for a in row] == list(row.values())
+        return snapshot.mark.offset, rows
+
+
+def test_a_damaged_batch_stops_the_engine_before_it_and_the_features_stay(folder):
+    change(folder / "log", b"batches", (40).to_bytes(8, "big"), lambda raw: raw[:60])
+    with (
+        closing(LmdbEventLog(folder / "log")) as log,
+        closing(LmdbOnlineStore(folder / "tiles")) as store,
+    ):
+        engine = Engine(PROJECT, log, store)
+        before = served(store)
+        for _ in range(2):
+            with pytest.raises(CorruptData, match="offsets 40 to 59"):
+                engine.run_once()
+            assert served(store) == before
+            assert engine.lag() == 40  # which /status and the metrics tell
+
+
+@pytest.mark.parametrize("torn", [False, True], ids=["flipped", "torn"])
+def test_a_damaged_blob_is_never_a_value(folder, torn):
+    chance = random.Random(5)
+    key = keys_of(folder / "tiles")[1]
+    with closing(LmdbOnlineStore(folder / "tiles")) as store:
+        wanted = served(store)
+    for _ in range(40):
+        kept: list[bytes] = []
+
+        def damage(raw: bytes, kept: list[bytes] = kept) -> bytes:
+            kept.append(raw)
+            place = chance.randrange(len(raw))
+            if torn:
+                return raw[:place] + bytes(len(raw) - place - 1) + b"\1"
+            return raw[:place] + bytes([raw[place] ^ 1 << chance.randrange(8)]) + raw[place + 1 :]
+
+        change(folder / "tiles", b"values", key, damage)
+        with closing(LmdbOnlineStore(folder / "tiles")) as store:
+            with pytest.raises(CorruptData, match="rebuild"):
+                served(store)
+            with closing(LmdbEventLog(folder / "log")) as log, pytest.raises(CorruptData):
+                Engine(PROJECT, log, store).run_once()  # nor is it the ground of another
+        change(folder / "tiles", b"values", key, lambda _, kept=kept: kept[0])
+    with closing(LmdbOnlineStore(folder / "tiles")) as store:
+        assert served(store) == wanted
+
+
+def test_a_rebuild_mends_tiles(folder):
+    key = keys_of(folder / "tiles")[0]
+    with closing(LmdbOnlineStore(folder / "tiles")) as store:
+        _, wanted = served(store)
+    change(folder / "tiles", b"values", key, lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]))
+    with (
+        closing(LmdbEventLog(folder / "log")) as log,
+        closing(LmdbOnlineStore(folder / "tiles")) as store,
+    ):
+        engine = Engine(PROJECT, log, store)
+        store.clear()
+        engine.run_once(40)
+        assert served(store) == (40, wanted)
+
+
+@pytest.mark.parametrize("hurt", ["flipped", "torn"])
+def test_a_damaged_file_of_the_lake_is_no_history(folder, hurt):
+    iceberg = pytest.importorskip("feilun.adapters.iceberg")
+    from feilun.features.archive import Archiver
+
+    with closing(LmdbEventLog(folder / "log")) as log:
+        with closing(iceberg.IcebergLake(folder / "lake")) as lake:
+            Archiver(log, lake, SystemClock()).run_all()
+        (path,) = (folder / "lake").rglob("*.parquet")
+        raw = path.read_bytes()
+        chance = random.Random(7)
+        for _ in range(25):
+            place = chance.randrange(len(raw))
+            damaged = (
+                raw[:place] + bytes([raw[place] ^ 1 << chance.randrange(8)]) + raw[place + 1 :]
+            )
+            path.write_bytes(damaged if hurt == "flipped" else raw[:place])
+            with closing(iceberg.IcebergLake(folder / "lake")) as lake:
+                try:
+                    frames = list(lake.frames(PROJECT.events["click"]))
+                except CorruptData as error:
+                    assert "written again from the log" in error.hint
+                else:  # a bit that no reader looks at
+                    assert hurt == "flipped"
+                    assert sorted(n for f in frames for n in f.known.tolist()) == list(range(80))
+                    assert sum(f.columns["amount"].values.sum() for f in frames) == 80 * 79 / 16
+        path.write_bytes(raw)
+        with closing(iceberg.IcebergLake(folder / "lake")) as lake:
+            assert sum(len(frame) for frame in lake.frames(PROJECT.events["click"])) == 80

@@ -236,8 +236,10 @@ class Shop:
             assert {answer.status for answer in answers} == {"accepted"}
             if self.chance.random() < 0.3:
                 again = collector.accept("till", body)
-                assert {answer.status for answer in again} == {"duplicate"}
-                assert [a.offset for a in again] == [a.offset for a in answers]
+                for first, second in zip(answers, again, strict=True):
+                    # A body of many days closes the first of them.
+                    assert second.status in ("duplicate", "late")
+                    assert (second.offset == first.offset) == (second.status == "duplicate")
 
     def fold(self, moments: float) -> None:
         """Fold what came in steps of any size, and read between them."""
@@ -469,7 +471,7 @@ def check_rebuild(shop: Shop, truth: Truth) -> None:
     """Tiles made anew by one fold give what the last read gave."""
     last = shop.asked[-1]
     with closing(LmdbOnlineStore(shop.folder / "rebuilt")) as store:
-        assert Engine(shop.project, shop.log, store).rebuild() == len(shop.lines)
+        assert Engine(shop.project, shop.log, store).rebuild() == shop.log.end()
         features = list(truth.specs.values())
         keys = {name: last.keys[name][0] for name in ("customer", "country")}
         with OnlineReader(shop.project, store).snapshot() as snapshot:

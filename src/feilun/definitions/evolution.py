@@ -52,7 +52,8 @@ def differences(known: Mapping[str, EventSpec], event: EventSpec) -> list[str]:
     ['+ color (optional)', 'size: int → float']
     """
     shapes = [shape for shape in known.values() if shape.name == event.name]
-    return min((_difference(shape, event) for shape in shapes), key=len, default=[])
+    found = [_difference(shape, event) for shape in shapes]
+    return min(found, key=len) if found else []
 
 
 def _field_problem(

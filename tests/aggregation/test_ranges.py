@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feilun.aggregation import ranges
+from feilun.aggregation import Column, EventFrame, ranges, read_past
 from feilun.aggregation.ranges import Line, Reducer
+from feilun.definitions.specs import EntitySpec, FeatureSpec, FoldSpec
 
 
 @pytest.mark.parametrize("ufunc", [np.add, np.minimum, np.maximum])
@@ -51,3 +52,17 @@ def test_a_line_finds_the_first_that_is_not_below(pairs, code, value):
     values = np.array([pair[1] for pair in pairs], np.int64)
     found = Line(codes, values).first(np.array([code]), np.array([value]))
     assert found.tolist() == [sum(pair < (code, value) for pair in pairs)]
+
+
+def test_equal_windows_of_two_time_zones_are_two():
+    user, day = EntitySpec("user", "int"), 86_400_000_000
+    zones = ("Asia/Shanghai", "America/New_York")
+    folds = [FoldSpec("count", "click", None, "int", (user,), day, zone) for zone in zones]
+    today = [FeatureSpec("v", "f", fold, day, 1, "int", False, 1, None, None) for fold in folds]
+    hours = np.arange(0, 24) * (day // 24) + 20_000 * day
+    columns = {"user": Column(np.ones(24, np.int64), np.ones(24, np.bool_))}
+    events = EventFrame(hours, np.zeros(24, np.uint64), np.arange(24), columns)
+    asked = {"user": [1]}, np.array([hours[-1] + 1]), np.array([24])
+    together = [column.values.tolist() for column in read_past(today, events, *asked)]
+    assert together == [read_past([each], events, *asked)[0].values.tolist() for each in today]
+    assert together[0] != together[1]

@@ -174,7 +174,8 @@ class _History:
 
     def _ranges(self, feature: FeatureSpec, view: _View) -> Ranges:
         """Return where the events of each query are; equal windows are looked for once."""
-        span = (feature.window, feature.calendar, feature.ttl, feature.fold.hop)
+        fold = feature.fold
+        span = (feature.window, feature.calendar, feature.ttl, fold.hop, fold.timezone)
         if span not in view.found:
             codes, as_of, _ = self._asked
             start = earliest(feature, as_of)

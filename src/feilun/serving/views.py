@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from feilun.aggregation.frames import Column
 from feilun.definitions.specs import ParameterSpec, ViewSpec, inputs_of
 from feilun.features.expressions import complete
-from feilun.features.online import OnlineReader
+from feilun.features.online import OnlineReader, Row, Snapshot
 from feilun.serving.http import Request, Response
 from feilun.serving.moment import Moments
 from feilun.serving.requests import Parameters
@@ -50,14 +50,13 @@ class View:
         with self._reader.snapshot() as snapshot:
             mark = snapshot.mark
             as_of = self._moments.as_of(mark, options)
-            read = snapshot.read(self.spec.features, keys, None, (), as_of)
+            row = self._row(snapshot, keys, as_of)
             unbuilt = set(snapshot.unbuilt(self.spec.features))
         features = self.spec.readable
-        columns = complete(features, read)
         reply = ViewReply(
             view=self.spec.name,
             keys=keys,
-            features={f.name: _value(f.default, columns[f.address]) for f in features},
+            features={f.name: row.values[f.address] for f in features},
             request_id=request.id,
             as_of=as_of,
             folded_offset=mark.offset,
@@ -66,14 +65,23 @@ class View:
                 f"missing:{f.address}"
                 for f in features
                 if any(part.address in unbuilt for part in inputs_of((f,)))
-                or (f.default is None and not columns[f.address].present[0])
+                or (f.default is None and f.address in row.missing)
             ],
         )
         return Response(self._encoder.encode(reply))
 
-
-def _value(default: Any, column: Column) -> Any:
-    return column.values[0] if column.present[0] else default
+    def _row(self, snapshot: Snapshot, keys: Mapping[str, int | str], as_of: int) -> Row:
+        """Read the view's features; expressions are computed of columns."""
+        if not self.spec.expressions:
+            return snapshot.read_row(self.spec.features, keys, as_of)
+        features = self.spec.readable
+        columns = complete(features, snapshot.read(self.spec.features, keys, None, (), as_of))
+        missing = [f.address for f in features if not columns[f.address].present[0]]
+        values = {
+            f.address: f.default if f.address in missing else columns[f.address].values[0]
+            for f in features
+        }
+        return Row(values, missing)
 
 
 def plain(value: Any) -> Any:

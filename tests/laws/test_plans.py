@@ -74,14 +74,8 @@ def test_features_of_a_family_are_what_each_is_alone(data):
     as_of = data.draw(read_moments(of[0], events))
     events = events.take(events.time < as_of)
     (family,) = make_families(dict.fromkeys(feature.fold for feature in of))
-    folded = fold_all(family.plans, events)
-    keys = sorted({key for tiles in folded for key in tiles.keys})
-    spread = [
-        folding.merge(plan, tiles, folding.Tiles(keys, np.zeros(len(keys) + 1, np.int64),
-                                                 tiles.rows[:0]))
-        for plan, tiles in zip(family.plans, folded, strict=True)
-    ]  # fmt: skip
-    blobs = codec.encode(family, keys, spread)
+    stored = blobs_of(family, events)
+    keys, blobs = [key for key, _ in stored], [blob for _, blob in stored]
     again = codec.decode(family, [*keys, b"absent"], [*blobs, None])
     for feature in of:
         place, _ = family.place_of(feature.fold)
@@ -126,4 +120,4 @@ def blobs_of(family: Family, events):
         folding.merge(plan, tiles, folding.Tiles(keys, nothing, tiles.rows[:0]))
         for plan, tiles in zip(family.plans, folded, strict=True)
     ]
-    return [*zip(keys, codec.encode(family, keys, whole), strict=True), (b"", None)][:-1]
+    return list(zip(keys, codec.encode(family, keys, whole), strict=True))

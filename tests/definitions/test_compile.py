@@ -384,3 +384,25 @@ def test_the_item_can_be_said_where_nothing_tells(module):
     part.prices = prices
     spec = fl.compile(part).capabilities["prices"]
     assert (spec.item, spec.candidates) == ("item_id", ())
+
+
+def test_an_event_may_be_of_nobody():
+    class Visit(fl.Event):
+        user_id: fl.Field[int | None]
+        item_id: fl.Field[int]
+
+    user, item = fl.Entity("user_id", int), fl.Entity("item_id", int)
+
+    class UserProfile(fl.FeatureView, entity=user):
+        visits = fl.count(Visit)
+
+    class ItemProfile(fl.FeatureView, entity=item):
+        visits = fl.count(Visit)
+
+    module = ModuleType("visits")
+    vars(module).update(
+        {"user": user, "item": item, "Visit": Visit, "U": UserProfile, "I": ItemProfile}
+    )
+    project = fl.compile(module)
+    assert project.feature("user_profile:visits").keys == (project.entities["user_id"],)
+    assert project.events["visit"].subject == "user_id"

@@ -279,12 +279,6 @@ VIEWS = {
         "'user_id' is str in the event 'e', but int",
         "same type",
     ),
-    "optional key": (
-        "g = fl.Entity('guest_id', int)\n"
-        "class V(fl.FeatureView, entity=g):\n    f = fl.count(Order)  # HERE",
-        "may be None",
-        "required",
-    ),
 }
 
 FEATURES = {
@@ -554,6 +548,12 @@ MODELS = {
         + model(label='fl.outcome(E, within="1d")'),
         "no outcome can be joined: the event 'e' has no field 'user_id'",
         "There are: item_id",
+    ),
+    "outcome that may be of nobody": (
+        "class E(fl.Event):\n    user_id: fl.Field[int | None]\n"
+        + model(label='fl.outcome(E, within="1d")'),
+        "no outcome can be joined: 'user_id' may be None in the event 'e'",
+        "required",
     ),
     "unknown metric": (model(metric='"accuracy"'), "metric='accuracy' is unknown", "auc"),
     "precision at nothing": (model(metric='"precision@0"'), "is unknown", "precision@10"),

@@ -14,7 +14,7 @@ country = fl.Entity("country", str)
 class Line(fl.Event):
     """A line of an invoice: a sale, a return (below zero), or an adjustment of the books."""
 
-    customer: fl.Field[int]
+    customer: fl.Field[int | None]
     product: fl.Field[str]
     country: fl.Field[str]
     quantity: fl.Field[int]

@@ -159,7 +159,7 @@ class FeatureCompiler:
 
     def _check_keys(self, where: str, event: EventSpec, keys: tuple[EntitySpec, ...]) -> None:
         for entity in keys:
-            problem = missing_key(event, entity)
+            problem = unlike_key(event, entity)
             if problem is not None:
                 self._problems.add(where, *problem)
 
@@ -267,7 +267,22 @@ class FeatureCompiler:
 
 
 def missing_key(event: EventSpec, entity: EntitySpec) -> tuple[str, str] | None:
-    """Return what is wrong, and what to do, if the event does not say which entity it is about."""
+    """Return what is wrong, and what to do, if some event does not say which entity it is about."""
+    if problem := unlike_key(event, entity):
+        return problem
+    if next(field.optional for field in event.fields if field.name == entity.name):
+        return (
+            f"{entity.name!r} may be None in the event {event.name!r}, and a key may not.",
+            "Make the field required.",
+        )
+    return None
+
+
+def unlike_key(event: EventSpec, entity: EntitySpec) -> tuple[str, str] | None:
+    """Return what is wrong, and what to do, if the event has no such key, or of another type.
+
+    It may be optional: events of nobody then count for nobody.
+    """
     fields = {field.name: field for field in event.fields}
     field = fields.get(entity.name)
     if field is None:
@@ -280,10 +295,5 @@ def missing_key(event: EventSpec, entity: EntitySpec) -> tuple[str, str] | None:
             f"{entity.name!r} is {field.dtype} in the event {event.name!r}, "
             f"but {entity.dtype} as an entity.",
             "Give both the same type.",
-        )
-    if field.optional:
-        return (
-            f"{entity.name!r} may be None in the event {event.name!r}, and a key may not.",
-            "Make the field required, or put the aggregation in a view without this entity.",
         )
     return None

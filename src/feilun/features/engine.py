@@ -125,7 +125,7 @@ class Engine:
                 self._check_not_ahead(mark)
                 return 0
             # Should another engine commit before this moment, ours is refused.
-            puts = [*increments.puts(snapshot, live, reached.time)]
+            puts = increments.puts(snapshot, live, reached.time)
             puts += increments.puts(snapshot, old, reached.time)
         built = replace(built, dropped=self._discard(built.dropped, before.dropped))
         if built != before:

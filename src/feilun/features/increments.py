@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,11 +56,12 @@ def add(a: Increment, b: Increment) -> Increment:
     return Increment(families, max(a.time, b.time))
 
 
-def puts(snapshot: StoreSnapshot, increment: Increment, now: int) -> Iterator[tuple[bytes, bytes]]:
-    """Merge new tiles with what the store has of the same keys; yield what to store.
+def puts(snapshot: StoreSnapshot, increment: Increment, now: int) -> list[tuple[bytes, bytes]]:
+    """Merge new tiles with what the store has of the same keys; return what to store.
 
     ``now`` is the newest effective time: tiles that no read from then on needs are dropped.
     """
+    found: list[tuple[bytes, bytes]] = []
     for family, parts in increment.families.items():
         keys = _all_keys(parts)
         if not keys:
@@ -71,7 +72,8 @@ def puts(snapshot: StoreSnapshot, increment: Increment, now: int) -> Iterator[tu
             _expired(plan, old if new is None else merge(plan, old, _spread(new, keys)), now)
             for plan, old, new in zip(family.plans, stored, parts, strict=True)
         ]
-        yield from zip(names, encode(family, keys, whole), strict=True)
+        found += zip(names, encode(family, keys, whole), strict=True)
+    return found
 
 
 def _fold_family(family: Family, frames: Mapping[str, EventFrame]) -> Parts:

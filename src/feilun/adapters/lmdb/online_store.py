@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Self
 
@@ -107,7 +108,7 @@ class LmdbOnlineStore:
                     "Another engine folds into it; stop this one.",
                 )
             items = list(puts)
-            for size in {len(key) for key, _ in items}:
+            for size in set(map(len, map(itemgetter(0), items))):
                 if not 0 < size <= KEY_LIMIT:
                     raise InputError(f"A store key has 1 to {KEY_LIMIT} bytes, not {size}.")
             with txn.cursor(self._values) as cursor:

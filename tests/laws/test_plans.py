@@ -77,9 +77,11 @@ def test_features_of_a_family_are_what_each_is_alone(data):
     stored = blobs_of(family, events)
     keys, blobs = [key for key, _ in stored], [blob for _, blob in stored]
     again = codec.decode(family, [*keys, b"absent"], [*blobs, None])
+    straight = codec.StoredTiles(family, [*keys, b"absent"], [*blobs, None])
     for feature in of:
         place, _ = family.place_of(feature.fold)
         (column,) = reading.read(family.plans[place], again[place], [feature], as_of)
+        assert same(reading.read_stored(straight, place, [feature], as_of)[0], column)
         alone = one_fold.fold(feature.fold, events)
         rows = [list(alone.keys).index(key) if key in alone.keys else -1 for key in keys]
         expected = one_fold.read(feature, alone, np.array([*rows, -1], np.int64), as_of)

@@ -8,7 +8,7 @@ from feilun.aggregation.family import Family, make_families
 from feilun.aggregation.folding import expire, fold, fold_all, merge, zero
 from feilun.aggregation.frames import Column, EventFrame
 from feilun.aggregation.hops import floor_hop, window_start
-from feilun.aggregation.keys import encode_key, encode_values
+from feilun.aggregation.keys import encode_key, encode_value, encode_values
 from feilun.aggregation.oracle import naive
 from feilun.aggregation.past import read_past
 from feilun.aggregation.plan import Plan, plan_folds
@@ -24,6 +24,7 @@ __all__ = [
     "decode",
     "encode",
     "encode_key",
+    "encode_value",
     "encode_values",
     "expire",
     "floor_hop",

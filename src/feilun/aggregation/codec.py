@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 
@@ -79,6 +80,11 @@ class StoredTiles:
     blobs : sequence of bytes or None
         The blob of each key; None is a key without tiles.
 
+    Attributes
+    ----------
+    words : int64 array
+        All blobs, one after the other.
+
     Raises
     ------
     CorruptData
@@ -98,8 +104,8 @@ class StoredTiles:
             raise _corrupt("it is shorter than its head")
         if (sizes % WORD).any():
             raise _corrupt("its length is not of whole words")
-        words = np.frombuffer(b"".join(self._blobs), _WORDS)
-        begins = (np.cumsum(sizes) - sizes) // WORD
+        self.words = words = np.frombuffer(b"".join(self._blobs), _WORDS)
+        self._firsts = begins = (np.cumsum(sizes) - sizes) // WORD
         heads = words[begins[:, None] + np.arange(width // WORD)]
         if (heads[:, 0] & _HEAD_MASK != _head(family)).any():
             raise _corrupt("it is of another version or of another family")
@@ -129,6 +135,16 @@ class StoredTiles:
             text = plan.row_type[name].hasobject
             rows[name] = self._strings(place) if text else stored[name]
         return Tiles(self.keys, offsets, rows)
+
+    def places(self, place: int) -> tuple[Int64, Int64]:
+        """Return the word at which each row of a plan begins, and where each key's rows begin."""
+        offsets = np.zeros(len(self.keys) + 1, np.int64)
+        np.cumsum(self._counts[:, place], out=offsets[1:])
+        width = self.family.widths[place]
+        first = self._firsts + self._begins[:, place] // WORD - offsets[:-1] * width
+        at = np.repeat(first, self._counts[:, place])
+        at += np.arange(0, len(at) * width, width)
+        return at, offsets
 
     def _slices(self, begins: Int64, ends: Int64) -> list[bytes]:
         return [
@@ -180,8 +196,10 @@ def decode(family: Family, keys: Sequence[bytes], blobs: Sequence[bytes | None])
     return [stored.tiles(place) for place in range(len(family.plans))]
 
 
-def begins_of(family: Family, blob: bytes) -> list[int]:
-    """Return the word at which the rows of each plan begin, and where the rows end.
+def words_of(family: Family, blob: bytes) -> tuple[list[int] | Lists, list[int]]:
+    """Return the words of a blob, where the rows of each plan begin, and where the rows end.
+
+    Few words come as a list, for they are added up in less time than an array takes to begin.
 
     Raises
     ------
@@ -191,23 +209,39 @@ def begins_of(family: Family, blob: bytes) -> list[int]:
     end = _HEAD_WORDS + len(family.plans)
     if len(blob) % WORD or len(blob) < WORD * end:
         raise _corrupt("its length is not of whole words")
-    words = memoryview(blob).cast("q")
-    head = words[0]
-    if head & _HEAD_MASK != _head(family):
+    view = memoryview(blob).cast("q")
+    words: list[int] | Lists
+    if len(view) <= _FEW_WORDS:
+        words = view.tolist()
+        damaged = sum(words) % 2**64 != 0
+    else:
+        words = Lists(view)
+        damaged = bool(np.add.reduce(np.frombuffer(blob, _WORDS)))
+    heads = words[:end]
+    if heads[0] & _HEAD_MASK != _head(family):
         raise _corrupt("it is of another version or of another family")
-    # Few numbers are added in less time than an array takes to begin.
-    few = len(words) < _FEW_WORDS
-    if sum(words) % 2**64 if few else np.add.reduce(np.frombuffer(blob, _WORDS)):
+    if damaged:
         raise _corrupt("it fails its checksum")
     begins = [end]
-    for place, width in enumerate(family.widths, _HEAD_WORDS):
-        if words[place] < 0:
+    for rows, width in zip(heads[_HEAD_WORDS:], family.widths, strict=True):
+        if rows < 0:
             raise _corrupt("it says that it has an impossible number of rows")
-        end += words[place] * width
+        end += rows * width
         begins.append(end)
-    if end + -(-(head >> _TEXT_SHIFT) // WORD) != len(words):
+    if end + -(-(heads[0] >> _TEXT_SHIFT) // WORD) != len(view):
         raise _corrupt("its length does not fit the number of its rows")
-    return begins
+    return words, begins
+
+
+class Lists:
+    """Numbers in memory, of which each slice is a list."""
+
+    def __init__(self, numbers: memoryview[Any]) -> None:
+        self._numbers = numbers
+
+    def __getitem__(self, part: slice) -> list[Any]:
+        """Return the numbers of a slice."""
+        return self._numbers[part].tolist()
 
 
 def empty_blob(family: Family) -> bytes:

@@ -92,22 +92,17 @@ def _days(times: int | Int64, reach: int, timezone: str) -> tuple[Any, Any, int]
     first, last = 1969 + (low - reach) // _YEAR, 1971 + (high + reach) // _YEAR
     if first < 1 or last > 9998:
         raise InputError("A time lies outside the years 2 to 9997.", "Times are microseconds UTC.")
-    first_day = (date(first, 1, 1) - _EPOCH).days
+    midnights, plain, first_day = _midnights(first, last, timezone)
     if not isinstance(times, np.ndarray):  # arrays would cost several times as much
-        starts = _midnight_list(first, last, timezone)
-        return starts, bisect_right(starts, low) - 1, first_day
-    midnights = _midnights(first, last, timezone)
+        return plain, bisect_right(plain, low) - 1, first_day
     return midnights, np.searchsorted(midnights, times, side="right") - 1, first_day
 
 
 @lru_cache(maxsize=128)
-def _midnight_list(first: int, last: int, timezone: str) -> list[int]:
-    return [int(start) for start in _midnights(first, last, timezone)]
-
-
-@lru_cache(maxsize=128)
-def _midnights(first: int, last: int, timezone: str) -> Int64:
-    return np.concatenate([_midnights_of(year, timezone) for year in range(first, last + 1)])
+def _midnights(first: int, last: int, timezone: str) -> tuple[Int64, list[int], int]:
+    """Return the midnights of the years, as an array and as a list, and the number of the first."""
+    starts = np.concatenate([_midnights_of(year, timezone) for year in range(first, last + 1)])
+    return starts, starts.tolist(), (date(first, 1, 1) - _EPOCH).days
 
 
 @lru_cache(maxsize=1024)

@@ -20,6 +20,7 @@ from feilun.errors import InputError
 MAX_KEY_BYTES = 200
 _SIGN = 1 << 63
 _INT64_MAX = _SIGN - 1
+_INTS = (int, np.integer)
 _MANY = 16
 """From so many values on an array encodes them faster."""
 _DENSE = 8
@@ -43,7 +44,7 @@ def encode_key(entities: Sequence[EntitySpec], values: Sequence[int | str]) -> b
     if len(entities) != len(values):
         names = ", ".join(entity.name for entity in entities) or "nothing"
         raise InputError(f"A key of {names} needs {len(entities)} values, not {len(values)}.")
-    return b"".join(_encode(entity, value) for entity, value in zip(entities, values, strict=True))
+    return b"".join([encode_value(*pair) for pair in zip(entities, values, strict=True)])
 
 
 def encode_values(entity: EntitySpec, values: Sequence[int | str]) -> list[bytes]:
@@ -61,7 +62,7 @@ def encode_values(entity: EntitySpec, values: Sequence[int | str]) -> list[bytes
             pass  # one of them is too large, and is named below
         else:
             return _encode_numbers(numbers)
-    return [_encode(entity, value) for value in values]
+    return [encode_value(entity, value) for value in values]
 
 
 def _encode_numbers(numbers: Int64) -> list[bytes]:
@@ -69,9 +70,10 @@ def _encode_numbers(numbers: Int64) -> list[bytes]:
     return [raw[at : at + 8] for at in range(0, len(raw), 8)]
 
 
-def _encode(entity: EntitySpec, value: object) -> bytes:
+def encode_value(entity: EntitySpec, value: object) -> bytes:
+    """Encode the value of one entity. Raises as `encode_key` does."""
     if entity.dtype == "int":
-        if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        if type(value) is not int and (isinstance(value, bool) or not isinstance(value, _INTS)):
             raise InputError(f"{entity.name} must be an int, not {type(value).__name__}.")
         if not -_SIGN <= value < _SIGN:
             raise InputError(f"{entity.name} must fit in 64 bits; {value} does not.")
@@ -134,16 +136,20 @@ def match_keys(
     codes, found = np.zeros(len(events), np.int64), np.zeros(size, np.int64)
     if not len(events):
         return codes, found - 1
+    most = 0
     for entity in entities:
         values = events.columns[entity.name].values
         match = _match_numbers if entity.dtype == "int" else _match_texts
         places, wanted, count = match(values, asked[entity.name])
-        if (int(codes.max()) + 1) * count > _INT64_MAX:
-            distinct, codes = np.unique(codes, return_inverse=True)
-            found = _find(distinct, found)
-        known = (found >= 0) & (wanted >= 0)
+        if not most:
+            codes, found, most = places, wanted, count
+            continue
+        if most * count > _INT64_MAX:
+            distinct, codes = _factorise(codes)
+            found, most = _find(distinct, found), len(distinct)
         codes = codes * count + places
-        found = np.where(known, found * count + wanted, -1)
+        found = np.where((found >= 0) & (wanted >= 0), found * count + wanted, -1)
+        most *= count
     if len(entities) > 1:  # pairs are far fewer than all that there could be
         distinct, codes = _factorise(codes)
         found = _find(distinct, found)
@@ -152,10 +158,12 @@ def match_keys(
 
 def _match_numbers(values: Int64, asked: Any) -> tuple[Int64, Int64, int]:
     wanted = np.asarray(asked, np.int64)
-    lowest = int(values.min())
-    span = int(values.max()) - lowest + 1
+    lowest, highest = int(values.min()), int(values.max())
+    if 0 <= lowest and highest < _DENSE * len(values):  # then each is its own number
+        return values, np.where((wanted >= 0) & (wanted <= highest), wanted, -1), highest + 1
+    span = highest - lowest + 1
     if span <= _DENSE * len(values):
-        inside = (wanted >= lowest) & (wanted < lowest + span)
+        inside = (wanted >= lowest) & (wanted <= highest)
         return values - lowest, np.where(inside, wanted - lowest, -1), span
     distinct, places = _factorise(values)
     return places, _find(distinct, wanted), len(distinct)
@@ -183,7 +191,7 @@ def _group_column(entity: EntitySpec, values: Array) -> tuple[list[bytes], Int64
     texts = values.tolist()
     known = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     places = np.fromiter(map(known.__getitem__, texts), np.int64, len(texts))
-    return [_encode(entity, text) for text in known], places
+    return [encode_value(entity, text) for text in known], places
 
 
 def _factorise(values: Int64) -> tuple[Int64, Int64]:

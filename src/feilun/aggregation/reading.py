@@ -1,11 +1,15 @@
-"""Values from tiles: ``read``."""
+"""Values from tiles: ``read``, and ``read_stored`` from blobs of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
+from feilun.aggregation.codec import WORD, StoredTiles
+from feilun.aggregation.family import Family
 from feilun.aggregation.folding import kept_offsets
 from feilun.aggregation.frames import Array, Column, Int64
 from feilun.aggregation.hops import window_start
@@ -50,6 +54,80 @@ def read(
         rows = plan.rows_of(plan.place_of(feature.fold), counted)
         columns.append(finish(Window(feature, rows, offsets, as_of)))
     return columns
+
+
+def read_stored(
+    stored: StoredTiles, place: int, features: Sequence[FeatureSpec], as_of: int
+) -> list[Column]:
+    """Return the value of each feature for each key, straight from blobs.
+
+    As `read` of the tiles of the plan at ``place``, but of rows of plain numbers only the columns
+    that are needed are copied, and only in the window.
+    """
+    plan = stored.family.plans[place]
+    columns: dict[str, Column] = {}
+    others = []
+    at, offsets = stored.places(place)
+    spans: dict[object, tuple[Int64, Int64]] = {}
+    for feature in features:
+        fold_place = plan.place_of(feature.fold)
+        fields = _plain_fields(stored.family, place, fold_place)
+        if fields is None:
+            others.append(feature)
+            continue
+        span = (feature.window, feature.calendar, feature.ttl)
+        if span not in spans:
+            spans[span] = _cut_places(stored.words, at, offsets, earliest(feature, as_of))
+        rows: Any = _PlainRows(stored.words, spans[span][0], fields)
+        columns[feature.address] = finish(Window(feature, rows, spans[span][1], as_of))
+    if others:
+        found = read(plan, stored.tiles(place), others, as_of)
+        columns.update(zip((feature.address for feature in others), found, strict=True))
+    return [columns[feature.address] for feature in features]
+
+
+class _PlainRows:
+    """Rows of numbers where they lie; a column is copied when it is asked for."""
+
+    def __init__(self, words: Int64, at: Int64, fields: Mapping[str, tuple[int, Any]]) -> None:
+        self._words = words
+        self._at = at
+        self._fields = fields
+
+    def __getitem__(self, name: str) -> Array:
+        word, dtype = self._fields[name]
+        return self._words[self._at + word].view(dtype)
+
+
+@lru_cache(maxsize=4096)
+def _plain_fields(
+    family: Family, place: int, fold_place: int
+) -> Mapping[str, tuple[int, Any]] | None:
+    """Return the word and type of each column of a fold, where columns are all that it reads."""
+    plan, stored = family.plans[place], family.stored_types[place]
+    statistic = plan.statistics[fold_place]
+    if statistic.columnwise is None:
+        return None
+    fields: Any = stored.fields
+    found = {}
+    for own in statistic.row_type.names or ():
+        name = plan.name_of(fold_place, own)
+        if statistic.row_type[own] != stored[name] or stored[name].shape:
+            return None
+        found[own] = (fields[name][1] // WORD, stored[name])
+    return found
+
+
+def _cut_places(
+    words: Int64, at: Int64, offsets: Int64, start: int | Int64 | None
+) -> tuple[Int64, Int64]:
+    """Do as ``_cut`` does, with the places of rows."""
+    if start is None:
+        return at, offsets
+    keep = words[at] >= start
+    if keep.all():
+        return at, offsets
+    return at[keep], kept_offsets(keep, offsets)
 
 
 def earliest(feature: FeatureSpec, as_of: int | Int64) -> int | Int64 | None:

@@ -7,45 +7,55 @@ Array operations cost more to start than a few numbers cost to add. What is read
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from feilun.aggregation.codec import WORD, StoredTiles, begins_of
+from feilun.aggregation.codec import WORD, Lists, StoredTiles, words_of
 from feilun.aggregation.family import Family
 from feilun.aggregation.plan import Plan
 from feilun.aggregation.reading import earliest, read
 from feilun.aggregation.statistics import Statistic
+from feilun.clock import DAY
 from feilun.definitions.specs import FeatureSpec
 
-Span = tuple[int | None, int, int | None]
+Columns = Sequence[list[Any]]
+
+_FORMATS = {"u": "Q", "f": "d"}
 
 
 class _Asked(NamedTuple):
-    """A feature, where to put its value, its window, and the columns that its statistic reads.
+    """A feature, where to put its value, and what finishes it.
 
-    ``columns`` are places among the columns of numbers that are taken from the plan's rows.
+    ``choose`` takes the statistic's columns from those that are cut for its window.
     """
 
     at: int
     feature: FeatureSpec
-    statistic: Statistic
-    span: Span
-    columns: list[int]
+    choose: Callable[[Columns], Columns]
+    finish: Callable[[Columns, FeatureSpec, int], Any]
+
+
+class _Span(NamedTuple):
+    """A window, and the features that are read over it.
+
+    ``words`` are those of a row that are cut after its time, each with the kind of its numbers.
+    """
+
+    start: Callable[[int], Any]
+    words: list[tuple[int, str]]
+    asked: list[_Asked]
 
 
 class _OfPlan(NamedTuple):
-    """What is asked of one plan: ``quick`` from plain numbers, ``others`` by arrays.
-
-    ``columns`` are the words of a row that are needed, each with the kind of number it is.
-    """
+    """What is asked of one plan: ``spans`` from plain numbers, ``others`` by arrays."""
 
     place: int
     plan: Plan
     width: int
-    quick: list[_Asked]
-    others: list[_Asked]
-    columns: list[tuple[int, str]]
-    spans: dict[Span, FeatureSpec]
+    spans: list[_Span]
+    others: list[tuple[int, FeatureSpec]]
 
 
 class KeyReader:
@@ -61,11 +71,13 @@ class KeyReader:
 
     def __init__(self, family: Family, features: Sequence[FeatureSpec]) -> None:
         self._family = family
-        self._size = len(features)
-        places: dict[int, list[int]] = {}
+        self._nothing = [None] * len(features)
+        places: dict[int, list[tuple[int, FeatureSpec]]] = {}
         for at, feature in enumerate(features):
-            places.setdefault(family.place_of(feature.fold)[0], []).append(at)
-        self._asked = [_of_plan(family, place, features, ats) for place, ats in places.items()]
+            places.setdefault(family.place_of(feature.fold)[0], []).append((at, feature))
+        self._plans = [_of_plan(family, place, asked) for place, asked in places.items()]
+        words = [word for of in self._plans for span in of.spans for word in span.words]
+        self._kinds = {kind for _, kind in words} - {"i"}
 
     def read(self, blob: bytes, as_of: int) -> list[Any]:
         """Return the values at ``as_of`` (µs UTC); None where one is missing.
@@ -75,84 +87,77 @@ class KeyReader:
         CorruptData
             If the blob cannot be read.
         """
-        values: list[Any] = [None] * self._size
-        begins = begins_of(self._family, blob)
-        view = memoryview(blob)
-        views: dict[str, memoryview[Any]] = {
-            "i": view.cast("q"),
-            "u": view.cast("Q"),
-            "f": view.cast("d"),
-        }
-        for asked in self._asked:
-            begin, end = begins[asked.place], begins[asked.place + 1]
-            others = asked.others
-            if asked.quick:
-                columns = [
-                    views[kind][begin + word : end : asked.width].tolist()
-                    for word, kind in asked.columns
-                ]
-                others = others + _read_quick(asked, columns, as_of, values)
-            if others:
-                self._read_arrays(asked, others, blob, as_of, values)
+        values: list[Any] = self._nothing.copy()
+        words, begins = words_of(self._family, blob)
+        numbers: dict[str, Any] = {"i": words}
+        view: Any = memoryview(blob)
+        for kind in self._kinds:
+            numbers[kind] = Lists(view.cast(_FORMATS[kind]))
+        for place, plan, width, spans, others in self._plans:
+            begin, end = begins[place], begins[place + 1]
+            times = words[begin:end:width]
+            left = others
+            for start_of, needed, asked in spans:
+                start = start_of(as_of)
+                out = 0 if start is None else bisect_left(times, start)
+                low = begin + out * width
+                columns = [times[out:]]
+                columns += [numbers[kind][low + word : end : width] for word, kind in needed]
+                for at, one, choose, finish in asked:
+                    value = finish(choose(columns), one, as_of)
+                    if value is NotImplemented:
+                        left = [*left, (at, one)]
+                    else:
+                        values[at] = value
+            if left:
+                tiles = StoredTiles(self._family, [b""], [blob]).tiles(place)
+                found = read(plan, tiles, [one for _, one in left], as_of)
+                for (at, _), column in zip(left, found, strict=True):
+                    if column.present[0]:
+                        values[at] = column.values[:1].tolist()[0]
         return values
 
-    def _read_arrays(
-        self, of: _OfPlan, asked: Sequence[_Asked], blob: bytes, as_of: int, values: list[Any]
-    ) -> None:
-        tiles = StoredTiles(self._family, [b""], [blob]).tiles(of.place)
-        columns = read(of.plan, tiles, [one.feature for one in asked], as_of)
-        for one, column in zip(asked, columns, strict=True):
-            if column.present[0]:
-                values[one.at] = column.values[:1].tolist()[0]
 
-
-def _read_quick(
-    asked: _OfPlan, columns: Sequence[list[Any]], as_of: int, values: list[Any]
-) -> list[_Asked]:
-    """Fill in what plain numbers give; return the features of which the rows need arrays."""
-    lows = {}
-    for span, feature in asked.spans.items():
-        start = earliest(feature, as_of)
-        lows[span] = 0 if start is None else bisect_left(columns[0], start)
-    left: list[_Asked] = []
-    for one in asked.quick:
-        own = [columns[place] for place in one.columns]
-        value = one.statistic.finish_one(own, lows[one.span], one.feature, as_of)
-        if value is NotImplemented:
-            left.append(one)
-        else:
-            values[one.at] = value
-    return left
-
-
-def _of_plan(
-    family: Family, place: int, features: Sequence[FeatureSpec], ats: Sequence[int]
-) -> _OfPlan:
+def _of_plan(family: Family, place: int, features: Sequence[tuple[int, FeatureSpec]]) -> _OfPlan:
     plan, kind = family.plans[place], family.stored_types[place]
-    fields: Any = kind.fields
-    asked = _OfPlan(place, plan, family.widths[place], [], [], [(0, "i")], {})
-    found = {"time": 0}
-    for at in ats:
-        feature = features[at]
-        span = (feature.window, feature.calendar, feature.ttl)
+    spans: dict[object, _Span] = {}
+    others = []
+    for at, feature in features:
         _, fold_place = family.place_of(feature.fold)
         statistic = plan.statistics[fold_place]
-        if not _is_quick(statistic):
-            asked.others.append(_Asked(at, feature, statistic, span, []))
+        if not _is_plain(statistic):
+            others.append((at, feature))
             continue
-        columns = []
-        for own in statistic.row_type.names or ():
+        fields: Any = kind.fields
+        same = (feature.window, feature.calendar, feature.ttl)
+        span = spans.setdefault(same, _Span(_start_of(feature), [], []))
+        columns = [0]
+        for own in (statistic.row_type.names or ())[1:]:
             name = plan.name_of(fold_place, own)
-            if name not in found:
-                found[name] = len(found)
-                asked.columns.append((fields[name][1] // WORD, kind[name].kind))
-            columns.append(found[name])
-        asked.spans.setdefault(span, feature)
-        asked.quick.append(_Asked(at, feature, statistic, span, columns))
-    return asked
+            word = (fields[name][1] // WORD, kind[name].kind)
+            if word not in span.words:
+                span.words.append(word)
+            columns.append(span.words.index(word) + 1)
+        span.asked.append(_Asked(at, feature, _chooser(columns), statistic.finish_one))
+    return _OfPlan(place, plan, family.widths[place], list(spans.values()), others)
 
 
-def _is_quick(statistic: Statistic) -> bool:
+def _start_of(feature: FeatureSpec) -> Callable[[int], Any]:
+    """Return what gives `earliest` of a moment; for most windows that is a subtraction."""
+    window, hop = feature.window, feature.fold.hop
+    if window is None or feature.calendar or feature.ttl is not None or hop % DAY == 0:
+        return partial(earliest, feature)
+    return lambda as_of: as_of - window - (as_of - window) % hop
+
+
+def _chooser(places: Sequence[int]) -> Callable[[Columns], Columns]:
+    """Return what takes the columns at these places."""
+    if len(places) == 1:  # itemgetter gives an only one without a sequence around it
+        return lambda columns: [columns[places[0]]]
+    return itemgetter(*places)
+
+
+def _is_plain(statistic: Statistic) -> bool:
     """Whether its rows are plain numbers, and it can finish lists of them."""
     kinds = [statistic.row_type[name] for name in statistic.row_type.names or ()]
     plain = all(not kind.shape and kind.kind in "iuf" for kind in kinds)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from feilun.aggregation import Column, Family, encode_key, encode_values, read
+from feilun.aggregation import Column, Family, encode_value, encode_values, read
 from feilun.aggregation.codec import StoredTiles, empty_blob
-from feilun.aggregation.reading import earliest
+from feilun.aggregation.reading import earliest, read_stored
 from feilun.aggregation.single import KeyReader
 from feilun.definitions.specs import EntitySpec, FeatureSpec, Project
 from feilun.errors import InputError
@@ -37,20 +38,27 @@ class Row(NamedTuple):
     missing: list[str]
 
 
-@dataclass(slots=True)
+@dataclass
 class _Group:
     """Features that are read from one family, by the place of their plan."""
 
     family: Family
     plans: dict[int, list[FeatureSpec]] = field(default_factory=dict)
     features: list[FeatureSpec] = field(default_factory=list)
-    of_key: KeyReader | None = None
 
+    @cached_property
+    def addresses(self) -> list[str]:
+        """Where the values go."""
+        return [feature.address for feature in self.features]
+
+    @cached_property
     def key_reader(self) -> KeyReader:
-        """Return what reads them for one key; made when it is first needed."""
-        if self.of_key is None:
-            self.of_key = KeyReader(self.family, self.features)
-        return self.of_key
+        """What reads them for one key."""
+        return KeyReader(self.family, self.features)
+
+    def store_key(self, parts: Mapping[str, bytes]) -> bytes:
+        """Return where the tiles lie, given the value of each entity in bytes."""
+        return self.family.id + b"".join([parts[entity.name] for entity in self.family.keys])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,7 @@ class _Plan:
     """What a list of features needs, worked out once for the families that there are."""
 
     features: tuple[FeatureSpec, ...]
+    defaults: dict[str, Any]
     entities: dict[str, EntitySpec]
     groups: list[_Group]
     unbuilt: list[FeatureSpec]
@@ -188,7 +197,7 @@ class Snapshot:
                 continue
             stored = StoredTiles(family, names, found)
             for place, of_plan in group.plans.items():
-                values = read(family.plans[place], stored.tiles(place), of_plan, as_of)
+                values = read_stored(stored, place, of_plan, as_of)
                 columns.update(zip((f.address for f in of_plan), values, strict=True))
         for feature in plan.unbuilt:
             each = item in [entity.name for entity in feature.fold.keys]
@@ -218,19 +227,16 @@ class Snapshot:
         """
         self._check(as_of)
         plan = self._plan(features)
-        asked = _store_keys(plan, keys, None, ())
-        blobs = self._moment.get_many([of_group[0] for of_group in asked])
-        values: dict[str, Any] = dict.fromkeys([feature.address for feature in plan.features])
+        parts = _encoded(plan, keys)
+        blobs = self._moment.get_many([group.store_key(parts) for group in plan.groups])
+        values: dict[str, Any] = dict.fromkeys(plan.defaults)
         for group, blob in zip(plan.groups, blobs, strict=True):
             stored = empty_blob(group.family) if blob is None else blob
-            found = group.key_reader().read(stored, as_of)
-            for feature, value in zip(group.features, found, strict=True):
-                values[feature.address] = value
+            found = group.key_reader.read(stored, as_of)
+            values.update(zip(group.addresses, found, strict=True))
         missing = [address for address, value in values.items() if value is None]
-        if missing:
-            for feature in plan.features:
-                if values[feature.address] is None and feature.default is not None:
-                    values[feature.address] = feature.default
+        for address in missing:
+            values[address] = plan.defaults[address]
         return Row(values, missing)
 
     def unbuilt(self, features: Sequence[FeatureSpec]) -> list[str]:
@@ -267,22 +273,30 @@ def _make_plan(features: tuple[FeatureSpec, ...], built: Built) -> _Plan:
         group.plans.setdefault(place, []).append(feature)
         group.features.append(feature)
     entities = {entity.name: entity for feature in features for entity in feature.fold.keys}
-    return _Plan(features, entities, list(groups.values()), unbuilt)
+    defaults = {feature.address: feature.default for feature in features}
+    return _Plan(features, defaults, entities, list(groups.values()), unbuilt)
+
+
+def _encoded(
+    plan: _Plan, keys: Mapping[str, Scalar], besides: str | None = None
+) -> dict[str, bytes]:
+    """Return the value of each entity in bytes, of all but one that differs between rows."""
+    parts = {}
+    for name, entity in plan.entities.items():
+        if name == besides:
+            continue
+        if name not in keys:
+            raise InputError(f"The key {name} is missing.", f"Give a value for {name}.")
+        parts[name] = encode_value(entity, keys[name])
+    return parts
 
 
 def _store_keys(
     plan: _Plan, keys: Mapping[str, Scalar], item: str | None, items: Sequence[Scalar]
 ) -> list[list[bytes]]:
     """Return for each group the keys of its blobs; every value is encoded once."""
-    parts: dict[str, bytes] = {}
-    of_items: list[bytes] = []
-    for name, entity in plan.entities.items():
-        if name == item:
-            of_items = encode_values(entity, items)
-        elif name not in keys:
-            raise InputError(f"The key {name} is missing.", f"Give a value for {name}.")
-        else:
-            parts[name] = encode_key((entity,), (keys[name],))
+    of_items = encode_values(plan.entities[item], items) if item in plan.entities else []
+    parts = _encoded(plan, keys, item)
     found = []
     for group in plan.groups:
         names = [entity.name for entity in group.family.keys]

@@ -159,7 +159,7 @@ class Statistic(ABC):
         """Return one value for each segment, without regard to the default."""
 
     def finish_one(
-        self, _columns: Sequence[list[Any]], _low: int, _feature: FeatureSpec, _as_of: int, /
+        self, _columns: Sequence[list[Any]], _feature: FeatureSpec, _as_of: int, /
     ) -> Any:
         """Return the value of one key, as ``finish`` would: None where it is missing.
 
@@ -169,9 +169,7 @@ class Statistic(ABC):
         Parameters
         ----------
         _columns : sequence of list
-            The columns of the key's rows: ``time``, then its own in their order.
-        _low : int
-            The rows from here on are the window.
+            The columns of the window's rows: ``time``, then its own in their order.
         _feature : FeatureSpec
             What is read.
         _as_of : int

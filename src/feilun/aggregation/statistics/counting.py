@@ -50,7 +50,7 @@ class Count(Statistic):
         return Column(counts, window.everywhere)
 
     def finish_one(
-        self, columns: Sequence[list[Any]], low: int, _feature: FeatureSpec, _as_of: int, /
+        self, columns: Sequence[list[Any]], _feature: FeatureSpec, _as_of: int, /
     ) -> int:
         """Return the count of one key."""
-        return sum(columns[1][low:])
+        return sum(columns[1])

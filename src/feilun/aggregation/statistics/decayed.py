@@ -62,13 +62,13 @@ class Decayed(Statistic):
         return Column(restore(sums), window.everywhere)
 
     def finish_one(
-        self, columns: Sequence[list[Any]], low: int, _feature: FeatureSpec, as_of: int, /
+        self, columns: Sequence[list[Any]], _feature: FeatureSpec, as_of: int, /
     ) -> float:
         """Return the sum of one key as it is at ``as_of``."""
         _, at, sums = columns
         terms = [
             part * math.exp2((moment - as_of) / self.half_life)
-            for moment, part in zip(at[low:], sums[low:], strict=True)
+            for moment, part in zip(at, sums, strict=True)
         ]
         return restore_one(sum(terms))
 

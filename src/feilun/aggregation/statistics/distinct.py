@@ -78,11 +78,11 @@ class Distinct(Statistic):
         return Column(np.rint(found / share).astype(np.int64), window.everywhere)
 
     def finish_one(
-        self, columns: Sequence[list[Any]], low: int, _feature: FeatureSpec, _as_of: int, /
+        self, columns: Sequence[list[Any]], _feature: FeatureSpec, _as_of: int, /
     ) -> Any:
         """Return the count of one key, where no tile can be full."""
         hashes = columns[1]
-        return len(set(hashes[low:])) if len(hashes) - low < self.kept else NotImplemented
+        return len(set(hashes)) if len(hashes) < self.kept else NotImplemented
 
     def _thetas(self, segments: Int64, rows: Array, size: int) -> tuple[Bool, UInt64]:
         """Return which segments have a full tile, and the smallest θ of each."""

@@ -53,10 +53,11 @@ class Min(Statistic):
         return Column(extremes, window.filled)
 
     def finish_one(
-        self, columns: Sequence[list[Any]], low: int, _feature: FeatureSpec, _as_of: int, /
+        self, columns: Sequence[list[Any]], _feature: FeatureSpec, _as_of: int, /
     ) -> Any:
         """Return the extreme of one key."""
-        return min(columns[1][low:], default=None)
+        values = columns[1]
+        return min(values) if values else None
 
 
 class Max(Min):
@@ -65,7 +66,8 @@ class Max(Min):
     better = np.maximum
 
     def finish_one(
-        self, columns: Sequence[list[Any]], low: int, _feature: FeatureSpec, _as_of: int, /
+        self, columns: Sequence[list[Any]], _feature: FeatureSpec, _as_of: int, /
     ) -> Any:
         """Return the extreme of one key."""
-        return max(columns[1][low:], default=None)
+        values = columns[1]
+        return max(values) if values else None

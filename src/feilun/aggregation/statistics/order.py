@@ -80,11 +80,11 @@ class First(Statistic):
         return Column(oldest, window.filled)
 
     def finish_one(
-        self, columns: Sequence[list[Any]], low: int, _feature: FeatureSpec, _as_of: int, /
+        self, columns: Sequence[list[Any]], _feature: FeatureSpec, _as_of: int, /
     ) -> Any:
         """Return the oldest value of one key."""
         values = columns[3]
-        return values[low] if low < len(values) else None
+        return values[0] if values else None
 
 
 class Last(Statistic):
@@ -135,15 +135,13 @@ class Last(Statistic):
             lists[place] = entries[max(lo, hi - n) : hi][::-1]
         return Column(lists, window.filled)
 
-    def finish_one(
-        self, columns: Sequence[list[Any]], low: int, feature: FeatureSpec, _as_of: int, /
-    ) -> Any:
+    def finish_one(self, columns: Sequence[list[Any]], feature: FeatureSpec, _as_of: int, /) -> Any:
         """Return the newest value of one key, or a list of them."""
         values = columns[2]
-        if low >= len(values):
+        if not values:
             return None
         if feature.is_list:
-            return values[max(low, len(values) - min(self.n, feature.n)) :][::-1]
+            return values[-min(self.n, feature.n) :][::-1]
         return values[-1]
 
 
@@ -168,11 +166,11 @@ class SinceLast(Last):
         return Column(np.where(window.filled, age, np.nan), window.filled)
 
     def finish_one(
-        self, columns: Sequence[list[Any]], low: int, _feature: FeatureSpec, as_of: int, /
+        self, columns: Sequence[list[Any]], _feature: FeatureSpec, as_of: int, /
     ) -> float | None:
         """Return the seconds of one key."""
         times = columns[0]
-        return (as_of - times[-1]) / SECOND if low < len(times) else None
+        return (as_of - times[-1]) / SECOND if times else None
 
 
 def _rank(rows: Array) -> Array:

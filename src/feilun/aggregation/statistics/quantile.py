@@ -69,13 +69,13 @@ class Quantile(Statistic):
         return Column(quantiles, filled)
 
     def finish_one(
-        self, columns: Sequence[list[Any]], low: int, feature: FeatureSpec, _as_of: int, /
+        self, columns: Sequence[list[Any]], feature: FeatureSpec, _as_of: int, /
     ) -> float | None:
         """Return the quantile of one key."""
         _, counts, values = columns
-        if low >= len(values):
+        if not values:
             return None
-        rows = sorted(zip(values[low:], counts[low:], strict=True))
+        rows = sorted(zip(values, counts, strict=True))
         through = list(accumulate(n for _, n in rows))
         value: float = rows[bisect_right(through, int(feature.quantile * (through[-1] - 1)))][0]
         return value

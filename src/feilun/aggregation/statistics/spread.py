@@ -73,10 +73,10 @@ class Std(Statistic):
         return Column(deviations, present)
 
     def finish_one(
-        self, columns: Sequence[list[Any]], low: int, _feature: FeatureSpec, _as_of: int, /
+        self, columns: Sequence[list[Any]], _feature: FeatureSpec, _as_of: int, /
     ) -> float | None:
         """Return the deviation of one key."""
-        counts, means, norms = (column[low:] for column in columns[1:])
+        _, counts, means, norms = columns
         n = sum(counts)
         if n < 2:
             return None
@@ -97,10 +97,10 @@ class Var(Std):
         return Column(np.minimum(deviations.values, _ROOT_OF_LARGEST) ** 2, deviations.present)
 
     def finish_one(
-        self, columns: Sequence[list[Any]], low: int, feature: FeatureSpec, as_of: int, /
+        self, columns: Sequence[list[Any]], feature: FeatureSpec, as_of: int, /
     ) -> float | None:
         """Return the variance of one key."""
-        deviation = super().finish_one(columns, low, feature, as_of)
+        deviation = super().finish_one(columns, feature, as_of)
         return None if deviation is None else min(deviation, _ROOT_OF_LARGEST) ** 2
 
 

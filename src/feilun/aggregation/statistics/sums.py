@@ -12,6 +12,7 @@ numbers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,13 +76,15 @@ class Sum(Statistic):
         return Column(total, window.everywhere)
 
     def finish_one(
-        self, columns: Sequence[list[Any]], low: int, _feature: FeatureSpec, _as_of: int, /
+        self, columns: Sequence[list[Any]], _feature: FeatureSpec, _as_of: int, /
     ) -> Any:
         """Return the total of one key."""
         if self._floats:
-            return restore_one(sum(columns[1][low:]))
-        total = (sum(columns[1][low:]) << 32) + sum(columns[2][low:])
-        return max(_SMALLEST, min(_LARGEST, total))
+            return restore_one(sum(columns[1]))
+        total = (sum(columns[1]) << 32) + sum(columns[2])
+        if _SMALLEST <= total <= _LARGEST:
+            return total
+        return _LARGEST if total > 0 else _SMALLEST
 
 
 class Mean(Sum):
@@ -115,15 +118,15 @@ class Mean(Sum):
         return Column(restore(means) if self._floats else means, filled)
 
     def finish_one(
-        self, columns: Sequence[list[Any]], low: int, _feature: FeatureSpec, _as_of: int, /
+        self, columns: Sequence[list[Any]], _feature: FeatureSpec, _as_of: int, /
     ) -> Any:
         """Return the mean of one key."""
-        n = sum(columns[-1][low:])
+        n = sum(columns[-1])
         if not n:
             return None
         if self._floats:
-            return restore_one(sum(columns[1][low:]) / n)
-        return float((sum(columns[1][low:]) << 32) + sum(columns[2][low:])) / n
+            return restore_one(sum(columns[1]) / n)
+        return float((sum(columns[1]) << 32) + sum(columns[2])) / n
 
 
 def _add_integers(rows: Array, offsets: Int64) -> tuple[Int64, Int64]:
@@ -151,4 +154,6 @@ def restore(totals: Array) -> Array:
 
 def restore_one(total: float) -> float:
     """Return one float as ``restore`` does."""
-    return max(-_LIMIT, min(_LIMIT, total)) / _SCALE
+    if -_LIMIT <= total <= _LIMIT:
+        return total / _SCALE
+    return math.copysign(_LIMIT, total) / _SCALE

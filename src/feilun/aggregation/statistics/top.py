@@ -118,17 +118,15 @@ class Top(Statistic):
             lists[place] = values[lo : min(hi, lo + window.feature.n)].tolist()
         return Column(lists, window.filled)
 
-    def finish_one(
-        self, columns: Sequence[list[Any]], low: int, feature: FeatureSpec, _as_of: int, /
-    ) -> Any:
+    def finish_one(self, columns: Sequence[list[Any]], feature: FeatureSpec, _as_of: int, /) -> Any:
         """Return the most frequent values of one key, where all its tiles are exact."""
         _, counts, _, values = columns
-        if len(values) - low > self.kept:
+        if len(values) > self.kept:
             return NotImplemented
-        if low >= len(values):
+        if not values:
             return None
         total: Counter[Any] = Counter()
-        for value, n in zip(values[low:], counts[low:], strict=True):
+        for value, n in zip(values, counts, strict=True):
             total[value] += n
         ranked = sorted(total, key=lambda value: (-total[value], value))
         return ranked[: feature.n] if feature.is_list else ranked[0]

@@ -38,6 +38,8 @@ from feilun.ports.online_store import Mark
 EVENT = "order"
 BODY = 1_000
 """Events in one body when a log is filled."""
+AIM = 0.8
+"""The part of the longest time that a commit is meant to take."""
 FEWEST = 100
 """Events in a commit at least, however slow the disk is."""
 
@@ -120,8 +122,8 @@ def fold_log(
                 commits.append(time.perf_counter() - before)
                 if longest is not None:
                     # Shrink fast, grow slowly: nearly every commit then stays below the bound.
-                    slow = commits[-1] > 0.8 * longest
-                    size = max(size * 2 // 3, FEWEST) if slow else size + size // 50 + 1
+                    wanted = AIM * longest / commits[-1]
+                    size = max(int(size * min(max(wanted, 0.5), 1.02)), FEWEST)
 
         spent = timed(fold)
         folded = engine.folded
@@ -235,7 +237,7 @@ def _fold_into(store: LmdbOnlineStore, families: Sequence[Family], events: Event
     with store.snapshot() as snapshot:
         mark = snapshot.mark()
         reached = Mark(mark.offset + len(events), max(mark.time, increment.time))
-        stored = list(puts(snapshot, increment, reached.time))
+        stored = puts(snapshot, increment, reached.time)
     store.commit(stored, mark.offset, reached)
 
 

@@ -78,13 +78,19 @@ def _groups(log: str, group: int) -> list[list[tuple[int, bytes, bytes]]]:
     """Return the entries of a log's databases in the groups in which they are to be stored."""
     names = sorted(_entries(log, b"open"), key=lambda entry: entry[1][:_KEY_BYTES])
     batches = sorted(_entries(log, b"batches"))
-    subjects = list(_entries(log, b"subjects"))
+    # A log puts subjects as their events come, not by hash: a commit touches pages everywhere.
+    subjects = sorted(_entries(log, b"subjects"), key=lambda entry: _arrival(entry[0]))
     count = max(1, round(len(names) / group))
     parts = (_split(batches, count), _split(names, count), _split(subjects, count))
     return [
         [(place, key, value) for place, entries in enumerate(each) for key, value in entries]
         for each in zip(*parts, strict=True)
     ]
+
+
+def _arrival(key: bytes) -> tuple[bytes, bytes]:
+    """Return what scatters the keys of subjects as arrival does: a segment, its hashes reversed."""
+    return key[_KEY_BYTES:], key[:_KEY_BYTES][::-1]
 
 
 def _split(entries: Sequence[tuple[bytes, bytes]], count: int) -> list[Any]:

@@ -395,3 +395,53 @@ def test_every_event_of_a_body_is_answered_in_its_place(project, drawn):
             first[id] = item
         else:
             assert answer.status == ("duplicate" if first[id] == item else "conflict")
+
+
+_TIMES = st.none() | st.integers(NOW - DAY, NOW + HOUR) | st.just("2024-05-01T12:00:00+08:00")
+_LINES = st.fixed_dictionaries(
+    {"user_id": st.integers(0, 3), "item_id": st.just(1), "city": st.sampled_from("ab")},
+    optional={"price": st.none() | st.floats(0, 9), "gift": st.none() | st.booleans()},
+)
+_TICKS = st.fixed_dictionaries({}, optional={"note": st.none() | st.text(max_size=3)})
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(
+        st.tuples(
+            _TIMES, st.tuples(st.just("order_line"), _LINES) | st.tuples(st.just("tick"), _TICKS)
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    st.none() | st.integers(NOW - HOUR, NOW + HOUR),
+)
+def test_a_body_gives_the_records_that_its_events_give_alone(project, drawn, sent_at):
+    collector = Collector(project, MemoryLog(), ManualClock(NOW))
+
+    def read(items):
+        body = {"events": items, **({} if sent_at is None else {"sent_at": sent_at})}
+        intake = collector.read("web", json.dumps(body).encode(), NOW)
+        return list(intake.records), [event.reason for event in intake.bad.values()]
+
+    items = [
+        {
+            "event": name,
+            "id": str(place),
+            "fields": fields,
+            **({} if time is None else {"time": time}),
+        }
+        for place, (time, (name, fields)) in enumerate(drawn)
+    ]
+    together, bad = read(items)
+    alone = [read([item]) for item in items]
+    assert together == [record for records, _ in alone for record in records]
+    assert bad == [reason for _, reasons in alone for reason in reasons]
+    for record in together:
+        name, fields = record.schema.partition(".")[0], msgspec.msgpack.decode(record.body)
+        said = items[int(record.id)].get("time")
+        while fields and fields[-1] is None:
+            fields.pop()
+        time = None if said is None else record.client_time
+        whole = msgspec.msgpack.encode([name, time, fields])
+        assert record.digest == hashlib.blake2b(whole, digest_size=16).digest()

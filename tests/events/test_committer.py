@@ -165,3 +165,43 @@ def test_the_collector_answers_as_it_does_alone(project):
     answers = run(scenario())
     assert answers == Collector(project, MemoryLog(), ManualClock(START)).accept("web", body)
     assert len(log.bad()) == 2
+
+
+async def _flood(committer, senders, bodies, size):
+    """Let each sender send its bodies one after the other, as soon as it is answered."""
+
+    async def send(sender):
+        for body in range(bodies):
+            await committer.commit([make_record(f"{sender}-{body}-{n}") for n in range(size)])
+
+    await asyncio.gather(*map(send, range(senders)))
+    await committer.close()
+
+
+def test_in_a_flood_those_who_were_answered_share_the_next_transaction():
+    log = GatedLog()
+    log.gate.set()
+    run(_flood(Committer(log), senders=8, bodies=4, size=250))
+    assert log.groups[-3:] == [2_000] * 3
+    assert log.end() == 8_000
+
+
+def test_without_a_flood_nobody_is_waited_for(monkeypatch):
+    monkeypatch.setattr("feilun.events.committer.GATHER_SECONDS", 60.0)
+    run(_flood(Committer(MemoryLog()), senders=1, bodies=3, size=2_000))
+    run(_flood(Committer(MemoryLog()), senders=2, bodies=3, size=100))
+
+
+def test_who_stays_away_is_not_waited_for_long():
+    log = GatedLog()
+    log.gate.set()
+
+    async def scenario():
+        committer = Committer(log)
+        many = [[make_record(f"{n}-{m}") for m in range(500)] for n in range(4)]
+        await asyncio.gather(*map(committer.commit, many))
+        await committer.commit([make_record("alone")])
+        await committer.close()
+
+    run(scenario())
+    assert log.groups[-1] == 1

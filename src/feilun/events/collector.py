@@ -12,24 +12,23 @@ receipt, and is recognised only on the day of its receipt.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from feilun.clock import DAY, Clock
-from feilun.definitions.specs import EventSpec, Project
+from feilun.clock import Clock
+from feilun.definitions.specs import Project
 from feilun.errors import InputError, TooLarge
 from feilun.events.committer import Committer
 from feilun.events.declaring import declare
-from feilun.events.ids import uuid7
-from feilun.events.shapes import Batch, Item, Shape, Shapes, id_of, split, to_microseconds
+from feilun.events.items import Receipt, check_time, rows_of
+from feilun.events.shapes import Batch, Item, Shapes, id_of, split, to_microseconds
 from feilun.ports.event_log import Appended, EventLog
-from feilun.records.record import Record
+from feilun.records.rows import Rows
 
 BODY_LIMIT = 1 << 20
 """The most bytes of a body."""
@@ -37,8 +36,6 @@ ITEM_LIMIT = 1_000
 """The most events of a body."""
 KEPT_LIMIT = 64 << 10
 """How many bytes of something unusable are kept."""
-FARTHEST = 3_660 * DAY
-"""How far (ten years, in µs) a client's clock may be from ours."""
 RESERVED_SOURCES = frozenset({"gateway"})
 """Sources that only the system itself writes under."""
 
@@ -48,7 +45,6 @@ _REASONS = {
     "late": "It came after its day was closed: it is kept, and counts nowhere.",
     "conflict": "This id came before with other content; the first counts.",
 }
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class ItemAnswer(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -73,7 +69,7 @@ class Intake:
     """A body, read: its records in order, and by its place in the body what cannot be one."""
 
     source: str
-    records: list[Record] = field(default_factory=list)
+    records: Rows
     bad: dict[int, Unusable] = field(default_factory=dict)
 
     def to_keep(self) -> list[tuple[str, bytes]]:
@@ -83,8 +79,10 @@ class Intake:
     def answers(self, appended: Sequence[Appended]) -> list[ItemAnswer]:
         """Return an answer per event, in the order of the body."""
         answers = [
-            ItemAnswer(status, record.id, None if offset < 0 else offset, _REASONS.get(status))
-            for record, (status, offset) in zip(self.records, appended, strict=True)
+            ItemAnswer(answer.status, id, answer.offset)
+            if answer.status == "accepted"
+            else _answer(id, answer)
+            for id, answer in zip(self.records.id, appended, strict=True)
         ]
         for place, event in self.bad.items():  # in the order of their places
             answers.insert(place, ItemAnswer("bad", event.id, None, event.reason))
@@ -186,29 +184,29 @@ class Collector:
         whole = self._shapes.decode(raw)
         if whole is not None:
             try:
-                intake, skew = self._begin(source, whole, received)
-                intake.records = self._records(whole.events, intake.source, received, skew)
+                receipt = self._begin(source, whole, received)
+                return Intake(receipt.source, self._rows(whole.events, receipt))
             except TooLarge:
                 raise
             except InputError:
                 pass  # found again below, where each event is read alone and keeps its own bytes
-            else:
-                return intake
         return self._read_one_by_one(source, raw, received)
 
     def _read_one_by_one(self, source: str, raw: bytes, received: int) -> Intake:
         parts = split(raw)
-        intake, skew = self._begin(source, parts, received)
+        receipt = self._begin(source, parts, received)
+        good: list[Rows] = []
+        bad: dict[int, Unusable] = {}
         for place, part in enumerate(parts.events):
             try:
                 item = self._shapes.decode_one(part)
-                intake.records += self._records([item], intake.source, received, skew)
+                good.append(self._rows([item], receipt))
             except InputError as error:
-                intake.bad[place] = Unusable(*_kept(error, bytes(part)), id_of(part))
-        return intake
+                bad[place] = Unusable(*_kept(error, bytes(part)), id_of(part))
+        return Intake(receipt.source, Rows.joined(good), bad)
 
-    def _begin(self, source: str, batch: Batch, received: int) -> tuple[Intake, int]:
-        """Check what goes for the whole body; return also how far its clock is behind ours."""
+    def _begin(self, source: str, batch: Batch, received: int) -> Receipt:
+        """Check what goes for the whole body, and return it."""
         if len(batch.events) > ITEM_LIMIT:
             raise TooLarge(
                 f"The body has {len(batch.events)} events; at most {ITEM_LIMIT} are taken.",
@@ -222,88 +220,29 @@ class Collector:
                 f"{' or '.join(sorted(RESERVED_SOURCES))}.",
             )
         if batch.sent_at is None or self._replays:
-            return Intake(named), 0
+            return Receipt(named, received, 0, self._replays)
         sent_at = to_microseconds(batch.sent_at)
         check_time("sent_at", sent_at, received)
-        return Intake(named), received - sent_at
+        return Receipt(named, received, received - sent_at, self._replays)
 
-    def _records(
-        self, items: Sequence[Item], source: str, received: int, skew: int
-    ) -> list[Record]:
+    def _rows(self, items: Sequence[Item], receipt: Receipt) -> Rows:
         """Return the records of decoded events. One that cannot be one raises InputError."""
-        shape_of, replays = self._shapes.of, self._replays
-        earliest = 0 if replays else max(0, received - FARTHEST)
-        latest = received + FARTHEST
-        records = []
-        for item in items:
-            shape = shape_of(item)
-            values = shape.values(item)
-            given = None if item.time is None else to_microseconds(item.time)
-            if replays and given is None:
-                raise InputError("time: is missing; a replay takes its clock from the events.")
-            client_time = received if given is None else given
-            if not earliest <= client_time <= latest:
-                check_time("time", client_time, received)
-            at = client_time if replays else received
-            time = at if given is None else given + skew
-            body = _encode(values)
-            records.append(
-                Record(
-                    shape.schema,
-                    source,
-                    item.id or uuid7(client_time),
-                    time if time < at else at,
-                    at,
-                    client_time,
-                    at,
-                    subject_of(shape, values),
-                    content_digest(shape.spec, given, values, body),
-                    body,
-                )
-            )
-        return records
+        places: dict[type, list[int]] = {}
+        for place, item in enumerate(items):
+            places.setdefault(type(item), []).append(place)
+        alike = [
+            rows_of(self._shapes.of(kind), [items[place] for place in some], receipt)
+            for kind, some in places.items()
+        ]
+        if len(alike) == 1:
+            return alike[0]
+        order = list(chain.from_iterable(places.values()))
+        return Rows.joined(alike).chosen(sorted(range(len(order)), key=order.__getitem__))
 
 
-def content_digest(
-    spec: EventSpec, time: int | None, values: Sequence[object], body: bytes = b""
-) -> bytes:
-    """Return 16 bytes of BLAKE2b over what a client said: the event, its time and its fields.
-
-    It is the digest of the MessagePack array of these three. Absent fields at the end do not
-    count, so that an event sent again after its definition has grown by optional fields is still
-    the same. ``body`` may be given if all the values are encoded already.
-    """
-    if not body or (values and values[-1] is None):
-        said = len(values)
-        while said and values[said - 1] is None:
-            said -= 1
-        body = _encode(values[:said])
-    state = _begun(spec.name).copy()
-    state.update(_encode(time) + body)
-    return state.digest()
-
-
-@lru_cache(maxsize=1024)
-def _begun(event: str) -> hashlib.blake2b:
-    # Setting a hash up costs twice what hashing an event does; its copy costs next to nothing.
-    return hashlib.blake2b(b"\x93" + _encode(event), digest_size=16)
-
-
-def subject_of(shape: Shape, values: Sequence[object]) -> str:
-    """Return whom an event is about, as ``entity=value``; empty if nobody."""
-    if shape.subject is None or (value := values[shape.subject]) is None:
-        return ""
-    return f"{shape.about}{value}"
-
-
-def check_time(name: str, time: int, now: int) -> None:
-    """Raise InputError if ``time`` is before 1970 or more than ten years from ``now`` (µs)."""
-    if time < 0:
-        raise InputError(f"{name}: {time} is before 1970.", "Times are µs since 1970 in UTC.")
-    if abs(time - now) > FARTHEST:
-        raise InputError(
-            f"{name}: {time} is more than ten years from now.", "Times are µs since 1970 in UTC."
-        )
+def _answer(id: str, appended: Appended) -> ItemAnswer:
+    status, offset = appended.status, appended.offset
+    return ItemAnswer(status, id, None if offset < 0 else offset, _REASONS.get(status))
 
 
 def _kept(error: InputError, raw: bytes) -> tuple[str, bytes]:

@@ -6,16 +6,22 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from feilun.errors import InputError, Unavailable
 from feilun.ports.event_log import Appended, EventLog
 from feilun.records.record import Record
+from feilun.records.rows import Rows
 
 QUEUE_RECORDS = 50_000
 """The most records that may wait; beyond it requests are refused rather than made to wait."""
 GROUP_RECORDS = 5_000
 """About how many records share a transaction: its time is what a request waits."""
+GATHER_RECORDS = 1_000
+"""How many records make a flood: the next transaction waits for those who are likely to come."""
+GATHER_SECONDS = 0.01
+"""How long it waits for them, from the last answers on."""
 
 T = TypeVar("T")
 
@@ -29,7 +35,9 @@ class Committer:
     """Appends the records of concurrent requests, one transaction at a time, in a thread.
 
     While one transaction runs the next requests gather: under load groups grow by themselves, and
-    alone a request waits for nobody. Belongs to one event loop.
+    alone a request waits for nobody. In a flood a transaction also waits a moment for those who
+    were answered last: it writes every page that it touches, the same ones for many records as for
+    few. Belongs to one event loop.
 
     Parameters
     ----------
@@ -44,6 +52,10 @@ class Committer:
         self._limit = queue_records
         self._waiting: deque[_Request] = deque()
         self._count = 0
+        self._gathered = 0
+        self._expected = 0
+        self._enough = asyncio.Event()
+        self._answered = 0.0
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="event-log-writer")
         self._running: asyncio.Task[None] | None = None
         self._closed = False
@@ -63,6 +75,9 @@ class Committer:
         self._admit(len(records))
         request = _Request(records, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
+        self._gathered += len(records)
+        if self._gathered >= self._expected:
+            self._enough.set()
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         try:
@@ -102,9 +117,26 @@ class Committer:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                await self._commit_group(self._next_group())
+                if self._expected >= GATHER_RECORDS:
+                    await self._gather()
+                group = self._next_group()
+                await self._commit_group(group)
+                self._expect(group)
         finally:
             self._running = None
+
+    async def _gather(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._answered + GATHER_SECONDS):
+                await self._enough.wait()
+
+    def _expect(self, answered: Sequence[_Request]) -> None:
+        """Expect as many records as were under way: who was answered just now may send again."""
+        again = self._gathered + sum(len(request.records) for request in answered)
+        self._expected = min(again, GROUP_RECORDS)
+        self._answered = asyncio.get_running_loop().time()
+        if self._gathered < self._expected:
+            self._enough.clear()
 
     def _next_group(self) -> list[_Request]:
         group: list[_Request] = []
@@ -112,11 +144,12 @@ class Committer:
         while self._waiting and size < GROUP_RECORDS:
             group.append(self._waiting.popleft())
             size += len(group[-1].records)
+        self._gathered -= size
         return group
 
     async def _commit_group(self, group: list[_Request]) -> None:
-        records = [record for request in group for record in request.records]
         try:
+            records = Rows.joined([Rows.of(request.records) for request in group])
             answers = await self._in_writer(lambda: self._log.append(records))
         except InputError as error:
             if len(group) == 1:

@@ -15,8 +15,9 @@ import msgspec
 
 from feilun.definitions.specs import EventSpec, Project
 from feilun.errors import InputError
-from feilun.events.collector import KEPT_LIMIT, content_digest, subject_of
+from feilun.events.collector import KEPT_LIMIT
 from feilun.events.declaring import declare
+from feilun.events.items import content_digest, subject_of
 from feilun.events.rows import RowReader
 from feilun.ports.event_log import EventLog
 from feilun.records.record import IMPORTED, Record

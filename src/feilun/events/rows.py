@@ -14,7 +14,7 @@ import msgspec
 
 from feilun.definitions.specs import Project
 from feilun.errors import InputError
-from feilun.events.collector import check_time
+from feilun.events.items import check_time
 from feilun.events.shapes import Shapes, explain
 from feilun.records.times import to_time
 
@@ -64,7 +64,7 @@ class RowReader:
             item = self.shape.convert({"event": self.shape.spec.name, "fields": present})
         except msgspec.ValidationError as error:
             raise explain(self.shape.spec, error) from error
-        return self.shape.values(item)
+        return self.shape.values([item.fields])[0]
 
     def _plain(self, name: str, value: Any) -> Any:
         """Return a cell as one of the types that fields are made of."""

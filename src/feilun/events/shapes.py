@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, NamedTuple, Protocol, Union
 
@@ -91,8 +91,8 @@ class Shape(NamedTuple):
         item: Item = msgspec.convert(event, self.item, strict=False)
         return item
 
-    def values(self, item: Item) -> tuple[Any, ...]:
-        """Return an event's fields in the order of the schema, checked for what types cannot say.
+    def values(self, fields: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Return the fields of events in the order of the schema, checked beyond their types.
 
         Raises
         ------
@@ -100,21 +100,22 @@ class Shape(NamedTuple):
             If a str holds NUL, or identifies an entity in more than ``KEY_LIMIT`` bytes, or a
             vector holds a number that is not finite.
         """
-        values: tuple[Any, ...] = msgspec.structs.astuple(item.fields)
+        rows = list(map(msgspec.structs.astuple, fields))
         for place in self.texts:
-            if values[place] is not None and "\0" in values[place]:
+            if "\0" in "".join([row[place] or "" for row in rows]):
                 raise InputError(f"fields.{self.spec.fields[place].name}: holds the character NUL.")
         for place in self.keys:
-            if values[place] is not None and (size := len(values[place].encode())) > KEY_LIMIT:
+            size = max([len((row[place] or "").encode()) for row in rows], default=0)
+            if size > KEY_LIMIT:
                 raise InputError(
                     f"fields.{self.spec.fields[place].name}: identifies an entity in {size} "
                     f"bytes of UTF-8; at most {KEY_LIMIT} may."
                 )
         for place in self.vectors:
-            if values[place] is not None and not all(map(math.isfinite, values[place])):
+            if not all(all(map(math.isfinite, row[place] or ())) for row in rows):
                 name = self.spec.fields[place].name
                 raise InputError(f"fields.{name}: holds a number that is not finite.")
-        return values
+        return rows
 
 
 class Shapes:
@@ -149,9 +150,9 @@ class Shapes:
             return None
         return batch
 
-    def of(self, item: Item) -> Shape:
-        """Return the shape of a decoded event."""
-        return self._by_class[type(item)]
+    def of(self, kind: type) -> Shape:
+        """Return the shape of the events that are decoded as ``kind``."""
+        return self._by_class[kind]
 
     def named(self, name: str) -> Shape:
         """Return the shape of an event.

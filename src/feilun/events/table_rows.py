@@ -14,7 +14,7 @@ import msgspec
 
 from feilun.definitions.specs import EventSpec, Project, TableSpec
 from feilun.errors import InputError, UnknownName
-from feilun.events.collector import content_digest, subject_of
+from feilun.events.items import content_digest, subject_of
 from feilun.events.rows import RowReader
 from feilun.ports.table_source import TableQuery
 from feilun.records.record import IMPORTED, Record

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
+import msgspec
+
 from feilun.records.batch import RecordBatch
 from feilun.records.erasure import Erasures
 from feilun.records.record import Record
 
 
-class Appended(NamedTuple):
+class Appended(msgspec.Struct, frozen=True, gc=False):
     """What became of one record.
 
     ``offset`` is its place in the log (of the first copy, for a duplicate); -1 for a conflict, and

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from itertools import chain
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -13,6 +15,7 @@ import numpy.typing as npt
 
 from feilun.errors import CorruptData, InputError
 from feilun.records.record import Record, tie_digests
+from feilun.records.rows import Rows
 
 ROW_LIMIT = 1 << 16
 """The most offsets that one batch may span."""
@@ -124,50 +127,56 @@ def columns_of(rows: Sequence[Record | None]) -> Columns:
     """
     if len(rows) > ROW_LIMIT:
         raise InputError(f"A batch has at most {ROW_LIMIT} rows, not {len(rows)}.")
-    by_schema: dict[str, list[int]] = {}
-    for place, record in enumerate(rows):
-        if record is not None:
-            by_schema.setdefault(record.schema, []).append(place)
-    places = [place for group in by_schema.values() for place in group]
-    records: list[Any] = [rows[place] for place in places]
-    in_order = places == list(range(len(rows)))
-    runs, at = [], 0
-    for schema, group in by_schema.items():
-        runs.append(_run(schema, [r.body for r in records[at : at + len(group)]]))
-        at += len(group)
+    ordered, places = _by_schema(rows)
+    runs: list[Run] = []
+    at = 0
+    for schema, count in Counter(ordered.schema).items():
+        runs.append(_run(schema, ordered.body[at : at + count]))
+        at += count
     try:
-        return _columns(runs, records, [] if in_order else places)
+        return _columns(runs, ordered, places)
     except (struct.error, ValueError) as error:
         raise InputError(f"A record has a number that cannot be kept: {error}.") from error
 
 
-def _columns(runs: list[Run], records: Sequence[Record], places: Sequence[int]) -> Columns:
+def _by_schema(rows: Sequence[Record | None]) -> tuple[Rows, list[int]]:
+    """Return the records by schema, and the places of them; no places if all are in order."""
+    if isinstance(rows, Rows):
+        places, found = list(range(len(rows))), rows
+    else:
+        places = [place for place, record in enumerate(rows) if record is not None]
+        found = Rows.of([record for record in rows if record is not None])
+    schemas = dict.fromkeys(found.schema)
+    if len(schemas) > 1:
+        by_schema: dict[str, list[int]] = {schema: [] for schema in schemas}
+        for at, schema in enumerate(found.schema):
+            by_schema[schema].append(at)
+        order = list(chain.from_iterable(by_schema.values()))
+        places, found = [places[at] for at in order], found.chosen(order)
+    return found, [] if places == list(range(len(rows))) else places
+
+
+def _columns(runs: list[Run], rows: Rows, places: Sequence[int]) -> Columns:
     """Return the stored form; ``places`` is empty where row ``i`` is at offset ``base + i``."""
-    client_time = _numbers([r.client_time for r in records])
-    time = _numbers([r.time for r in records])
-    received = _numbers([r.received for r in records])
-    available = _numbers([r.available for r in records])
-    digests = [r.digest for r in records]
-    if set(map(len, digests)) - {DIGEST_BYTES}:
+    if set(map(len, rows.digest)) - {DIGEST_BYTES}:
         raise ValueError(f"a digest has {DIGEST_BYTES} bytes")
-    sources, ids = [r.source for r in records], [r.id for r in records]
-    places_of = {source: place for place, source in enumerate(dict.fromkeys(sources))}
-    tie = array("Q", tie_digests(sources, ids))
+    places_of = {source: place for place, source in enumerate(dict.fromkeys(rows.source))}
+    tie = array("Q", tie_digests(rows.source, rows.id))
     tie.byteswap()  # from big-endian to little-endian, whatever the machine is
     return Columns(
         runs=runs,
         places=_packed("H", places),
-        client_time=client_time,
-        time=b"" if time == client_time else time,
-        received=received,
-        available=b"" if available == received else available,
+        client_time=_numbers(rows.client_time),
+        time=b"" if rows.time == rows.client_time else _numbers(rows.time),
+        received=_numbers(rows.received),
+        available=b"" if rows.available == rows.received else _numbers(rows.available),
         tie=tie.tobytes(),
-        flags=_once(bytes([r.flags for r in records]), 1),
-        digest=b"".join(digests),
+        flags=_once(bytes(rows.flags), 1),
+        digest=b"".join(rows.digest),
         sources=list(places_of),
-        source=_packed("H", [places_of[s] for s in sources] if len(places_of) > 1 else []),
-        id=_encode(ids),
-        subject=_encode(_once_text([r.subject for r in records])),
+        source=_packed("H", [places_of[s] for s in rows.source] if len(places_of) > 1 else []),
+        id=_encode(rows.id),
+        subject=_encode(_once_text(rows.subject)),
     )
 
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 from feilun.clock import DAY
 from feilun.errors import InputError
 from feilun.records.record import IMPORTED, Record
+from feilun.records.rows import Rows
 
 DEDUP_DAYS = 7
 """How many whole days a day of names stays open behind the newest receipt."""
@@ -40,9 +41,9 @@ def day_of(time: int) -> int:
     return day if 0 <= day <= _LAST_DAY else min(max(day, 0), _LAST_DAY)
 
 
-def days_of(records: Sequence[Record]) -> list[int]:
+def days_of(rows: Rows) -> list[int]:
     """Return the day of each record's name: the `day_of` its client's own time."""
-    times = [record.client_time for record in records]
+    times = rows.client_time
     first, last = day_of(min(times)), day_of(max(times))
     return [first] * len(times) if first == last else [day_of(time) for time in times]
 
@@ -73,18 +74,18 @@ def name_key(day: int, source: str, id: str) -> bytes:
     return _before_id(day, source) + id.encode()
 
 
-def name_keys(records: Sequence[Record], days: Sequence[int]) -> list[bytes]:
+def name_keys(rows: Rows, days: Sequence[int]) -> list[bytes]:
     """Return `name_key` of each record, whose day is the one at its place in ``days``."""
-    lengths = {len(record.id) for record in records}
+    lengths = set(map(len, rows.id))
     if not lengths <= _LENGTHS:
         wrong = min(lengths - _LENGTHS)
         raise InputError(f"A record's id has 1 to {ID_LIMIT} characters, not {wrong}.")
-    if len(set(days)) == 1 and len({record.source for record in records}) == 1:
-        before = _before_id(days[0], records[0].source)
-        return [before + record.id.encode() for record in records]
+    if len(set(days)) == 1 and len(set(rows.source)) == 1:
+        before = _before_id(days[0], rows.source[0])
+        return [before + id.encode() for id in rows.id]
     return [
-        _before_id(day, record.source) + record.id.encode()
-        for record, day in zip(records, days, strict=True)
+        _before_id(day, source) + id.encode()
+        for source, id, day in zip(rows.source, rows.id, days, strict=True)
     ]
 
 

@@ -285,6 +285,35 @@ def test_segments_know_their_subjects(tmp_path):
     log.close()
 
 
+def test_a_subject_is_put_once_in_a_segment(tmp_path, monkeypatch):
+    monkeypatch.setattr("feilun.adapters.lmdb.event_log.SEGMENT", 4)
+    log = LmdbEventLog(tmp_path)
+    names = iter(range(100))
+    for subjects in ("ab", "ba", "abcd", "c", "dd", "a"):
+        log.append([make_record(str(next(names)), subject=subject) for subject in subjects])
+    assert {subject: log.segments(subject) for subject in "abcde"} == {
+        "a": [0, 1, 2],
+        "b": [0, 1],
+        "c": [1, 2],
+        "d": [1, 2],
+        "e": [],
+    }
+    log.close()
+
+
+def test_a_subject_of_a_failed_append_is_put_by_the_next(tmp_path):
+    log = LmdbEventLog(tmp_path)
+    log.append([make_record("1", subject="a")])
+    log._env._quota = 0
+    with pytest.raises(StoreFull):
+        log.append([make_record(f"x{n}", "long" * 99, subject="b") for n in range(500)])
+    log._env._quota = 1 << 30
+    assert log.segments("b") == []
+    log.append([make_record("2", subject="b")])
+    assert log.segments("b") == [0]
+    log.close()
+
+
 def _append(folder: str, writer: int, start) -> None:
     log = LmdbEventLog(Path(folder))
     start.wait()

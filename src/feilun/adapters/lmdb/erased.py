@@ -17,6 +17,7 @@ from feilun.records.batch import RecordBatch
 from feilun.records.codec import encode_batch
 from feilun.records.erasure import NAME_BYTES, Erasures, mentioned
 from feilun.records.record import Record
+from feilun.records.rows import Rows
 
 _KEY = b"erasures"
 _COPIED = frozenset({"batches", "open", "kept", "subjects", "bad"})
@@ -52,20 +53,20 @@ class Erased:
             }
         return Erasures(key, moments)
 
-    def refused(self, records: Sequence[Record]) -> frozenset[int]:
+    def refused(self, rows: Rows) -> frozenset[int]:
         """Return the places of records that are erased and must not come back."""
         erasures = self.erasures
         if erasures is None:
             return frozenset()
-        known = [at for at, r in enumerate(records) if erasures.moment(r.subject) is not None]
+        known = [at for at, who in enumerate(rows.subject) if erasures.moment(who) is not None]
         if not known:
             return frozenset()
         with self._env.read() as txn:
             return frozenset(
                 at
                 for at in known
-                if erasures.covers(records[at])
-                or txn.get(_tombstone(erasures, records[at]), db=self._database) is not None
+                if erasures.covers(rows[at])
+                or txn.get(_tombstone(erasures, rows[at]), db=self._database) is not None
             )
 
 

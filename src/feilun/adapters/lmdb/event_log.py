@@ -10,11 +10,9 @@ transaction.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +22,7 @@ from feilun.adapters.lmdb.bad_events import BadEvents
 from feilun.adapters.lmdb.environment import Environment
 from feilun.adapters.lmdb.erased import Erased, Rewrite, covered_rows
 from feilun.adapters.lmdb.names import Names, Naming
+from feilun.adapters.lmdb.subjects import Subjects, index_key
 from feilun.errors import CorruptData, InputError, StoreFull
 from feilun.ports.event_log import Appended, BadEvent, Count, Covered
 from feilun.records import identity
@@ -31,6 +30,7 @@ from feilun.records.batch import RecordBatch
 from feilun.records.codec import decode_batch, encode_batch, encode_record
 from feilun.records.erasure import Erasures, withheld
 from feilun.records.record import LATE, Record
+from feilun.records.rows import Rows
 from feilun.records.schema import undeclared
 
 KIND = "feilun-log"
@@ -51,9 +51,6 @@ _STATE_KEY = b"state"
 _COUNT = struct.Struct(">QQ")
 _COUNT_PREFIX = b"count/"
 _NUMBER = struct.Struct(">Q")
-_SEGMENT = struct.Struct(">I")
-_SUBJECT_BYTES = 8
-_NO_SUBJECT = hashlib.blake2b(digest_size=_SUBJECT_BYTES)
 
 
 class _State(NamedTuple):
@@ -108,10 +105,11 @@ class LmdbEventLog:
         self._bind()
 
     def _bind(self) -> None:
-        self._batches, open_names, kept, self._subjects, self._schemas, erased, bad = (
+        self._batches, open_names, kept, subjects, self._schemas, erased, bad = (
             self._env.databases[name] for name in _DATABASES
         )
         self._names = Names(open_names, kept, self._days)
+        self._subjects = Subjects(subjects)
         self._bad = BadEvents(self._env, bad, self._quota // _BAD_SHARE)
         self._erased = Erased(self._env, erased)
 
@@ -127,36 +125,38 @@ class LmdbEventLog:
         """
         if not records:
             return []
-        if refused := self._erased.refused(records):
-            rest = iter(self.append([r for at, r in enumerate(records) if at not in refused]))
-            return [
-                Appended("erased", -1) if at in refused else next(rest)
-                for at in range(len(records))
-            ]
+        rows = Rows.of(records)
+        if refused := self._erased.refused(rows):
+            places = range(len(rows))
+            rest = iter(self.append(rows.chosen([at for at in places if at not in refused])))
+            return [Appended("erased", -1) if at in refused else next(rest) for at in places]
         try:
-            return self._append(records)
+            return self._append(rows)
         except StoreFull:
-            if not self._free(records):
+            if not self._free(rows):
                 raise
-            return self._append(records)
+            return self._append(rows)
 
-    def _append(self, records: Sequence[Record]) -> list[Appended]:
+    def _append(self, rows: Rows) -> list[Appended]:
         with self._env.write() as txn:
             state = self._state(txn)
             work = Naming(state.end, state.first_open)
-            answers = self._names.take(txn, records, work)
-            self._store(txn, state.end, work.accepted)
-            self._count(txn, work.accepted)
+            accepted, answers = self._names.take(txn, rows, work)
+            self._store(txn, state.end, accepted)
+            new = self._index(txn, state.end, accepted.subject)
+            self._count(txn, accepted)
             bad_end = state.bad_end
             for record, reason in work.conflicts:
                 raw = encode_record(record)
                 event = BadEvent(bad_end, record.received, record.source, reason, raw)
                 self._bad.put(txn, event)
                 bad_end += 1
-            end = state.end + len(work.accepted)
+            end = state.end + len(accepted)
             if (changed := _State(end, bad_end, work.first_open)) != state:
                 self._save(txn, changed)  # an append of duplicates alone then writes nothing
-            self._names.sweep(txn, work.first_open, _SWEEP + 2 * len(records))
+            self._names.sweep(txn, work.first_open, _SWEEP + 2 * len(rows))
+        for segment, subjects in new:
+            self._subjects.remember(segment, subjects)
         return answers
 
     def _free(self, records: Iterable[Record]) -> int:
@@ -168,28 +168,38 @@ class LmdbEventLog:
             self._save(txn, state._replace(first_open=work.first_open))
             return self._names.sweep(txn, work.first_open, _SWEEP_FULL)
 
-    def _store(self, txn: lmdb.Transaction[bytes], base: int, records: Sequence[Record]) -> None:
+    def _store(self, txn: lmdb.Transaction[bytes], base: int, accepted: Rows) -> None:
         at = 0
-        while at < len(records):
+        while at < len(accepted):
             offset = base + at
-            rows = records[at : at + min(BATCH, SEGMENT - offset % SEGMENT)]
+            rows = accepted[at : at + min(BATCH, SEGMENT - offset % SEGMENT)]
             # Offsets only grow, so every page is filled before the next is begun.
             key, raw = _NUMBER.pack(offset), encode_batch(offset, rows)
             if not txn.put(key, raw, db=self._batches, append=True):
                 raise CorruptData(
                     f"The log ends at offset {offset}, yet holds a batch from there on."
                 )
-            segment = _SEGMENT.pack(offset // SEGMENT)
-            subjects = {row.subject for row in rows if row.subject}
-            names = sorted([_subject(subject) + segment for subject in subjects])
-            with txn.cursor(self._subjects) as cursor:
-                cursor.putmulti(zip(names, repeat(b"")), overwrite=False)
             at += len(rows)
 
-    def _count(self, txn: lmdb.Transaction[bytes], records: Sequence[Record]) -> None:
+    def _index(
+        self, txn: lmdb.Transaction[bytes], base: int, subjects: Sequence[str]
+    ) -> list[tuple[int, set[str]]]:
+        """Put whom the new records from offset ``base`` on are about; return who is new where."""
+        new: list[tuple[int, set[str]]] = []
+        at = 0
+        while at < len(subjects):
+            segment = (base + at) // SEGMENT
+            end = (segment + 1) * SEGMENT - base
+            new.append((segment, self._subjects.put(txn, segment, subjects[at:end])))
+            at = end
+        return new
+
+    def _count(self, txn: lmdb.Transaction[bytes], rows: Rows) -> None:
         """Count what is stored. The state lies in the same pages, so this dirties no other."""
-        late = Counter([record.schema for record in records if record.flags & LATE])
-        for schema, count in Counter([record.schema for record in records]).items():
+        late = Counter(
+            [schema for schema, flags in zip(rows.schema, rows.flags, strict=True) if flags & LATE]
+        )
+        for schema, count in Counter(rows.schema).items():
             key = _COUNT_PREFIX + schema.encode()
             raw = txn.get(key, db=self._env.meta)
             before = Count(0, 0) if raw is None else Count(*_COUNT.unpack(raw))
@@ -381,7 +391,7 @@ class LmdbEventLog:
                 lambda base: segments is None or base // SEGMENT in segments, self._readable
             )
             work.copy_names()
-            work.copy_subjects(_index_key)
+            work.copy_subjects(index_key)
             work.copy_rest()
         self._bind()
         return len(work.gone)
@@ -403,14 +413,8 @@ class LmdbEventLog:
 
         A segment may be named that holds none (two subjects may share a hash), never the reverse.
         """
-        prefix = _subject(subject)
-        found: list[int] = []
-        with self._env.read() as txn, txn.cursor(self._subjects) as cursor:
-            more = cursor.set_range(prefix)
-            while more and cursor.key().startswith(prefix):
-                found.append(_SEGMENT.unpack(cursor.key()[_SUBJECT_BYTES:])[0])
-                more = cursor.next()
-        return found
+        with self._env.read() as txn:
+            return self._subjects.segments(txn, subject)
 
     def close(self) -> None:
         """Close the folder; further calls are errors."""
@@ -422,16 +426,6 @@ class LmdbEventLog:
 
     def _save(self, txn: lmdb.Transaction[bytes], state: _State) -> None:
         txn.put(_STATE_KEY, _STATE.pack(*state), db=self._env.meta)
-
-
-def _subject(subject: str) -> bytes:
-    state = _NO_SUBJECT.copy()  # cheaper than setting up a hash for each
-    state.update(subject.encode())
-    return state.digest()
-
-
-def _index_key(subject: str, segment: int) -> bytes:
-    return _subject(subject) + _SEGMENT.pack(segment)
 
 
 def _offset(cursor: lmdb.Cursor[bytes]) -> int:

@@ -16,6 +16,7 @@ import msgspec
 from feilun.ports.event_log import Appended
 from feilun.records import identity
 from feilun.records.record import IMPORTED, LATE, Record
+from feilun.records.rows import Rows
 
 _NAME = struct.Struct(">Q16s")
 
@@ -24,15 +25,13 @@ _NAME = struct.Struct(">Q16s")
 class Naming:
     """One append in progress: ``base`` is the offset of its first new record.
 
-    ``accepted`` are the records that got an offset, in order, and ``conflicts`` those whose name
-    another one has, with the reason. Days before ``first_open`` are closed; ``examined`` is the day
-    up to which that was looked for.
+    ``conflicts`` are the records whose name another one has, with the reason. Days before
+    ``first_open`` are closed; ``examined`` is the day up to which that was looked for.
     """
 
     base: int
     first_open: int
     examined: int = 0
-    accepted: list[Record] = field(default_factory=list)
     conflicts: list[tuple[Record, str]] = field(default_factory=list)
 
     def refuse(self, record: Record, digest: bytes, first: int) -> Appended:
@@ -68,19 +67,21 @@ class Names:
         self._days = days
 
     def take(
-        self, txn: lmdb.Transaction[bytes], records: Sequence[Record], work: Naming
-    ) -> list[Appended]:
-        """Give each record its offset, or find out why it gets none.
+        self, txn: lmdb.Transaction[bytes], rows: Rows, work: Naming
+    ) -> tuple[Rows, list[Appended]]:
+        """Give each record its offset, or find out why it gets none; return first who got one.
 
         Raises
         ------
         InputError
             If an id has not 1 to ``ID_LIMIT`` characters.
         """
-        days = identity.days_of(records)
-        if self._all_alike(txn, records, min(days), work):
-            return self._take_together(txn, records, days, work)
-        return [self._take(txn, *item, work) for item in zip(records, days, strict=True)]
+        days = identity.days_of(rows)
+        if self._all_alike(txn, rows, min(days), work):
+            return self._take_together(txn, rows, days, work)
+        accepted: list[Record] = []
+        answers = [self._take(txn, *item, work, accepted) for item in zip(rows, days, strict=True)]
+        return Rows.of(accepted), answers
 
     def sweep(self, txn: lmdb.Transaction[bytes], first_open: int, limit: int) -> int:
         """Forget up to ``limit`` names of closed days; return how many."""
@@ -101,20 +102,19 @@ class Names:
                 self._is_late(txn, record, identity.day_of(record.client_time), work)
 
     def _all_alike(
-        self, txn: lmdb.Transaction[bytes], records: Sequence[Record], oldest: int, work: Naming
+        self, txn: lmdb.Transaction[bytes], rows: Rows, oldest: int, work: Naming
     ) -> bool:
         """Whether the names of all go to one database: all are imported, or none is nor is late.
 
         Days are closed only if so. That at once is what one after the other does: where the oldest
         day is open to the newest receipt, no receipt closes a day of these records.
         """
-        imported = {record.flags & IMPORTED for record in records}
+        imported = {flags & IMPORTED for flags in set(rows.flags)}
         if len(imported) > 1:
             return False
         if IMPORTED in imported:
             return True
-        newest = max([record.received for record in records])
-        examined = identity.first_open_day(newest, self._days)
+        examined = identity.first_open_day(max(rows.received), self._days)
         first_open = max(work.first_open, self._newest_before(txn, examined) + 1)
         if oldest < max(examined, first_open):
             return False
@@ -122,60 +122,60 @@ class Names:
         return True
 
     def _take_together(
-        self,
-        txn: lmdb.Transaction[bytes],
-        records: Sequence[Record],
-        days: Sequence[int],
-        work: Naming,
-    ) -> list[Appended]:
+        self, txn: lmdb.Transaction[bytes], rows: Rows, days: Sequence[int], work: Naming
+    ) -> tuple[Rows, list[Appended]]:
         """Do as `_take` does for each of the records, whose names go to one database."""
-        database = self._kept if records[0].flags & IMPORTED else self._open
-        pack, base = _NAME.pack, work.base
-        keys = identity.name_keys(records, days)
-        values = [pack(offset, record.digest) for offset, record in enumerate(records, base)]
+        database = self._kept if rows.flags[0] & IMPORTED else self._open
+        base, end = work.base, work.base + len(rows)
+        keys = identity.name_keys(rows, days)
+        values = map(_NAME.pack, range(base, end), rows.digest)
         with txn.cursor(database) as cursor:
             _, added = cursor.putmulti(zip(keys, values, strict=True), overwrite=False)
-        if added == len(records):
-            work.accepted += records
-            return [Appended("accepted", offset) for offset in range(base, base + added)]
-        return self._without_repeats(txn, database, list(zip(records, keys, strict=True)), work)
+        if added == len(rows):
+            return rows, [Appended("accepted", offset) for offset in range(base, end)]
+        return self._without_repeats(txn, database, rows, keys, work)
 
     @staticmethod
     def _without_repeats(
         txn: lmdb.Transaction[bytes],
         database: lmdb._Database,
-        named: Sequence[tuple[Record, bytes]],
+        rows: Rows,
+        keys: Sequence[bytes],
         work: Naming,
-    ) -> list[Appended]:
+    ) -> tuple[Rows, list[Appended]]:
         """Answer after names were put as if all records were new, and close the gaps in offsets.
 
         A name is new if it has the offset that was put with it; every older one is below the base.
         """
         answers: list[Appended] = []
         moved: dict[int, tuple[int, bytes, bytes]] = {}
-        for place, (record, key) in enumerate(named, work.base):
+        for place, key in enumerate(keys, work.base):
             first, digest = _NAME.unpack(txn.get(key, db=database) or b"")
             if first == place:
-                offset = work.base + len(work.accepted)
+                offset = work.base + len(moved)
                 moved[place] = (offset, key, digest)
-                work.accepted.append(record)
                 answers.append(Appended("accepted", offset))
             else:
                 if first in moved:
                     first = moved[first][0]
-                answers.append(work.refuse(record, digest, first))
+                answers.append(work.refuse(rows[place - work.base], digest, first))
         for place, (offset, key, digest) in moved.items():
             if offset != place:
                 txn.put(key, _NAME.pack(offset, digest), db=database)
-        return answers
+        return rows.chosen(place - work.base for place in moved), answers
 
     def _take(
-        self, txn: lmdb.Transaction[bytes], record: Record, day: int, work: Naming
+        self,
+        txn: lmdb.Transaction[bytes],
+        record: Record,
+        day: int,
+        work: Naming,
+        accepted: list[Record],
     ) -> Appended:
         kept = identity.never_closes(record)
         late = not kept and self._is_late(txn, record, day, work)
         key = identity.name_key(day, record.source, record.id)
-        offset = work.base + len(work.accepted)
+        offset = work.base + len(accepted)
         database = self._kept if kept or late else self._open
         value = _NAME.pack(offset, record.digest)
         if not txn.put(key, value, db=database, overwrite=False):
@@ -185,7 +185,7 @@ class Names:
             record = msgspec.structs.replace(record, flags=record.flags | LATE)
         elif not kept and day < work.examined:
             work.examined = day
-        work.accepted.append(record)
+        accepted.append(record)
         return Appended("late" if late else "accepted", offset)
 
     def _is_late(

@@ -1,0 +1,152 @@
+"""How decoded events become records: those of one kind at once, a field after the other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from feilun.clock import DAY
+from feilun.definitions.specs import EventSpec
+from feilun.errors import InputError
+from feilun.events.ids import uuid7
+from feilun.events.shapes import Item, Shape, to_microseconds
+from feilun.records.rows import Rows
+
+FARTHEST = 3_660 * DAY
+"""How far (ten years, in µs) a client's clock may be from ours."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Receipt(NamedTuple):
+    """What goes for all the events of a body: who sent it and when it came, µs UTC.
+
+    ``skew`` is how far the client's clock is behind ours. In a replay an event is received at its
+    own time.
+    """
+
+    source: str
+    received: int
+    skew: int
+    replay: bool
+
+
+def rows_of(shape: Shape, items: Sequence[Item], receipt: Receipt) -> Rows:
+    """Return the records of events of one kind, in their order.
+
+    Raises
+    ------
+    InputError
+        If one of them cannot be a record.
+    """
+    values = shape.values([item.fields for item in items])
+    said = [
+        time if time is None or isinstance(time, int) else to_microseconds(time)
+        for time in [item.time for item in items]
+    ]
+    client_times = _client_times(said, receipt)
+    receipts = client_times if receipt.replay else [receipt.received] * len(items)
+    bodies = list(map(_encode, values))
+    return Rows(
+        schema=[shape.schema] * len(items),
+        source=[receipt.source] * len(items),
+        id=[item.id or uuid7(time) for item, time in zip(items, client_times, strict=True)],
+        time=_effective_times(said, receipts, receipt.skew),
+        received=receipts,
+        client_time=client_times,
+        available=receipts,
+        subject=_subjects(shape, values),
+        digest=_digests(shape.spec, said, values, bodies),
+        body=bodies,
+        flags=[0] * len(items),
+    )
+
+
+def _client_times(said: Sequence[int | None], receipt: Receipt) -> list[int]:
+    """Return when each event happened by its client's clock; at its receipt if it did not say."""
+    if receipt.replay and None in said:
+        raise InputError("time: is missing; a replay takes its clock from the events.")
+    received = receipt.received
+    times = [received if time is None else time for time in said]
+    earliest = 0 if receipt.replay else max(0, received - FARTHEST)
+    latest = received + FARTHEST
+    if min(times) < earliest or max(times) > latest:
+        for time in times:
+            if not earliest <= time <= latest:
+                check_time("time", time, received)
+    return times
+
+
+def _effective_times(said: Sequence[int | None], receipts: Sequence[int], skew: int) -> list[int]:
+    """Return when each event happened by our clock: never later than its receipt."""
+    return [
+        at if time is None or time + skew > at else time + skew
+        for time, at in zip(said, receipts, strict=True)
+    ]
+
+
+def check_time(name: str, time: int, now: int) -> None:
+    """Raise InputError if ``time`` is before 1970 or more than ten years from ``now`` (µs)."""
+    if time < 0:
+        raise InputError(f"{name}: {time} is before 1970.", "Times are µs since 1970 in UTC.")
+    if abs(time - now) > FARTHEST:
+        raise InputError(
+            f"{name}: {time} is more than ten years from now.", "Times are µs since 1970 in UTC."
+        )
+
+
+def subject_of(shape: Shape, values: Sequence[object]) -> str:
+    """Return whom an event is about, as ``entity=value``; empty if nobody."""
+    return _subjects(shape, [values])[0]
+
+
+def _subjects(shape: Shape, values: Sequence[Sequence[object]]) -> list[str]:
+    place, about = shape.subject, shape.about
+    if place is None:
+        return [""] * len(values)
+    return ["" if row[place] is None else f"{about}{row[place]}" for row in values]
+
+
+def content_digest(spec: EventSpec, time: int | None, values: Sequence[object]) -> bytes:
+    """Return 16 bytes of BLAKE2b over what a client said: the event, its time and its fields.
+
+    It is the digest of the MessagePack array of these three. Absent fields at the end do not
+    count, so that an event sent again after its definition has grown by optional fields is still
+    the same.
+    """
+    return _digests(spec, [time], [values], [_encode(values)])[0]
+
+
+def _digests(
+    spec: EventSpec,
+    times: Iterable[int | None],
+    values: Sequence[Sequence[Any]],
+    bodies: Iterable[bytes],
+) -> list[bytes]:
+    """Return the `content_digest` of each event; ``bodies`` are all its fields, encoded."""
+    if spec.fields and spec.fields[-1].optional:
+        bodies = [_encode(_without_absent_end(row)) for row in values]
+    begun = _begun(spec.name)
+    digests: list[bytes] = []
+    for time, body in zip(times, bodies, strict=True):
+        state = begun.copy()
+        state.update(_encode(time) + body)
+        digests.append(state.digest())
+    return digests
+
+
+def _without_absent_end(values: Sequence[Any]) -> Sequence[Any]:
+    said = len(values)
+    while said and values[said - 1] is None:
+        said -= 1
+    return values[:said]
+
+
+@lru_cache(maxsize=1024)
+def _begun(event: str) -> hashlib.blake2b:
+    # Setting a hash up costs twice what hashing an event does; its copy costs next to nothing.
+    return hashlib.blake2b(b"\x93" + _encode(event), digest_size=16)

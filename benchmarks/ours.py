@@ -200,7 +200,7 @@ def training_set(project: str, data: str, spine: str, out: str) -> dict[str, flo
     events = {EVENT: frame(_columns[data])}
     count = len(asked["as_of"])
     queries = Spine(
-        {"user_id": asked["user_id"].tolist()}, asked["as_of"], np.full(count, 1 << 62, np.int64)
+        {"user_id": asked["user_id"]}, asked["as_of"], np.full(count, 1 << 62, np.int64)
     )
     found: dict[str, Column] = {}
     spent = timed(lambda: found.update(point_in_time(definitions, view.features, queries, events)))

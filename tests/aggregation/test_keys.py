@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feilun.aggregation import Column, EventFrame, encode_key
-from feilun.aggregation.keys import group_keys
+from feilun.aggregation.keys import group_keys, match_keys
 from feilun.definitions.specs import EntitySpec
 from feilun.errors import InputError
 
@@ -85,3 +85,37 @@ def test_grouping_a_column_is_encoding_each_value(rows, order):
     expected = [encode_key(entities, [row[letter] for letter in order]) for row in values]
     assert [keys[code] for code in codes] == expected
     assert keys == sorted(set(expected))
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([(0, 9), (-4, 4), (10**6, 10**6 + 9), (-(2**63), 2**63 - 1)]),
+    st.data(),
+)
+def test_equal_keys_have_equal_numbers_and_an_unknown_key_has_none(bounds, data):
+    pair = st.tuples(st.integers(*bounds), st.sampled_from("abc"))
+    had = data.draw(st.lists(pair, max_size=20))
+    asked = data.draw(st.lists(pair, max_size=20))
+    users, cities = (np.array([key[0] for key in had], np.int64), [key[1] for key in had])
+    present = np.ones(len(had), np.bool_)
+    columns = {
+        "user": Column(users, present),
+        "city": Column(np.array(cities, object), present),
+    }
+    times = np.zeros(len(had), np.int64)
+    events = EventFrame(times, times.astype(np.uint64), times, columns)
+    wanted = {"user": [key[0] for key in asked], "city": [key[1] for key in asked]}
+    for entities, key_of in (
+        ((USER,), lambda key: key[0]),
+        ((CITY,), lambda key: key[1]),
+        ((USER, CITY), lambda key: key),
+        ((CITY, USER), lambda key: key),
+    ):
+        codes, found = match_keys(entities, events, wanted, len(asked))
+        number = dict(zip(map(key_of, had), codes.tolist(), strict=True))
+        assert len(set(number.values())) == len(number)
+        assert [number[key_of(key)] for key in had] == codes.tolist()
+        known = [number.get(key_of(key)) for key in asked]
+        # A number that no event has is as unknown as -1.
+        seen = [code if code in set(codes.tolist()) else None for code in found.tolist()]
+        assert seen == known

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from feilun.aggregation import Column, EventFrame, ranges, read_past
 from feilun.aggregation.ranges import Line, Reducer
+from feilun.aggregation.segments import reduce_segments
 from feilun.definitions.specs import EntitySpec, FeatureSpec, FoldSpec
 
 
@@ -28,6 +29,22 @@ def test_a_range_is_what_its_values_are_one_by_one(ufunc, dtype, per_event, data
     expected = [ufunc.reduce(values[a:b]) for a, b in zip(lo, hi, strict=True)]
     assert found.dtype == dtype
     assert found.tolist() == expected
+
+
+def test_values_that_are_all_one_number_are_added_without_totals():
+    lo, hi = np.array([0, 1, 1]), np.array([4, 2, 4])
+    for number in (1, 0, -3):
+        found = Reducer(np.add, np.full(4, number)).reduce(lo, hi)
+        assert found.dtype == np.int64
+        assert found.tolist() == [4 * number, number, 3 * number]
+
+
+def test_segments_of_one_row_are_that_row():
+    values, offsets = np.array([5, 7]), np.array([0, 0, 1, 2, 2])
+    assert reduce_segments(np.add, values, offsets, -1).tolist() == [-1, 5, 7, -1]
+    alone = reduce_segments(np.add, values, np.array([0, 1, 2]), -1)
+    alone[0] = 9
+    assert values.tolist() == [5, 7]
 
 
 def test_vectors_are_reduced_number_by_number(monkeypatch):

@@ -159,12 +159,11 @@ def match_keys(
 def _match_numbers(values: Int64, asked: Any) -> tuple[Int64, Int64, int]:
     wanted = np.asarray(asked, np.int64)
     lowest, highest = int(values.min()), int(values.max())
-    if 0 <= lowest and highest < _DENSE * len(values):  # then each is its own number
-        return values, np.where((wanted >= 0) & (wanted <= highest), wanted, -1), highest + 1
-    span = highest - lowest + 1
-    if span <= _DENSE * len(values):
-        inside = (wanted >= lowest) & (wanted <= highest)
-        return values - lowest, np.where(inside, wanted - lowest, -1), span
+    first = 0 if lowest >= 0 and highest < len(values) else lowest
+    if highest - first < len(values):  # then ids are as good as places
+        inside = (wanted >= first) & (wanted <= highest)
+        places = values - first if first else values
+        return places, np.where(inside, wanted - first, -1), highest - first + 1
     distinct, places = _factorise(values)
     return places, _find(distinct, wanted), len(distinct)
 

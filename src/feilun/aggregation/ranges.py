@@ -43,14 +43,15 @@ class Line:
         self._distinct: Int64 | None = None
         self._first = int(values.min()) if len(values) else 0
         self._width = (int(values.max()) if len(values) else 0) - self._first + 2
-        most = int(codes.max()) + 1 if len(codes) else 1
-        if self._width * most >= _LARGEST:
+        self._codes = int(codes.max()) + 1 if len(codes) else 1
+        if self._width * self._codes >= _LARGEST:
             self._distinct = np.unique(values)
             self._width = len(self._distinct) + 1
         self.packed = self.pack(codes, values)
 
     def pack(self, codes: Int64, values: Int64) -> Int64:
         """Return one number a pair; a value above all has that of the next code's first."""
+        codes = np.minimum(codes, self._codes)  # one above all is as good, and fits into 64 bits
         if self._distinct is not None:
             return codes * self._width + np.searchsorted(self._distinct, values)
         inside = np.clip(values, self._first, self._first + self._width - 1)
@@ -62,14 +63,15 @@ class Line:
 
     def begin(self, codes: Int64) -> Int64:
         """Return the first place of each code."""
-        return np.searchsorted(self.packed, codes * self._width)
+        return np.searchsorted(self.packed, np.minimum(codes, self._codes) * self._width)
 
 
 class Reducer:
     """Reduces ranges of values, which may overlap, by a ufunc.
 
-    Integers are added exactly by differences of running totals. Anything else is reduced value by
-    value where that is not much, and by blocks where ranges are long.
+    Integers are added exactly by differences of running totals, or where all are one number, as
+    counts are, by multiplication. Anything else is reduced value by value where that is not much,
+    and by blocks where ranges are long.
 
     Parameters
     ----------
@@ -81,10 +83,16 @@ class Reducer:
 
     def __init__(self, ufunc: np.ufunc, values: Array) -> None:
         self._ufunc = ufunc
-        self._values = values
+        self._each: int | None = None
         self._totals: Array | None = None
-        self._ended: Array | None = None
         self._blocks: Reducer | None = None
+        if ufunc is np.add and values.dtype.kind == "i":
+            self._each = _only(values)
+            if self._each is None:
+                self._totals = np.zeros(len(values) + 1, np.int64)
+                np.cumsum(values, out=self._totals[1:])
+        else:  # a range may end at the end, and ``reduceat`` then wants a value there
+            self._values = np.concatenate((values, values[:1]))
 
     def reduce(self, lo: Int64, hi: Int64) -> Array:
         """Return the result of each range ``[lo, hi)``; none is empty.
@@ -95,10 +103,9 @@ class Reducer:
         >>> least.reduce(np.array([0, 2, 0]), np.array([3, 3, 1])).tolist()
         [1.0, 2.0, 3.0]
         """
-        if self._ufunc is np.add and self._values.dtype.kind == "i":
-            if self._totals is None:
-                self._totals = np.zeros(len(self._values) + 1, np.int64)
-                np.cumsum(self._values, out=self._totals[1:])
+        if self._each is not None:
+            return (hi - lo) * self._each
+        if self._totals is not None:
             return np.asarray(self._totals[hi] - self._totals[lo])
         if _is_much(hi - lo, len(self._values)):
             return self._by_blocks(lo, hi)
@@ -112,10 +119,8 @@ class Reducer:
         """
         if not len(lo):
             return self._values[:0]
-        if self._ended is None:  # a range may end at the end
-            self._ended = np.concatenate((self._values, self._values[:1]))
         pairs = np.column_stack((lo, hi)).ravel()
-        return np.asarray(self._ufunc.reduceat(self._ended, pairs)[::2])
+        return np.asarray(self._ufunc.reduceat(self._values, pairs)[::2])
 
     def _by_blocks(self, lo: Int64, hi: Int64) -> Array:
         """Reduce the whole blocks in each range, and what lies before and behind them."""
@@ -227,6 +232,13 @@ class Cover:
             more = lo < hi
             active, lo, hi = active[more], lo[more], hi[more]
         return np.concatenate(queries), np.concatenate(nodes)
+
+
+def _only(values: Int64) -> int | None:
+    """Return the number that all values are, if there is one."""
+    if not len(values) or (values != values[0]).any():
+        return None
+    return int(values[0])
 
 
 def _is_much(sizes: Int64, values: int) -> bool:

@@ -131,11 +131,14 @@ def reduce_segments(ufunc: np.ufunc, values: Array, offsets: Int64, empty: objec
     """
     starts = offsets[:-1]
     filled = offsets[1:] > starts
+    if np.count_nonzero(filled) == len(values):  # each is one row, or none
+        reduced = values.copy()
+    else:
+        reduced = np.asarray(ufunc.reduceat(values, starts[filled]))
     if filled.all():
-        return np.asarray(ufunc.reduceat(values, starts)) if len(starts) else values[:0].copy()
+        return reduced
     result = np.full((len(starts), *values.shape[1:]), empty, values.dtype)
-    if len(values):
-        result[filled] = ufunc.reduceat(values, starts[filled])
+    result[filled] = reduced
     return result
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from feilun.aggregation import encode_key, read_past
+from feilun.aggregation import read_past
 from feilun.aggregation.frames import Column, EventFrame, Int64
+from feilun.aggregation.keys import encode_values
 from feilun.definitions.specs import FeatureSpec, Project
 from feilun.errors import InputError
 from feilun.features.frames import empty_frame
@@ -21,7 +22,7 @@ class Spine:
     Attributes
     ----------
     keys : mapping
-        Entity name to its values.
+        Entity name to its values; an array of integers takes no look at each of them.
     as_of : int64 array
         Events before this time count, µs UTC.
     known : int64 array
@@ -29,7 +30,7 @@ class Spine:
         ``folded_offset``), or a time if the frames were made with ``known="available"``.
     """
 
-    keys: Mapping[str, Sequence[int | str]]
+    keys: Mapping[str, Sequence[int | str] | Int64]
     as_of: Int64
     known: Int64
 
@@ -82,7 +83,9 @@ def point_in_time(
     return {feature.address: columns[feature.address] for feature in features}
 
 
-def _checked(features: Sequence[FeatureSpec], spine: Spine) -> dict[str, Sequence[int | str]]:
+def _checked(
+    features: Sequence[FeatureSpec], spine: Spine
+) -> dict[str, Sequence[int | str] | Int64]:
     """Return the spine's values of each entity, after a look at their types."""
     checked = {}
     for entity in dict.fromkeys(entity for f in features for entity in f.fold.keys):
@@ -90,7 +93,6 @@ def _checked(features: Sequence[FeatureSpec], spine: Spine) -> dict[str, Sequenc
         if values is None:
             raise InputError(f"The spine does not say {entity.name}.", "Add its values.")
         if not (isinstance(values, np.ndarray) and values.dtype == np.int64):
-            for value in set(values):
-                encode_key((entity,), (value,))
+            encode_values(entity, list(set(values)))
         checked[entity.name] = values
     return checked

@@ -24,7 +24,7 @@ from benchmarks.protocol import latencies, serve, timed
 VIEW = "user_profile"
 _WRITE = 2_000
 _stores: dict[str, FeatureStore] = {}
-_history: dict[str, Any] = {}
+_spines: dict[str, pd.DataFrame] = {}
 
 
 def open_online(folder: str, rows: list[dict[str, Any]]) -> str:
@@ -52,23 +52,31 @@ def online_latency(name: str, requests: list[list[int]]) -> dict[str, float]:
     return latencies(ask, requests)
 
 
-def open_history(folder: str, spine: str, values: str, rows: int) -> str:
-    """Take the first rows of a spine and their values, as Feast's source; return its name."""
-    asked = {name: column[:rows] for name, column in load(spine).items()}
-    times = pd.to_datetime(asked["as_of"], unit="us", utc=True)
-    columns = {name: column[:rows] for name, column in load(values).items()}
-    table = pd.DataFrame({"user_id": asked["user_id"], "event_timestamp": times, **columns})
-    # Of queries that are equal Feast's join wants one.
-    table = table.drop_duplicates(["user_id", "event_timestamp"], ignore_index=True)
-    root, _ = _store(folder, table)
-    _history[root] = table
+def open_history(folder: str, table: str, spine: str) -> str:
+    """Take a table of values with the times from which they held as Feast's source.
+
+    Parameters
+    ----------
+    folder : str
+        Where the store is made.
+    table : str
+        Columns ``user_id``, ``time`` and one a feature.
+    spine : str
+        Columns ``user_id`` and ``as_of``; no two rows are equal.
+
+    Returns
+    -------
+    str
+        The store's name.
+    """
+    root, _ = _store(folder, _frame(load(table), "time"))
+    _spines[root] = _frame(load(spine), "as_of")
     return root
 
 
 def history(name: str, out: str) -> dict[str, float]:
     """Join the values to the spine at each row's time; write one ``.npy`` file a feature."""
-    table, store = _history[name], _stores[name]
-    asked = table[["user_id", "event_timestamp"]]
+    asked, store = _spines[name], _stores[name]
     found: list[pd.DataFrame] = []
 
     def join() -> None:
@@ -76,11 +84,16 @@ def history(name: str, out: str) -> dict[str, float]:
         found.append(job.to_df())
 
     spent = timed(join)
-    keys = ["user_id", "event_timestamp"]
+    keys = list(asked.columns)
     result = asked.merge(found[0], on=keys, how="left", validate="one_to_one")
     for column in result.columns.difference(keys):
         np.save(Path(out) / f"{column}.npy", result[column].to_numpy(np.float64))
-    return {**spent, "rows": len(table)}
+    return {**spent, "rows": len(asked)}
+
+
+def _frame(columns: dict[str, Any], time: str) -> pd.DataFrame:
+    times = pd.to_datetime(columns.pop(time), unit="us", utc=True)
+    return pd.DataFrame({"event_timestamp": times, **columns})
 
 
 def _store(folder: str, table: pd.DataFrame) -> tuple[str, FeatureStore]:

@@ -1,6 +1,7 @@
 """Each benchmark gives right answers at a tiny size. No time is asserted."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -127,6 +128,50 @@ def test_a_training_set_is_right_and_a_changed_value_is_noticed(here, tmp_path):
         training_set.check_values("feilun", wrong, load(data), load(asked))
     with pytest.raises(WrongAnswer):
         training_set.compare("copy", wrong, found)
+
+
+@pytest.fixture
+def work(here, tmp_path, monkeypatch):
+    """A small training set, with our own answers; every fourth user is for Feast."""
+    monkeypatch.setattr(training_set, "EVERY", 4)
+    monkeypatch.setattr(training_set, "READY_ROWS", 120)
+    data, asked = training_set.make(tmp_path, replace(SMALL, span=60 * DAY), 200)
+    here.call("training_frame", data=data)
+    out = training_set._made(tmp_path / "out")
+    compute = partial(here.call, "training_set", project="training", data=data)
+    compute(spine=asked, out=out)
+    return training_set.Work(tmp_path, data, asked, out, compute)
+
+
+def test_feasts_table_has_what_each_event_made_of_its_user(work):
+    table, asked = map(load, training_set.written(work))
+    events, spine = load(work.data), load(work.spine)
+    assert set(asked["user_id"]) == {user for user in spine["user_id"] if user % 4 == 2}
+    assert len(table["time"]) == (events["user_id"] % 4 == 2).sum()
+    names = table.keys() - {"user_id", "time"}
+    moments = {"user_id": table["user_id"], "as_of": table["time"]}
+    values = {name: table[name] for name in names}
+    training_set.check_values("written", values, events, moments)
+    last = [
+        np.flatnonzero((table["user_id"] == user) & (table["time"] <= as_of))[-1]
+        for user, as_of in zip(asked["user_id"], asked["as_of"], strict=True)
+    ]
+    found = {name: table[name][last] for name in names}
+    training_set.check_written("feast", found, table, asked)
+    with pytest.raises(WrongAnswer, match="max_7d"):
+        wrong = {**found, "max_7d": found["max_7d"] + 1}
+        training_set.check_written("feast", wrong, table, asked)
+
+
+def test_values_that_are_ready_are_our_answers(work):
+    table, asked = map(load, training_set.ready(work))
+    spine = load(work.spine)
+    first = {name: column[:120].tolist() for name, column in spine.items()}
+    assert len(asked["as_of"]) == len(set(zip(*first.values(), strict=True)))
+    assert (table["time"] == asked["as_of"]).all()
+    events = load(work.data)
+    values = {name: table[name] for name in load(work.answers)}
+    training_set.check_values("ready", values, events, asked)
 
 
 def test_a_backfill_in_chunks_is_right(here, tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 A scorer that is quick runs in the event loop, which costs nothing. One that has been slow runs in
 threads with a deadline, a few at a time; once all of those are stuck, further calls fail at once.
+When it has been quick there for long enough it may come back: what was slow may have been the
+machine. Each time it must be quick for twice as long.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 
 import numpy as np
@@ -20,9 +23,11 @@ from feilun.ports.scorer import Scorer
 
 SLOW_SECONDS = 0.005
 SLOW_CALLS = 3
-"""So many calls in a row longer than that move the scorer out of the event loop for good."""
+"""So many calls in a row longer than that move the scorer out of the event loop."""
 STALLED_SECONDS = 0.015
 """One call longer than this does the same at once."""
+QUICK_CALLS = 100
+"""So many calls in a row that are not slow bring it back the first time."""
 DEADLINE_SECONDS = 1.0
 """How long a request waits for a slow scorer."""
 SLOTS = 4
@@ -35,12 +40,28 @@ Scores = npt.NDArray[np.float64]
 
 
 class GuardedScorer:
-    """A scorer whose failures are all ModelErrors, within a deadline."""
+    """A scorer whose failures are all ModelErrors, within a deadline.
 
-    def __init__(self, scorer: Scorer, columns: int) -> None:
+    Parameters
+    ----------
+    scorer : Scorer
+        What is called.
+    columns : int
+        Of the matrices that it takes.
+    timer : callable
+        Seconds that only grow.
+    """
+
+    def __init__(
+        self, scorer: Scorer, columns: int, timer: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._scorer = scorer
         self._columns = columns
+        self._timer = timer
+        self._aside = False
         self._slow_calls = 0
+        self._quick_calls = 0
+        self._quick_enough = QUICK_CALLS
         self._slots = asyncio.Semaphore(SLOTS)
         self._answered = 0.0
 
@@ -55,12 +76,10 @@ class GuardedScorer:
         matrix = np.zeros((WARM_ROWS, self._columns), np.float32)
         try:
             self._start(matrix).result(deadline)
-            started = time.perf_counter()
-            self._start(matrix).result(deadline)
+            _, seconds = self._start(matrix).result(deadline)
         except TimeoutError as error:
             raise ModelError(f"The model took more than {deadline:.0f} s to warm up.") from error
-        if time.perf_counter() - started > SLOW_SECONDS:
-            self._slow_calls = SLOW_CALLS
+        self._aside = seconds > SLOW_SECONDS
 
     async def score(self, matrix: Matrix) -> Scores:
         """Return one finite score a row.
@@ -70,10 +89,9 @@ class GuardedScorer:
         ModelError
             If the model raises, is too slow, or returns anything else.
         """
-        if self._slow_calls < SLOW_CALLS:
-            started = time.perf_counter()
-            scores = self._call(matrix)
-            self._note(time.perf_counter() - started)
+        if not self._aside:
+            scores, seconds = self._call(matrix)
+            self._note(seconds)
             return scores
         now = time.monotonic()
         if self._slots.locked() and now - self._answered > DEADLINE_SECONDS:
@@ -86,10 +104,17 @@ class GuardedScorer:
 
     def _note(self, seconds: float) -> None:
         """Remember how quick it was: one slow call may be the machine's, several are its own."""
-        if seconds > STALLED_SECONDS:
-            self._slow_calls = SLOW_CALLS
-        else:
-            self._slow_calls = self._slow_calls + 1 if seconds > SLOW_SECONDS else 0
+        if seconds <= SLOW_SECONDS:
+            self._slow_calls = 0
+            self._quick_calls += 1
+            if self._aside and self._quick_calls >= self._quick_enough:
+                self._aside = False
+                self._quick_enough *= 2
+            return
+        self._quick_calls = 0
+        self._slow_calls += 1
+        if seconds > STALLED_SECONDS or self._slow_calls >= SLOW_CALLS:
+            self._aside = True
 
     async def _score_aside(self, matrix: Matrix) -> Scores:
         await self._slots.acquire()
@@ -97,17 +122,18 @@ class GuardedScorer:
         running = self._start(matrix)
         # The slot is free when the call has ended, not when its request has given up.
         running.add_done_callback(lambda _: self._free_slot(loop))
-        scores = await asyncio.wrap_future(running)
+        scores, seconds = await asyncio.wrap_future(running)
         self._answered = time.monotonic()
+        self._note(seconds)
         return scores
 
     def _free_slot(self, loop: asyncio.AbstractEventLoop) -> None:
         with contextlib.suppress(RuntimeError):  # the gateway stopped before the model answered
             loop.call_soon_threadsafe(self._slots.release)
 
-    def _start(self, matrix: Matrix) -> Future[Scores]:
+    def _start(self, matrix: Matrix) -> Future[tuple[Scores, float]]:
         """Call the model in a daemon thread: a call that never ends does not hold up shutdown."""
-        running: Future[Scores] = Future()
+        running: Future[tuple[Scores, float]] = Future()
         running.set_running_or_notify_cancel()
 
         def call() -> None:
@@ -119,15 +145,18 @@ class GuardedScorer:
         threading.Thread(target=call, name="scorer", daemon=True).start()
         return running
 
-    def _call(self, matrix: Matrix) -> Scores:
+    def _call(self, matrix: Matrix) -> tuple[Scores, float]:
+        """Return the scores and how many seconds they took."""
+        started = self._timer()
         try:
             scores = self._scorer.score(matrix)
         except ModelError:
             raise
         except Exception as error:  # whatever a model raises, the gateway answers
             raise ModelError(f"The model raised {type(error).__name__}: {error}") from error
+        seconds = self._timer() - started
         if not isinstance(scores, np.ndarray) or scores.shape != (len(matrix),):
             raise ModelError(f"The model did not give one score for each of {len(matrix)} rows.")
         if not np.isfinite(scores).all():
             raise ModelError("The model gave a score that is not a finite number.")
-        return scores
+        return scores, seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -47,14 +47,14 @@ class _Group:
     features: list[FeatureSpec] = field(default_factory=list)
 
     @cached_property
-    def addresses(self) -> list[str]:
-        """Where the values go."""
-        return [feature.address for feature in self.features]
-
-    @cached_property
     def key_reader(self) -> KeyReader:
         """What reads them for one key."""
         return KeyReader(self.family, self.features)
+
+    def read_one(self, blob: bytes | None, as_of: int) -> Iterable[tuple[FeatureSpec, Any]]:
+        """Return the features with their values for the one key of ``blob``."""
+        stored = empty_blob(self.family) if blob is None else blob
+        return zip(self.features, self.key_reader.read(stored, as_of), strict=True)
 
     def store_key(self, parts: Mapping[str, bytes]) -> bytes:
         """Return where the tiles lie, given the value of each entity in bytes."""
@@ -195,6 +195,10 @@ class Snapshot:
                 for feature in group.features:
                     columns[feature.address] = self._reader.whole(family, feature, found[0], as_of)
                 continue
+            if len(found) == 1:
+                row = group.read_one(found[0], as_of)
+                columns.update({f.address: _only(f, value) for f, value in row})
+                continue
             stored = StoredTiles(family, names, found)
             for place, of_plan in group.plans.items():
                 values = read_stored(stored, place, of_plan, as_of)
@@ -231,9 +235,7 @@ class Snapshot:
         blobs = self._moment.get_many([group.store_key(parts) for group in plan.groups])
         values: dict[str, Any] = dict.fromkeys(plan.defaults)
         for group, blob in zip(plan.groups, blobs, strict=True):
-            stored = empty_blob(group.family) if blob is None else blob
-            found = group.key_reader.read(stored, as_of)
-            values.update(zip(group.addresses, found, strict=True))
+            values.update({f.address: value for f, value in group.read_one(blob, as_of)})
         missing = [address for address, value in values.items() if value is None]
         for address in missing:
             values[address] = plan.defaults[address]
@@ -318,6 +320,18 @@ _TYPES: Mapping[str, tuple[Any, Any]] = {
     "str": (object, None),
     "vector": (np.float64, np.nan),
 }
+
+
+def _only(feature: FeatureSpec, value: Any) -> Column:
+    """Return a column of one value; None is a missing one."""
+    if value is None:
+        return _missing(feature, 1)
+    if feature.is_list:
+        values = np.empty(1, object)
+        values[0] = value
+    else:
+        values = np.array([value], _TYPES[feature.dtype][0])
+    return Column(values, np.ones(1, np.bool_))
 
 
 def _missing(feature: FeatureSpec, size: int) -> Column:

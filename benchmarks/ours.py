@@ -6,8 +6,6 @@ only one that speaks to it.
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +18,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.data import Events, Shape, load
+from benchmarks.memory import watched
 from benchmarks.protocol import latencies, serve, timed
 from feilun.adapters.lmdb import LmdbEventLog, LmdbOnlineStore
 from feilun.aggregation import Family
@@ -221,14 +220,14 @@ def backfill(project: str, folder: str, shape: dict[str, int]) -> dict[str, Any]
     path = Path(tempfile.mkdtemp(prefix="tiles-", dir=folder))
     built = Built().arranged(definitions.folds, 0)
     families = [holding.family for holding in built.holdings]
-    with closing(LmdbOnlineStore(path)) as store:
+    with closing(LmdbOnlineStore(path)) as store, watched() as memory:
         store.commit([(KEY, encode_built(built))], 0, Mark(0, 0))
         for chunk in Shape(**shape).chunks():
             events = frame(chunk, at)
             at += len(events)
             spent = timed(partial(_fold_into, store, families, events))
             wall, cpu = wall + spent["wall"], cpu + spent["cpu"]
-    return {"wall": wall, "cpu": cpu, "memory": peak_memory(), "folder": str(path)}
+    return {"wall": wall, "cpu": cpu, "memory": memory.bytes, "folder": str(path)}
 
 
 def _fold_into(store: LmdbOnlineStore, families: Sequence[Family], events: EventFrame) -> None:
@@ -239,12 +238,6 @@ def _fold_into(store: LmdbOnlineStore, families: Sequence[Family], events: Event
         reached = Mark(mark.offset + len(events), max(mark.time, increment.time))
         stored = puts(snapshot, increment, reached.time)
     store.commit(stored, mark.offset, reached)
-
-
-def peak_memory() -> int:
-    """Return the most bytes this process has had in memory so far."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
 
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {

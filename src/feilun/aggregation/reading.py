@@ -68,6 +68,7 @@ def read_stored(
     columns: dict[str, Column] = {}
     others = []
     at, offsets = stored.places(place)
+    times = stored.words[at]
     spans: dict[object, tuple[Int64, Int64]] = {}
     for feature in features:
         fold_place = plan.place_of(feature.fold)
@@ -77,7 +78,12 @@ def read_stored(
             continue
         span = (feature.window, feature.calendar, feature.ttl)
         if span not in spans:
-            spans[span] = _cut_places(stored.words, at, offsets, earliest(feature, as_of))
+            start = earliest(feature, as_of)
+            keep = None if start is None else times >= start
+            if keep is None or keep.all():
+                spans[span] = at, offsets
+            else:
+                spans[span] = at[keep], kept_offsets(keep, offsets)
         rows: Any = _PlainRows(stored.words, spans[span][0], fields)
         columns[feature.address] = finish(Window(feature, rows, spans[span][1], as_of))
     if others:
@@ -116,18 +122,6 @@ def _plain_fields(
             return None
         found[own] = (fields[name][1] // WORD, stored[name])
     return found
-
-
-def _cut_places(
-    words: Int64, at: Int64, offsets: Int64, start: int | Int64 | None
-) -> tuple[Int64, Int64]:
-    """Do as ``_cut`` does, with the places of rows."""
-    if start is None:
-        return at, offsets
-    keep = words[at] >= start
-    if keep.all():
-        return at, offsets
-    return at[keep], kept_offsets(keep, offsets)
 
 
 def earliest(feature: FeatureSpec, as_of: int | Int64) -> int | Int64 | None:

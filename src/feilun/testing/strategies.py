@@ -20,6 +20,7 @@ from feilun.aggregation.frames import Array, Bool, Column, EventFrame, Int64
 from feilun.aggregation.segments import reduce_segments
 from feilun.clock import DAY, HOUR, MINUTE, SECOND
 from feilun.definitions.custom import Aggregation
+from feilun.definitions.kinds import result_type
 from feilun.definitions.specs import (
     ConditionSpec,
     CustomSpec,
@@ -179,7 +180,7 @@ def features(draw: st.DrawFn, kind: Kind) -> FeatureSpec:
         fold=fold,
         window=window,
         calendar=draw(st.sampled_from([1, 2, 7])) if span == "calendar" else 0,
-        dtype=dtype,
+        dtype=Extent.dtype if kind == "custom" else result_type(kind, dtype),
         is_list=is_list,
         n=draw(st.integers(1, 4)) if is_list else 1,
         default=None,

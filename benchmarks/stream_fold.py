@@ -99,9 +99,9 @@ def run() -> Iterator[Result]:
         if name == "pathway":
             yield Result(
                 "stream_fold_live", live_rate, "events/s", version, theirs,
-                note=f"Feilun's commits are meant to take less than {CADENCE * 1e3:.0f} ms (their p50 "
-                "and p99 are given); Pathway's figure is its catch-up rate, with one commit at the "
-                "end.",
+                note=f"Feilun's commits are meant to take less than {CADENCE * 1e3:.0f} ms (their "
+                "p50 and p99 are given); Pathway's figure is its catch-up rate, with one commit at "
+                "the end.",
                 details=live_details,
             )  # fmt: skip
     yield from others.results("stream_fold", rate, "events/s", note=NOTE, details=details)

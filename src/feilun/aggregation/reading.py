@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +19,9 @@ from feilun.aggregation.statistics.base import per_row
 from feilun.aggregation.tiles import Tiles
 from feilun.definitions.specs import FeatureSpec
 from feilun.errors import DefinitionError, Problem
+
+Fields = Mapping[str, tuple[int, Any]]
+"""The word and the type of each column of a fold in the rows of its plan."""
 
 
 def read(
@@ -47,7 +50,7 @@ def read(
     cuts: dict[object, tuple[Array, Int64]] = {}
     columns = []
     for feature in features:
-        span = (feature.window, feature.calendar, feature.ttl)
+        span = span_of(feature)
         if span not in cuts:
             cuts[span] = _cut(tiles, earliest(feature, as_of))
         counted, offsets = cuts[span]
@@ -64,19 +67,32 @@ def read_stored(
     As `read` of the tiles of the plan at ``place``, but of rows of plain numbers only the columns
     that are needed are copied, and only in the window.
     """
-    plan = stored.family.plans[place]
-    columns: dict[str, Column] = {}
-    others = []
+    family = stored.family
+    plan = family.plans[place]
+    plain, others = {}, []
+    for feature in features:
+        fields = _plain_fields(family, place, plan.place_of(feature.fold))
+        if fields is None:
+            others.append(feature)
+        else:
+            plain[feature.address] = feature, fields
+    columns = _read_plain(stored, place, plain.values(), as_of) if plain else {}
+    if others:
+        found = read(plan, stored.tiles(place), others, as_of)
+        columns.update(zip((feature.address for feature in others), found, strict=True))
+    return [columns[feature.address] for feature in features]
+
+
+def _read_plain(
+    stored: StoredTiles, place: int, asked: Iterable[tuple[FeatureSpec, Fields]], as_of: int
+) -> dict[str, Column]:
+    """Return by address the values of features of which columns of numbers are all that is read."""
     at, offsets = stored.places(place)
     times = stored.words[at]
     spans: dict[object, tuple[Int64, Int64]] = {}
-    for feature in features:
-        fold_place = plan.place_of(feature.fold)
-        fields = _plain_fields(stored.family, place, fold_place)
-        if fields is None:
-            others.append(feature)
-            continue
-        span = (feature.window, feature.calendar, feature.ttl)
+    columns = {}
+    for feature, fields in asked:
+        span = span_of(feature)
         if span not in spans:
             start = earliest(feature, as_of)
             keep = None if start is None else times >= start
@@ -86,16 +102,13 @@ def read_stored(
                 spans[span] = at[keep], kept_offsets(keep, offsets)
         rows: Any = _PlainRows(stored.words, spans[span][0], fields)
         columns[feature.address] = finish(Window(feature, rows, spans[span][1], as_of))
-    if others:
-        found = read(plan, stored.tiles(place), others, as_of)
-        columns.update(zip((feature.address for feature in others), found, strict=True))
-    return [columns[feature.address] for feature in features]
+    return columns
 
 
 class _PlainRows:
     """Rows of numbers where they lie; a column is copied when it is asked for."""
 
-    def __init__(self, words: Int64, at: Int64, fields: Mapping[str, tuple[int, Any]]) -> None:
+    def __init__(self, words: Int64, at: Int64, fields: Fields) -> None:
         self._words = words
         self._at = at
         self._fields = fields
@@ -106,9 +119,7 @@ class _PlainRows:
 
 
 @lru_cache(maxsize=4096)
-def _plain_fields(
-    family: Family, place: int, fold_place: int
-) -> Mapping[str, tuple[int, Any]] | None:
+def _plain_fields(family: Family, place: int, fold_place: int) -> Fields | None:
     """Return the word and type of each column of a fold, where columns are all that it reads."""
     plan, stored = family.plans[place], family.stored_types[place]
     statistic = plan.statistics[fold_place]
@@ -122,6 +133,11 @@ def _plain_fields(
             return None
         found[own] = (fields[name][1] // WORD, stored[name])
     return found
+
+
+def span_of(feature: FeatureSpec) -> tuple[int | None, int, int | None]:
+    """Return what says how far back a feature looks: equal ones of a plan count the same rows."""
+    return feature.window, feature.calendar, feature.ttl
 
 
 def earliest(feature: FeatureSpec, as_of: int | Int64) -> int | Int64 | None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from feilun.aggregation.codec import WORD, Lists, StoredTiles, words_of
 from feilun.aggregation.family import Family
 from feilun.aggregation.plan import Plan
-from feilun.aggregation.reading import earliest, read
+from feilun.aggregation.reading import earliest, read, span_of
 from feilun.aggregation.statistics import Statistic
 from feilun.clock import DAY
 from feilun.definitions.specs import FeatureSpec
@@ -129,8 +129,7 @@ def _of_plan(family: Family, place: int, features: Sequence[tuple[int, FeatureSp
             others.append((at, feature))
             continue
         fields: Any = kind.fields
-        same = (feature.window, feature.calendar, feature.ttl)
-        span = spans.setdefault(same, _Span(_start_of(feature), [], []))
+        span = spans.setdefault(span_of(feature), _Span(_start_of(feature), [], []))
         columns = [0]
         for own in (statistic.row_type.names or ())[1:]:
             name = plan.name_of(fold_place, own)

@@ -33,6 +33,7 @@ from feilun.definitions.specs import (
     Readable,
     RequestSpec,
 )
+from feilun.disk import sync_folder
 from feilun.errors import ConfigError, CorruptData, ModelError, StoreFull
 
 FORMAT_VERSION = 2
@@ -389,21 +390,13 @@ def _write_folder(root: Path, target: Path, files: dict[str, bytes]) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        _sync_folder(staging)
+        sync_folder(staging)
         try:
             staging.rename(target)
         except OSError as error:
             # Somebody stored the same bundle in the meantime: its name is its content.
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-        _sync_folder(root)
+        sync_folder(root)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -143,7 +143,7 @@ room, name = {
     "names": (erased.Rewrite, "copy_subjects"),
     "rest": (environment.shutil, "rmtree"),
     "swap": (pathlib.Path, "replace"),
-    "folder": (environment, "_sync_folder"),
+    "folder": (environment, "sync_folder"),
 }[point]
 log = LmdbEventLog(folder)
 calls = []

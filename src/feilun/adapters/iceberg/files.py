@@ -20,6 +20,7 @@ from pyiceberg.table.metadata import TableMetadata
 from feilun.adapters.iceberg.columns import ENVELOPE_IDS, arrow_schema, conform, field_ids
 from feilun.aggregation.frames import Array
 from feilun.clock import DAY, to_iso
+from feilun.disk import sync_folder
 
 FILE_ROWS = 1 << 20
 """The most rows of one file: what a compaction or an erasure holds in memory at once."""
@@ -53,7 +54,7 @@ class _SyncedStream:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
 
     def __enter__(self) -> _SyncedStream:
         return self
@@ -173,17 +174,9 @@ def _write_one(location: str, rows: pa.Table, day: int) -> Path:
         )
         file.flush()
         os.fsync(file.fileno())
-    _sync_folder(folder)
+    sync_folder(folder)
     return path
 
 
 def _grows_slowly(field: pa.Field) -> bool:
     return bool(field.name == "_offset" or pa.types.is_timestamp(field.type))
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

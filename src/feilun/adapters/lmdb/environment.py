@@ -17,6 +17,7 @@ from pathlib import Path
 
 import lmdb
 
+from feilun.disk import sync_folder
 from feilun.errors import ConfigError, CorruptData, FeilunError, StoreFull, Unavailable
 
 MAP_BYTES = 1 << 40
@@ -177,7 +178,7 @@ class Environment:
                 fresh.close()
             self._env.close()
             (folder / _DATA).replace(self.path / _DATA)
-            _sync_folder(self.path)
+            sync_folder(self.path)
             shutil.rmtree(folder)
             self._open()
         finally:
@@ -358,11 +359,3 @@ class Environment:
     def _disk_is_full(self) -> bool:
         # LMDB reports a write that was cut short by a full disk as an input/output error.
         return shutil.disk_usage(self.path).free < _FULL_DISK_BYTES
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

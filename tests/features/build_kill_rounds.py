@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import kill_rounds as world
 
 ROUNDS = 18
+COMMITS = 20
+"""The most that an engine makes before it is killed: about as many as a building takes."""
 
 
 def project_of(features):
@@ -30,14 +32,21 @@ def project_of(features):
     return Project("shop", "UTC", {}, {"buy": world.BUY}, views, {}, {}, {})
 
 
-def killed(folder: Path, project: Project, after: float) -> None:
+def killed(folder: Path, project: Project, commits: int, after: float) -> None:
+    """Kill an engine some seconds after it has made so many commits, or has nothing left to do."""
+    reports, report = os.pipe()
     pid = os.fork()
     if pid == 0:
         log, store = LmdbEventLog(folder / "log"), LmdbOnlineStore(folder / "tiles")
         engine = Engine(project, log, store)
-        while True:
-            if not engine.run_once(150):
-                time.sleep(0.001)
+        while engine.run_once(150):
+            os.write(report, b".")
+        os.write(report, b"." * commits)
+        signal.pause()
+    os.close(report)
+    with os.fdopen(reports, "rb", buffering=0) as made:
+        while commits > 0 and (heard := made.read(commits)):
+            commits -= len(heard)
     time.sleep(after)
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
@@ -72,7 +81,7 @@ def main(folder: Path) -> None:
     building = 0
     for _ in range(ROUNDS):
         project = project_of(rng.sample(world.FEATURES, rng.randint(1, 4)))
-        killed(folder, project, rng.uniform(0.01, 0.12))
+        killed(folder, project, rng.randint(0, COMMITS), rng.uniform(0, 0.005))
         store = LmdbOnlineStore(folder / "tiles")
         building += check(store, project, frames) > 0
         store.close()

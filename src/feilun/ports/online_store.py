@@ -33,6 +33,17 @@ class StoreSnapshot(Protocol):
         """Return how far the log was folded at this moment."""
         ...
 
+    def version(self) -> int:
+        """Return a number that another moment has only if nothing was committed between them.
+
+        Called several times a request, by those who keep what they worked out of the store.
+        """
+        ...
+
+    def get(self, key: bytes, /) -> bytes | None:
+        """Return the value of a key; None where there is none."""
+        ...
+
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the values of ``keys``, in their order; None where there is none."""
         ...

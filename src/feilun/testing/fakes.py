@@ -202,13 +202,22 @@ class MemoryLog:
 class MemorySnapshot:
     """One moment of a ``MemoryStore``."""
 
-    def __init__(self, values: dict[bytes, bytes], mark: Mark) -> None:
+    def __init__(self, values: dict[bytes, bytes], mark: Mark, version: int) -> None:
         self._values = values
         self._mark = mark
+        self._version = version
 
     def mark(self) -> Mark:
         """Return how far the log was folded at this moment."""
         return self._mark
+
+    def version(self) -> int:
+        """Return how many changes there were before."""
+        return self._version
+
+    def get(self, key: bytes, /) -> bytes | None:
+        """Return the value of a key; None where there is none."""
+        return self._values.get(key)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the values of ``keys``, in their order; None where there is none."""
@@ -221,13 +230,18 @@ class MemoryStore:
     def __init__(self) -> None:
         self._values: dict[bytes, bytes] = {}
         self._mark = Mark(0, 0)
+        self._version = 0
         self._lock = threading.Lock()
+
+    def _become(self, values: dict[bytes, bytes], mark: Mark) -> None:
+        self._values, self._mark = values, mark
+        self._version += 1
 
     @contextmanager
     def snapshot(self) -> Iterator[MemorySnapshot]:
         """Open one moment for reading."""
         with self._lock:
-            moment = MemorySnapshot(self._values, self._mark)
+            moment = MemorySnapshot(self._values, self._mark, self._version)
         yield moment
 
     def commit(self, puts: Iterable[tuple[bytes, bytes]], expected: int, mark: Mark) -> None:
@@ -243,19 +257,20 @@ class MemoryStore:
                 if not 0 < len(key) <= KEY_LIMIT:
                     raise InputError(f"A store key has 1 to {KEY_LIMIT} bytes, not {len(key)}.")
                 values[key] = value
-            self._values, self._mark = values, mark
+            self._become(values, mark)
 
     def discard(self, prefix: bytes, limit: int) -> int:
         """Delete up to ``limit`` values whose keys begin with ``prefix``; return how many."""
         with self._lock:
             found = [key for key in sorted(self._values) if key.startswith(prefix)][:limit]
-            self._values = {k: v for k, v in self._values.items() if k not in set(found)}
+            left = {k: v for k, v in self._values.items() if k not in set(found)}
+            self._become(left, self._mark)
         return len(found)
 
     def clear(self) -> None:
         """Forget everything; the mark returns to offset 0."""
         with self._lock:
-            self._values, self._mark = {}, Mark(0, 0)
+            self._become({}, Mark(0, 0))
 
     def erase(self) -> None:
         """Forget everything."""

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -53,6 +53,7 @@ class OnlineStoreConformance:
                 b"1",
                 b"",
             ]
+            assert [moment.get(b"c"), moment.get(b"x")] == [b"\x00" * 9, None]
             assert moment.mark() == Mark(5, 50)
 
     def test_discarding_takes_only_what_begins_so(self, store: OnlineStore) -> None:
@@ -88,6 +89,24 @@ class OnlineStoreConformance:
         with store.snapshot() as moment:
             assert moment.get_many([b"a"]) == [b"1"]
             assert moment.mark() == Mark(5, 50)
+
+    def test_a_version_lasts_until_a_change(self, store: OnlineStore) -> None:
+        changes: list[Callable[[], object]] = [
+            lambda: store.commit([(b"a", b"1")], 0, Mark(1, 1)),
+            lambda: store.commit([], 1, Mark(2, 2)),
+            lambda: store.discard(b"a", 1),
+            store.clear,
+            lambda: store.commit([(b"a", b"1")], 0, Mark(1, 1)),
+            store.erase,
+            lambda: store.commit([(b"a", b"1")], 0, Mark(1, 1)),
+        ]
+        seen = []
+        for change in (lambda: None, *changes):
+            change()
+            with store.snapshot() as moment, store.snapshot() as other:
+                assert moment.version() == other.version()
+                seen.append(moment.version())
+        assert len(set(seen)) == len(seen)
 
     def test_a_snapshot_holds_still(self, store: OnlineStore) -> None:
         store.commit([(b"a", b"1")], 0, Mark(1, 1))

@@ -38,6 +38,17 @@ _ENTRY_BYTES = 100
 _META = b"meta"
 _FORMAT = b"format"
 
+_process = os.getpid()
+"""This process, without asking the system for it at every read."""
+
+
+def _note_fork() -> None:
+    global _process  # noqa: PLW0603  (it follows the process, and so does every environment)
+    _process = os.getpid()
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
 
 class Environment:
     """An LMDB folder of one kind and format.
@@ -83,7 +94,7 @@ class Environment:
         self.path = Path(path)
         self._kind, self._version, self._quota, self._derived = kind, version, quota_bytes, derived
         self._names = [name.encode() for name in databases]
-        self._pid = os.getpid()
+        self._pid = _process
         self._stopped = ""
         self._writes = 0
         try:
@@ -236,11 +247,12 @@ class Environment:
                 "Use the version that wrote it, or a newer one.",
             )
 
-    def begin(self) -> lmdb.Transaction[bytes]:
-        """Open a moment for reading; whoever asked for it ends it, soon."""
-        self._check_process()
+    def begin(self, database: lmdb._Database) -> lmdb.Transaction[bytes]:
+        """Open a moment for reading a database; whoever asked for it ends it, soon."""
+        if _process != self._pid:
+            self._check_process()
         try:
-            return self._env.begin()
+            return self._env.begin(database)
         except lmdb.Error as error:
             raise self.translate(error) from error
 
@@ -308,17 +320,17 @@ class Environment:
 
     def close(self) -> None:
         """Close the environment, but not in a forked child: its parent still uses it."""
-        if os.getpid() == self._pid:
+        if _process == self._pid:
             self._env.close()
             if self._in_use >= 0:
                 os.close(self._in_use)
                 self._in_use = -1
 
     def _check_process(self) -> None:
-        if os.getpid() != self._pid:
+        if _process != self._pid:
             raise ConfigError(
                 f"{self.path} was opened by process {self._pid} and is used in its fork "
-                f"{os.getpid()}.",
+                f"{_process}.",
                 "Open it after the worker has started; start workers by spawn, not fork.",
             )
 

@@ -28,13 +28,17 @@ class LmdbSnapshot:
     Every request opens one, so it is a class: a generator would cost as much as what is read.
     """
 
-    def __init__(self, env: Environment, values: lmdb._Database) -> None:
-        self._env = env
-        self._values = values
-        self._txn = env.begin()
-        self._get = self._txn.get
-        raw = self._get(_MARK_KEY, None, env.meta)
-        self._mark = Mark(0, 0) if raw is None else Mark(*_MARK.unpack(raw))
+    __slots__ = ("_env", "_mark", "_txn", "_version", "get")
+
+    def __init__(self, store: LmdbOnlineStore) -> None:
+        self._env = store._env
+        self._txn = store._env.begin(store._values)
+        self.get = self._txn.get
+        self._version = version = store._age + self._txn.id()
+        known, self._mark = store._seen
+        if version != known:
+            self._mark = _mark_of(self.get(_MARK_KEY, None, store._env.meta))
+            store._seen = version, self._mark
 
     def __enter__(self) -> Self:
         return self
@@ -48,10 +52,16 @@ class LmdbSnapshot:
         """Return how far the log was folded at this moment."""
         return self._mark
 
+    def version(self) -> int:
+        """Return the number of LMDB's last transaction."""
+        return self._version
+
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the values of ``keys``, in their order; None where there is none."""
-        get, values = self._get, self._values
-        return [get(key, None, values) if key else None for key in keys]
+        try:
+            return list(map(self.get, keys))
+        except lmdb.BadValsizeError:  # LMDB has no empty key
+            return [self.get(key) if key else None for key in keys]
 
 
 class LmdbOnlineStore:
@@ -71,6 +81,7 @@ class LmdbOnlineStore:
     """
 
     def __init__(self, path: Path, *, quota_bytes: int = DEFAULT_QUOTA_BYTES) -> None:
+        self._age = 0
         self._env = Environment(
             path,
             kind=KIND,
@@ -83,10 +94,12 @@ class LmdbOnlineStore:
 
     def _bind(self) -> None:
         self._values = self._env.databases["values"]
+        self._age += 1 << 48  # a new environment counts its transactions from the beginning
+        self._seen = (0, Mark(0, 0))
 
     def snapshot(self) -> LmdbSnapshot:
         """Open one moment for reading; it ends with the block."""
-        return LmdbSnapshot(self._env, self._values)
+        return LmdbSnapshot(self)
 
     def commit(self, puts: Iterable[tuple[bytes, bytes]], expected: int, mark: Mark) -> None:
         """Store ``puts`` and move the mark in one transaction; a power loss may undo it, whole.
@@ -148,5 +161,8 @@ class LmdbOnlineStore:
         self._env.close()
 
     def _mark(self, txn: lmdb.Transaction[bytes]) -> Mark:
-        raw = txn.get(_MARK_KEY, db=self._env.meta)
-        return Mark(0, 0) if raw is None else Mark(*_MARK.unpack(raw))
+        return _mark_of(txn.get(_MARK_KEY, db=self._env.meta))
+
+
+def _mark_of(raw: bytes | None) -> Mark:
+    return Mark(0, 0) if raw is None else Mark(*_MARK.unpack(raw))

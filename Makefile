@@ -61,9 +61,13 @@ clean: ## Remove the environment and every cache
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	@touch $@
 
-.venv/demo: .venv/uv pyproject.toml constraints.txt
+LOOPS := src/feilun/aggregation/_loops.pyx
+
+.venv/demo: .venv/uv pyproject.toml constraints.txt $(LOOPS)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[demo]'
 	@sh tools/native_libraries.sh .venv
+	@$(BIN)/python -c 'from feilun.aggregation.compiled import loops as l; l or print("The inner loops could not be" \
+		" compiled: everything works, slower. On Debian and Ubuntu: apt-get install gcc python3-dev")'
 	@touch $@
 
 .venv/dev: .venv/demo

@@ -14,7 +14,8 @@ from feilun.testing.fakes import MemoryLog, MemoryStore
 
 class CountingSnapshot:
     def __init__(self, snapshot, calls):
-        self.mark, self.calls, self._snapshot = snapshot.mark, calls, snapshot
+        self.mark, self.version, self.get = snapshot.mark, snapshot.version, snapshot.get
+        self.calls, self._snapshot = calls, snapshot
 
     def get_many(self, keys):
         self.calls.append(len(keys))
@@ -97,7 +98,7 @@ def test_one_look_up_a_key_whatever_the_number_of_features(shop, features):
         snapshot.read(features, {"user": 1}, "item", [10, 11], snapshot.mark.time + 1)
     pairs = {(feature.fold.keys) for feature in features if len(feature.fold.keys) == 2}
     assert len(pairs) == 2  # (item, user) and (user, item) are stored apart
-    assert calls == [1, 1 + 1 + 2 + 2 * 2]  # what is there; nobody, the user, the items, the pairs
+    assert calls == [1 + 1 + 2 + 2 * 2]  # what is there; nobody, the user, the items, the pairs
 
 
 def test_defaults_stand_where_nothing_is_present(shop, store):
@@ -152,12 +153,15 @@ def test_a_read_of_the_past_is_refused(shop, features):
 
 
 def test_plans_are_made_once_and_do_not_pile_up(shop, features, monkeypatch):
-    reader = filled(shop, features, MemoryStore())
-    assert reader.plan(features, None) is reader.plan(tuple(features), None)
-    monkeypatch.setattr(online_module, "_MAX_PLANS", 3)
-    for n in range(20):
-        reader.plan([shop.feature(str(n), "count")], None)
-    assert len(reader._built[2]) <= 3
+    store = MemoryStore()
+    reader = filled(shop, features, store)
+    monkeypatch.setattr(online_module, "_MAX_PLANS", 4)
+    with store.snapshot() as moment:
+        assert reader.plan(features, moment) is reader.plan(tuple(features), moment)
+        for n in range(20):
+            few = (shop.feature(str(n), "count"),)
+            assert reader.plan(few, moment) is reader.plan(few, moment)
+        assert len(reader._known.plans) <= 4
 
 
 def test_a_row_is_what_the_arrays_give(shop, features, store):

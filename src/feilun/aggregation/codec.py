@@ -15,16 +15,17 @@ take a sixth of that request's time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 
+from feilun.aggregation.compiled import loops
 from feilun.aggregation.family import Family
 from feilun.aggregation.frames import Array, Int64
 from feilun.aggregation.segments import reduce_segments
-from feilun.aggregation.tiles import Tiles
-from feilun.errors import CorruptData
+from feilun.aggregation.tiles import Tiles, as_words, corrupt
 
 VERSION = 2
 WORD = 8
@@ -36,152 +37,23 @@ _WORDS = np.dtype("<i8")
 _FEW_WORDS = 400
 
 
-def encode(family: Family, keys: Sequence[bytes], tiles: Sequence[Tiles]) -> list[bytes]:
-    """Return the blob of each key; ``tiles`` are one for each plan, and all of exactly ``keys``."""
-    heads = np.zeros((len(keys), _HEAD_WORDS + len(tiles)), "<i8")
-    heads[:, 0] = _head(family)
-    sums = np.zeros(len(keys), np.int64)
-    parts = []
+def encode(family: Family, tiles: Sequence[Tiles]) -> list[bytes]:
+    """Return the blob of each key; ``tiles`` are one for each plan, and all of the same keys."""
+    parts: list[Array] = []
     texts: list[list[bytes]] = []
     for place, of_plan in enumerate(tiles):
-        heads[:, _HEAD_WORDS + place] = np.diff(of_plan.offsets)
         rows, strings = _stored(family, place, of_plan.rows)
-        width = family.stored_types[place].itemsize
-        raw, cuts = rows.tobytes(), of_plan.offsets * width
-        sums += _sums(raw, cuts)
-        parts.append(_cut(raw, cuts.tolist()))
+        parts.append(rows)
         if strings is not None:
             bounds = list(accumulate(map(len, strings), initial=0))
-            ends = [bounds[row] for row in of_plan.offsets.tolist()]
-            texts.append(_cut(b"".join(strings), ends))
-    if texts:
-        joined = [b"".join(of_key) for of_key in zip(*texts, strict=True)]
-        sizes = np.fromiter(map(len, joined), np.int64, len(joined))
-        heads[:, 0] |= sizes << _TEXT_SHIFT
-        padded = [text + bytes(-len(text) % WORD) for text in joined]
-        cuts = np.fromiter(accumulate(map(len, padded), initial=0), np.int64, len(keys) + 1)
-        sums += _sums(b"".join(padded), cuts)
-        parts.append(padded)
-    heads[:, 1] = -(heads.sum(axis=1) + sums)
-    width = heads.shape[1] * WORD
-    begun = _cut(heads.tobytes(), range(0, width * len(keys) + 1, width))
-    return [b"".join(blob) for blob in zip(begun, *parts, strict=True)]
-
-
-class StoredTiles:
-    """Tiles as they are stored; those of a plan are decoded when they are asked for.
-
-    Parameters
-    ----------
-    family : Family
-        Whose tiles these are.
-    keys : sequence of bytes
-        Their keys.
-    blobs : sequence of bytes or None
-        The blob of each key; None is a key without tiles.
-
-    Attributes
-    ----------
-    words : int64 array
-        All blobs, one after the other.
-
-    Raises
-    ------
-    CorruptData
-        If a blob is of another version, fails its checksum, or its length does not fit.
-    """
-
-    def __init__(
-        self, family: Family, keys: Sequence[bytes], blobs: Sequence[bytes | None]
-    ) -> None:
-        nothing = empty_blob(family)
-        self.family = family
-        self.keys = keys
-        self._blobs = [nothing if blob is None else blob for blob in blobs]
-        sizes = np.fromiter(map(len, self._blobs), np.int64, len(blobs))
-        width = len(nothing)
-        if (sizes < width).any():
-            raise _corrupt("it is shorter than its head")
-        if (sizes % WORD).any():
-            raise _corrupt("its length is not of whole words")
-        self.words = words = np.frombuffer(b"".join(self._blobs), _WORDS)
-        self._firsts = begins = (np.cumsum(sizes) - sizes) // WORD
-        heads = words[begins[:, None] + np.arange(width // WORD)]
-        if (heads[:, 0] & _HEAD_MASK != _head(family)).any():
-            raise _corrupt("it is of another version or of another family")
-        if len(words) and np.add.reduceat(words, begins).any():
-            raise _corrupt("it fails its checksum")
-        self._counts = heads[:, _HEAD_WORDS:]
-        if ((self._counts < 0) | (self._counts > _MOST_ROWS)).any():
-            raise _corrupt("it says that it has an impossible number of rows")
-        spans = self._counts * [kind.itemsize for kind in family.stored_types]
-        self._ends = width + np.cumsum(spans, axis=1)
-        self._begins = self._ends - spans
-        self._text_sizes = heads[:, 0] >> _TEXT_SHIFT
-        if (self._ends[:, -1] + -(-self._text_sizes // WORD) * WORD != sizes).any():
-            raise _corrupt("its length does not fit the number of its rows")
-
-    def tiles(self, place: int) -> Tiles:
-        """Return the tiles of the plan at ``place``."""
-        family, plan = self.family, self.family.plans[place]
-        offsets = np.zeros(len(self.keys) + 1, np.int64)
-        np.cumsum(self._counts[:, place], out=offsets[1:])
-        raw = b"".join(self._slices(self._begins[:, place], self._ends[:, place]))
-        stored = np.frombuffer(raw, family.stored_types[place])
-        if stored.dtype == plan.row_type:
-            return Tiles(self.keys, offsets, stored)
-        rows = np.empty(len(stored), plan.row_type)
-        for name in plan.row_type.names or ():
-            text = plan.row_type[name].hasobject
-            rows[name] = self._strings(place) if text else stored[name]
-        return Tiles(self.keys, offsets, rows)
-
-    def places(self, place: int) -> tuple[Int64, Int64]:
-        """Return the word at which each row of a plan begins, and where each key's rows begin."""
-        offsets = np.zeros(len(self.keys) + 1, np.int64)
-        np.cumsum(self._counts[:, place], out=offsets[1:])
-        width = self.family.widths[place]
-        first = self._firsts + self._begins[:, place] // WORD - offsets[:-1] * width
-        at = np.repeat(first, self._counts[:, place])
-        at += np.arange(0, len(at) * width, width)
-        return at, offsets
-
-    def _slices(self, begins: Int64, ends: Int64) -> list[bytes]:
-        return [
-            blob[lo:hi]
-            for blob, lo, hi in zip(self._blobs, begins.tolist(), ends.tolist(), strict=True)
-        ]
-
-    def _strings(self, place: int) -> list[str]:
-        """Return the strings of the plan at ``place``: each key has those of all its plans."""
-        begins = self._ends[:, -1].copy()
-        ends, lengths = begins, np.zeros(0, np.int64)
-        for earlier in range(place + 1):
-            if self.family.text_columns[earlier] is not None:
-                begins = ends
-                lengths, totals = self._lengths(earlier)
-                ends = begins + totals
-        if (ends > self._ends[:, -1] + self._text_sizes).any():
-            raise _corrupt("its strings are not as long as its rows say")
-        text = b"".join(self._slices(begins, ends))
-        try:
-            return [
-                str(text[lo:hi], "utf-8")
-                for lo, hi in pairwise(accumulate(lengths.tolist(), initial=0))
-            ]
-        except UnicodeDecodeError as error:
-            raise _corrupt("a string is not UTF-8") from error
-
-    def _lengths(self, place: int) -> tuple[Int64, Int64]:
-        """Return the length of each string of a plan, and their sum for each key."""
-        raw = b"".join(self._slices(self._begins[:, place], self._ends[:, place]))
-        stored = np.frombuffer(raw, self.family.stored_types[place])
-        lengths: Int64 = np.asarray(stored[self.family.text_columns[place]], np.int64)
-        if (lengths < 0).any() or (lengths > _MOST_ROWS).any():
-            raise _corrupt("a string has an impossible length")
-        upto = np.concatenate(([0], np.cumsum(lengths)))
-        rows = np.concatenate(([0], np.cumsum(self._counts[:, place])))
-        return lengths, np.diff(upto[rows])
+            texts.append(_cut(b"".join(strings), [bounds[row] for row in of_plan.offsets.tolist()]))
+    joined = [b"".join(of_key) for of_key in zip(*texts, strict=True)]
+    offsets = [of_plan.offsets for of_plan in tiles]
+    if loops is not None:
+        words = [as_words(rows) for rows in parts]
+        packed: list[bytes] = loops.pack(head_of(family), words, offsets, joined)
+        return packed
+    return _pack(head_of(family), parts, offsets, joined)
 
 
 def decode(family: Family, keys: Sequence[bytes], blobs: Sequence[bytes | None]) -> list[Tiles]:
@@ -192,8 +64,94 @@ def decode(family: Family, keys: Sequence[bytes], blobs: Sequence[bytes | None])
     CorruptData
         If a blob is of another version, fails its checksum, or its length does not fit.
     """
-    stored = StoredTiles(family, keys, blobs)
-    return [stored.tiles(place) for place in range(len(family.plans))]
+    nothing = empty_blob(family)
+    filled = [nothing if blob is None else blob for blob in blobs]
+    counts, parts = _unpack(family, filled) if loops is None else _blobs(family).unpack(filled)
+    offsets = np.zeros((len(family.plans), len(keys) + 1), np.int64)
+    np.cumsum(counts.T, axis=1, out=offsets[:, 1:])
+    stored = [part.view(kind) for part, kind in zip(parts, family.stored_types, strict=True)]
+    texts = _texts(family, filled, stored, offsets)
+    found = []
+    for place, plan in enumerate(family.plans):
+        rows = stored[place]
+        if rows.dtype != plan.row_type:
+            rows = np.empty(len(stored[place]), plan.row_type)
+            for name in plan.row_type.names or ():
+                text = plan.row_type[name].hasobject
+                rows[name] = texts[place] if text else stored[place][name]
+        found.append(Tiles(keys, offsets[place], rows))
+    return found
+
+
+@lru_cache(maxsize=256)
+def _blobs(family: Family) -> Any:
+    """Return what takes a family's blobs apart."""
+    assert loops is not None
+    return loops.Blobs(head_of(family), family.widths)
+
+
+def _unpack(family: Family, blobs: Sequence[bytes]) -> tuple[Int64, list[Int64]]:
+    """Check blobs; return how many rows each key has, and the words of each plan's rows."""
+    sizes = np.fromiter(map(len, blobs), np.int64, len(blobs))
+    width = (_HEAD_WORDS + len(family.plans)) * WORD
+    if (sizes < width).any() or (sizes % WORD).any():
+        raise corrupt("its length is not of whole words")
+    words = np.frombuffer(b"".join(blobs), _WORDS)
+    begins = (np.cumsum(sizes) - sizes) // WORD
+    heads = words[begins[:, None] + np.arange(width // WORD)]
+    if (heads[:, 0] & _HEAD_MASK != head_of(family)).any():
+        raise corrupt("it is of another version or of another family")
+    if len(words) and np.add.reduceat(words, begins).any():
+        raise corrupt("it fails its checksum")
+    counts = heads[:, _HEAD_WORDS:]
+    if ((counts < 0) | (counts > _MOST_ROWS)).any():
+        raise corrupt("it says that it has an impossible number of rows")
+    spans = counts * np.multiply(family.widths, WORD)
+    ends = width + np.cumsum(spans, axis=1)
+    text_sizes = heads[:, 0] >> _TEXT_SHIFT
+    if (ends[:, -1] + -(-text_sizes // WORD) * WORD != sizes).any():
+        raise corrupt("its length does not fit the number of its rows")
+    return counts, [
+        np.frombuffer(b"".join(_slices(blobs, ends[:, at] - spans[:, at], ends[:, at])), _WORDS)
+        for at in range(len(family.plans))
+    ]
+
+
+def _texts(
+    family: Family, blobs: Sequence[bytes], stored: Sequence[Array], offsets: Int64
+) -> dict[int, list[str]]:
+    """Return the strings of each plan that has some; in a blob they follow the rows."""
+    sizes = np.fromiter(map(len, blobs), np.int64, len(blobs))
+    rows = np.diff(offsets, axis=1).T @ np.array(family.widths, np.int64)
+    begins = ends = (_HEAD_WORDS + len(family.plans) + rows) * WORD
+    cuts: dict[int, tuple[Int64, Int64, Int64]] = {}
+    for place, column in enumerate(family.text_columns):
+        if column is not None:
+            lengths: Int64 = np.asarray(stored[place][column], np.int64)
+            if ((lengths < 0) | (lengths > _MOST_ROWS)).any():
+                raise corrupt("a string has an impossible length")
+            upto = np.concatenate(([0], np.cumsum(lengths)))[offsets[place]]
+            cuts[place] = lengths, ends, ends + np.diff(upto)
+            ends = cuts[place][2]
+    if (begins + -(-(ends - begins) // WORD) * WORD != sizes).any():
+        raise corrupt("its strings are not as long as its rows say")
+    return {
+        place: _decoded(b"".join(_slices(blobs, lo, hi)), lengths)
+        for place, (lengths, lo, hi) in cuts.items()
+    }
+
+
+def _decoded(text: bytes, lengths: Int64) -> list[str]:
+    bounds = accumulate(lengths.tolist(), initial=0)
+    try:
+        return [str(text[lo:hi], "utf-8") for lo, hi in pairwise(bounds)]
+    except UnicodeDecodeError as error:
+        raise corrupt("a string is not UTF-8") from error
+
+
+def _slices(blobs: Sequence[bytes], begins: Int64, ends: Int64) -> list[bytes]:
+    bounds = zip(blobs, begins.tolist(), ends.tolist(), strict=True)
+    return [blob[lo:hi] for blob, lo, hi in bounds]
 
 
 def words_of(family: Family, blob: bytes) -> tuple[list[int] | Lists, list[int]]:
@@ -208,7 +166,7 @@ def words_of(family: Family, blob: bytes) -> tuple[list[int] | Lists, list[int]]
     """
     end = _HEAD_WORDS + len(family.plans)
     if len(blob) % WORD or len(blob) < WORD * end:
-        raise _corrupt("its length is not of whole words")
+        raise corrupt("its length is not of whole words")
     view = memoryview(blob).cast("q")
     words: list[int] | Lists
     if len(view) <= _FEW_WORDS:
@@ -218,18 +176,18 @@ def words_of(family: Family, blob: bytes) -> tuple[list[int] | Lists, list[int]]
         words = Lists(view)
         damaged = bool(np.add.reduce(np.frombuffer(blob, _WORDS)))
     heads = words[:end]
-    if heads[0] & _HEAD_MASK != _head(family):
-        raise _corrupt("it is of another version or of another family")
+    if heads[0] & _HEAD_MASK != head_of(family):
+        raise corrupt("it is of another version or of another family")
     if damaged:
-        raise _corrupt("it fails its checksum")
+        raise corrupt("it fails its checksum")
     begins = [end]
     for rows, width in zip(heads[_HEAD_WORDS:], family.widths, strict=True):
         if rows < 0:
-            raise _corrupt("it says that it has an impossible number of rows")
+            raise corrupt("it says that it has an impossible number of rows")
         end += rows * width
         begins.append(end)
     if end + -(-(heads[0] >> _TEXT_SHIFT) // WORD) != len(view):
-        raise _corrupt("its length does not fit the number of its rows")
+        raise corrupt("its length does not fit the number of its rows")
     return words, begins
 
 
@@ -246,7 +204,7 @@ class Lists:
 
 def empty_blob(family: Family) -> bytes:
     """Return the blob of a key without rows."""
-    head = _head(family)
+    head = head_of(family)
     words = (head, 2**64 - head, *[0] * len(family.plans))
     return b"".join([word.to_bytes(WORD, "little") for word in words])
 
@@ -267,6 +225,32 @@ def _stored(family: Family, place: int, rows: Array) -> tuple[Array, list[bytes]
     return stored, strings
 
 
+def _pack(
+    head: int, parts: Sequence[Array], offsets: Sequence[Int64], texts: Sequence[bytes]
+) -> list[bytes]:
+    """Put blobs together: those of each key in ``offsets``, with its strings if there are any."""
+    keys = len(offsets[0]) - 1
+    heads = np.zeros((keys, _HEAD_WORDS + len(parts)), "<i8")
+    heads[:, 0] = head
+    sums = np.zeros(keys, np.int64)
+    pieces = []
+    for place, (rows, of_plan) in enumerate(zip(parts, offsets, strict=True)):
+        heads[:, _HEAD_WORDS + place] = np.diff(of_plan)
+        raw, cuts = rows.tobytes(), of_plan * rows.itemsize
+        sums += _sums(raw, cuts)
+        pieces.append(_cut(raw, cuts.tolist()))
+    if texts:
+        heads[:, 0] |= np.fromiter(map(len, texts), np.int64, keys) << _TEXT_SHIFT
+        padded = [text + bytes(-len(text) % WORD) for text in texts]
+        cuts = np.fromiter(accumulate(map(len, padded), initial=0), np.int64, keys + 1)
+        sums += _sums(b"".join(padded), cuts)
+        pieces.append(padded)
+    heads[:, 1] = -(heads.sum(axis=1) + sums)
+    width = heads.shape[1] * WORD
+    begun = _cut(heads.tobytes(), range(0, width * keys + 1, width))
+    return [b"".join(blob) for blob in zip(begun, *pieces, strict=True)]
+
+
 def _sums(raw: bytes, cuts: Int64) -> Int64:
     """Return the sum of the words between each cut and the next, modulo 2**64."""
     return reduce_segments(np.add, np.frombuffer(raw, _WORDS), cuts // WORD, 0)
@@ -276,12 +260,6 @@ def _cut(raw: bytes, bounds: Iterable[int]) -> list[bytes]:
     return [raw[lo:hi] for lo, hi in pairwise(bounds)]
 
 
-def _head(family: Family) -> int:
+def head_of(family: Family) -> int:
+    """Return what the first word of a family's blobs says, but for the length of strings."""
     return VERSION | len(family.plans) << 8
-
-
-def _corrupt(why: str) -> CorruptData:
-    return CorruptData(
-        f"A stored blob of tiles cannot be read: {why}.",
-        "Tiles are derived: rebuild them from the log.",
-    )

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from feilun.aggregation.compiled import loops
 from feilun.aggregation.conditions import holds
 from feilun.aggregation.frames import Array, Bool, EventFrame, Int64
-from feilun.aggregation.hops import floor_hop, tile_end
+from feilun.aggregation.hops import floor_hop
 from feilun.aggregation.keys import group_keys
 from feilun.aggregation.plan import Plan
 from feilun.aggregation.segments import boundaries, break_ties, order_by
 from feilun.aggregation.statistics import Events
-from feilun.aggregation.tiles import Tiles
+from feilun.aggregation.tiles import Tiles, as_words
 from feilun.clock import DAY, SECOND
 
 
@@ -62,6 +63,11 @@ def merge(plan: Plan, a: Tiles, b: Tiles) -> Tiles:
     A key of either is a key of the result, also if it has no rows. Keys must be distinct within
     each argument.
     """
+    if a.keys is b.keys and loops is not None and plan.merges is not None:
+        rows, offsets = loops.merge(
+            as_words(a.rows), a.offsets, as_words(b.rows), b.offsets, plan.merges
+        )
+        return Tiles(a.keys, offsets, rows.reshape(-1).view(plan.row_type))
     if a.keys is b.keys:
         keys, codes = a.keys, np.concatenate((a.codes, b.codes))
     else:
@@ -78,12 +84,8 @@ def expire(plan: Plan, tiles: Tiles, before: int) -> Tiles:
     """
     if not len(tiles.rows) or (plan.hop == 0 and not plan.keeps_events):
         return tiles
-    time = tiles.rows["time"]
-    if plan.hop == 0:
-        keep = time >= before
-    else:
-        starts = floor_hop(time, plan.hop, plan.timezone) if plan.keeps_events else time
-        keep = tile_end(starts, plan.hop, plan.timezone) > before
+    # A tile that ends after ``before`` begins no earlier than the one that holds it.
+    keep = tiles.time >= floor_hop(before, plan.hop, plan.timezone)
     if keep.all():
         return tiles
     return Tiles(tiles.keys, kept_offsets(keep, tiles.offsets), tiles.rows[keep])

@@ -53,15 +53,6 @@ def floor_hop(times: int | Int64, hop: int, timezone: str) -> int | Int64:
     return floored
 
 
-def tile_end(starts: Int64, hop: int, timezone: str) -> Int64:
-    """Return where the tiles that begin at ``starts`` end; ``hop`` must not be 0."""
-    if hop % DAY:
-        return starts + hop
-    midnights, index, _ = _days(starts, hop, timezone)
-    ends: Int64 = midnights[index + hop // DAY]
-    return ends
-
-
 def window_start(feature: FeatureSpec, as_of: int | Int64) -> int | Int64 | None:
     """Return where the feature's window begins when it is read at ``as_of``; None: all time.
 

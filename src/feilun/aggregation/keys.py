@@ -66,8 +66,9 @@ def encode_values(entity: EntitySpec, values: Sequence[int | str]) -> list[bytes
 
 
 def _encode_numbers(numbers: Int64) -> list[bytes]:
-    raw = (numbers.view(np.uint64) ^ np.uint64(_SIGN)).astype(">u8").tobytes()
-    return [raw[at : at + 8] for at in range(0, len(raw), 8)]
+    raw = (numbers.view(np.uint64) ^ np.uint64(_SIGN)).astype(">u8")
+    found: list[bytes] = raw.view("V8").tolist()
+    return found
 
 
 def encode_value(entity: EntitySpec, value: object) -> bytes:
@@ -75,9 +76,11 @@ def encode_value(entity: EntitySpec, value: object) -> bytes:
     if entity.dtype == "int":
         if type(value) is not int and (isinstance(value, bool) or not isinstance(value, _INTS)):
             raise InputError(f"{entity.name} must be an int, not {type(value).__name__}.")
-        if not -_SIGN <= value < _SIGN:
-            raise InputError(f"{entity.name} must fit in 64 bits; {value} does not.")
-        return (int(value) + _SIGN).to_bytes(8, "big")
+        try:
+            return (int(value) + _SIGN).to_bytes(8, "big")
+        except OverflowError as error:
+            message = f"{entity.name} must fit in 64 bits; {value} does not."
+            raise InputError(message) from error
     if not isinstance(value, str):
         raise InputError(f"{entity.name} must be a str, not {type(value).__name__}.")
     try:

@@ -130,7 +130,7 @@ def _broken_rows(trial: _Trial, whole: Tiles, expected: list[Any]) -> Iterator[s
     if not _same(_columns(reduced), _columns(rows)):
         yield "A single row does not reduce to itself."
     family = Family((trial.plan,))
-    blobs = encode(family, whole.keys, [whole])
+    blobs = encode(family, [whole])
     if not _same(trial.values(decode(family, whole.keys, blobs)[0]), expected):
         yield "A state does not survive being stored: its columns are not plain numbers."
     several = Tiles(

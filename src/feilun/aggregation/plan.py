@@ -92,6 +92,14 @@ class Plan:
         return np.dtype([("time", "<i8"), *columns])
 
     @cached_property
+    def merges(self) -> list[str] | None:
+        """How each column of a row but its time merges in the compiled loops; None: not there."""
+        of_folds = [statistic.merges for statistic in self.statistics]
+        if None in of_folds:
+            return None
+        return [name for merges in of_folds for name in merges or ()]
+
+    @cached_property
     def _views(self) -> tuple[np.dtype[np.void], ...]:
         """The type of each fold's own row on the memory of a common one."""
         whole = self.row_type

@@ -12,7 +12,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from feilun.aggregation.codec import WORD, Lists, StoredTiles, words_of
+from feilun.aggregation.codec import WORD, Lists, decode, words_of
 from feilun.aggregation.family import Family
 from feilun.aggregation.plan import Plan
 from feilun.aggregation.reading import earliest, read, span_of
@@ -110,7 +110,7 @@ class KeyReader:
                     else:
                         values[at] = value
             if left:
-                tiles = StoredTiles(self._family, [b""], [blob]).tiles(place)
+                tiles = decode(self._family, [b""], [blob])[place]
                 found = read(plan, tiles, [one for _, one in left], as_of)
                 for (at, _), column in zip(left, found, strict=True):
                     if column.present[0]:

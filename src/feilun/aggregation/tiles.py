@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from feilun.aggregation.frames import Array, Int64
+from feilun.errors import CorruptData
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,3 +44,16 @@ class Tiles:
     def codes(self) -> Int64:
         """The place of each row's key in ``keys``."""
         return np.arange(len(self.keys)).repeat(self.offsets[1:] - self.offsets[:-1])
+
+
+def corrupt(why: str) -> CorruptData:
+    """Return the error of stored tiles that cannot be read."""
+    return CorruptData(
+        f"A stored blob of tiles cannot be read: {why}.",
+        "Tiles are derived: rebuild them from the log.",
+    )
+
+
+def as_words(rows: Array) -> Int64:
+    """Return rows of numbers as the words that they are stored in: an array of rows × words."""
+    return rows.view("<i8").reshape(len(rows), rows.itemsize // 8)

@@ -113,7 +113,7 @@ class Engine:
         """
         with self._store.snapshot() as snapshot:
             mark = snapshot.mark()
-            before = self._decoded(snapshot.get_many([KEY])[0])
+            before = self._decoded(snapshot.get(KEY))
             built = self._arranged(before, mark)
             batches = self._log.read_batches(mark.offset, limit)
             live = self._fold(batches, [h.family for h in built.holdings if h.offset is None])

@@ -72,7 +72,7 @@ def puts(snapshot: StoreSnapshot, increment: Increment, now: int) -> list[tuple[
             _expired(plan, old if new is None else merge(plan, old, _spread(new, keys)), now)
             for plan, old, new in zip(family.plans, stored, parts, strict=True)
         ]
-        found += zip(names, encode(family, keys, whole), strict=True)
+        found += zip(names, encode(family, whole), strict=True)
     return found
 
 

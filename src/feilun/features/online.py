@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import islice
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import msgspec
 import numpy as np
 
-from feilun.aggregation import Column, Family, encode_value, encode_values, read
-from feilun.aggregation.codec import StoredTiles, empty_blob
-from feilun.aggregation.reading import earliest, read_stored
-from feilun.aggregation.single import KeyReader
-from feilun.definitions.specs import EntitySpec, FeatureSpec, Project
+from feilun.aggregation import Column, Family, decode, encode_values, read
+from feilun.aggregation.reading import earliest
+from feilun.definitions.specs import FeatureSpec, Project
 from feilun.errors import InputError
 from feilun.features.built import KEY, Built, decode_built
-from feilun.ports.online_store import Mark, OnlineStore, StoreSnapshot
+from feilun.features.read_plan import ReadPlan, Scalar, make_plan
+from feilun.ports.online_store import OnlineStore, StoreSnapshot
 
 _MAX_PLANS = 1_024
 _TELLS_TIME = frozenset({"since_last", "decayed"})
 """Kinds whose value changes with the moment of the read, though no event comes or goes."""
 
-Scalar = int | str
 
-
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """Values of one key, by address, and the addresses at which there is none.
 
     A missing value is the feature's default, or None.
@@ -38,38 +34,13 @@ class Row(NamedTuple):
     missing: list[str]
 
 
-@dataclass
-class _Group:
-    """Features that are read from one family, by the place of their plan."""
+class _Known(NamedTuple):
+    """What a reader worked out of the store as it was at some version."""
 
-    family: Family
-    plans: dict[int, list[FeatureSpec]] = field(default_factory=dict)
-    features: list[FeatureSpec] = field(default_factory=list)
-
-    @cached_property
-    def key_reader(self) -> KeyReader:
-        """What reads them for one key."""
-        return KeyReader(self.family, self.features)
-
-    def read_one(self, blob: bytes | None, as_of: int) -> Iterable[tuple[FeatureSpec, Any]]:
-        """Return the features with their values for the one key of ``blob``."""
-        stored = empty_blob(self.family) if blob is None else blob
-        return zip(self.features, self.key_reader.read(stored, as_of), strict=True)
-
-    def store_key(self, parts: Mapping[str, bytes]) -> bytes:
-        """Return where the tiles lie, given the value of each entity in bytes."""
-        return self.family.id + b"".join([parts[entity.name] for entity in self.family.keys])
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What a list of features needs, worked out once for the families that there are."""
-
-    features: tuple[FeatureSpec, ...]
-    defaults: dict[str, Any]
-    entities: dict[str, EntitySpec]
-    groups: list[_Group]
-    unbuilt: list[FeatureSpec]
+    version: int
+    raw: bytes | None
+    built: Built
+    plans: dict[int | tuple[int, ...], ReadPlan]
 
 
 class OnlineReader:
@@ -88,29 +59,39 @@ class OnlineReader:
     def __init__(self, project: Project, store: OnlineStore) -> None:
         self.project = project
         self._store = store
-        self._built: tuple[bytes | None, Built, dict[tuple[int, ...], _Plan]] = (None, Built(), {})
+        self._known = _Known(-1, None, Built(), {})
         self._whole: dict[str, tuple[Any, bytes | None, Column]] = {}
 
     def snapshot(self) -> Snapshot:
         """Open one moment of the store; hold it for a request, not longer."""
         return Snapshot(self, self._store.snapshot())
 
-    def plan(self, features: Sequence[FeatureSpec], raw: bytes | None) -> _Plan:
-        """Return what these features need of a store that says ``raw`` of itself.
+    def plan(self, features: Sequence[FeatureSpec], moment: StoreSnapshot) -> ReadPlan:
+        """Return what these features need of the store as it is at a moment.
 
-        Lists of the same objects are planned once.
+        Lists of the same objects are planned once, and a tuple is known again by itself.
         """
-        known, built, plans = self._built
-        if raw != known:
-            built, plans = decode_built(raw, self.project.folds), {}
-            self._built = (raw, built, plans)
+        known = self._known
+        if known.version != (version := moment.version()):
+            raw = moment.get(KEY)
+            if raw == known.raw:
+                known = known._replace(version=version)
+            else:
+                known = _Known(version, raw, decode_built(raw, self.project.folds), {})
+            self._known = known
+        plans = known.plans
+        plan = plans.get(id(features))
+        if plan is not None and plan.features is features:
+            return plan
         # Hashing a spec walks all of it. A plan keeps its features, so their ids stay theirs.
         key = tuple(map(id, features))
         plan = plans.get(key)
         if plan is None:
-            if len(plans) >= _MAX_PLANS:
+            if len(plans) + 2 > _MAX_PLANS:
                 plans.clear()
-            plan = plans[key] = _make_plan(tuple(features), built)
+            plan = plans[key] = make_plan(tuple(features), known.built)
+            if plan.features is features:
+                plans[id(features)] = plan
         return plan
 
     def whole(self, family: Family, feature: FeatureSpec, blob: bytes | None, as_of: int) -> Column:
@@ -120,23 +101,30 @@ class OnlineReader:
         if known is not None and known[0] == since and known[1] == blob:
             return known[2]
         place, _ = family.place_of(feature.fold)
-        stored = StoredTiles(family, [b""], [blob]).tiles(place)
-        (column,) = read(family.plans[place], stored, [feature], as_of)
+        tiles = decode(family, [b""], [blob])[place]
+        (column,) = read(family.plans[place], tiles, [feature], as_of)
         self._whole[feature.address] = (since, blob, column)
         return column
 
 
 class Snapshot:
-    """One moment: everything that is read from it belongs together."""
+    """One moment: everything that is read from it belongs together.
+
+    Attributes
+    ----------
+    mark : Mark
+        How far the log was folded.
+    """
+
+    __slots__ = ("_moment", "_opened", "_reader", "mark")
 
     def __init__(self, reader: OnlineReader, moment: AbstractContextManager[StoreSnapshot]) -> None:
         self._reader = reader
         self._opened = moment
-        self._said: tuple[bytes | None] | None = None
 
     def __enter__(self) -> Self:
         self._moment = self._opened.__enter__()
-        self.mark: Mark = self._moment.mark()
+        self.mark = self._moment.mark()
         return self
 
     def __exit__(
@@ -183,9 +171,11 @@ class Snapshot:
         InputError
             If a key is not given or has the wrong type, or ``as_of`` is not after ``mark.time``.
         """
-        self._check(as_of)
-        plan = self._plan(features)
-        asked = _store_keys(plan, keys, item, items)
+        if as_of <= self.mark.time:
+            raise self._too_early(as_of)
+        plan = self._reader.plan(features, self._moment)
+        parts = encode_values(plan.entities[item], items) if item in plan.entities else []
+        asked = [group.store_keys(keys, item, parts) for group in plan.groups]
         blobs = iter(self._moment.get_many([key for of_group in asked for key in of_group]))
         columns: dict[str, Column] = {}
         for group, names in zip(plan.groups, asked, strict=True):
@@ -196,13 +186,11 @@ class Snapshot:
                     columns[feature.address] = self._reader.whole(family, feature, found[0], as_of)
                 continue
             if len(found) == 1:
-                row = group.read_one(found[0], as_of)
-                columns.update({f.address: _only(f, value) for f, value in row})
-                continue
-            stored = StoredTiles(family, names, found)
-            for place, of_plan in group.plans.items():
-                values = read_stored(stored, place, of_plan, as_of)
-                columns.update(zip((f.address for f in of_plan), values, strict=True))
+                row: dict[str, Any] = {}
+                group.reader.one(found[0], as_of, row)
+                columns.update({f.address: _only(f, row[f.address]) for f in group.features})
+            else:
+                columns.update(group.reader.many(names, found, as_of))
         for feature in plan.unbuilt:
             each = item in [entity.name for entity in feature.fold.keys]
             columns[feature.address] = _missing(feature, len(items) if each else 1)
@@ -229,13 +217,17 @@ class Snapshot:
         InputError
             If a key is not given or has the wrong type, or ``as_of`` is not after ``mark.time``.
         """
-        self._check(as_of)
-        plan = self._plan(features)
-        parts = _encoded(plan, keys)
-        blobs = self._moment.get_many([group.store_key(parts) for group in plan.groups])
-        values: dict[str, Any] = dict.fromkeys(plan.defaults)
-        for group, blob in zip(plan.groups, blobs, strict=True):
-            values.update({f.address: value for f, value in group.read_one(blob, as_of)})
+        if as_of <= self.mark.time:
+            raise self._too_early(as_of)
+        plan = self._reader.plan(features, self._moment)
+        moment, values = self._moment, plan.nothing.copy()
+        incomplete = bool(plan.unbuilt)
+        for group in plan.groups:
+            blob = moment.get(group.store_key(keys))
+            if group.reader.one(blob, as_of, values):
+                incomplete = True
+        if not incomplete:
+            return Row(values, [])
         missing = [address for address, value in values.items() if value is None]
         for address in missing:
             values[address] = plan.defaults[address]
@@ -247,70 +239,13 @@ class Snapshot:
         Their folds are new, or reach further back than what was kept, and are being built from
         the log.
         """
-        return [feature.address for feature in self._plan(features).unbuilt]
+        return [feature.address for feature in self._reader.plan(features, self._moment).unbuilt]
 
-    def _plan(self, features: Sequence[FeatureSpec]) -> _Plan:
-        if self._said is None:
-            self._said = (self._moment.get_many([KEY])[0],)
-        return self._reader.plan(features, self._said[0])
-
-    def _check(self, as_of: int) -> None:
-        if as_of <= self.mark.time:
-            raise InputError(
-                f"as_of={as_of} is not after the newest folded event ({self.mark.time}).",
-                "Tiles answer reads of now only.",
-            )
-
-
-def _make_plan(features: tuple[FeatureSpec, ...], built: Built) -> _Plan:
-    groups: dict[Family, _Group] = {}
-    unbuilt = []
-    for feature in features:
-        family = built.family_of(feature)
-        if family is None:
-            unbuilt.append(feature)
-            continue
-        group = groups.setdefault(family, _Group(family))
-        place, _ = family.place_of(feature.fold)
-        group.plans.setdefault(place, []).append(feature)
-        group.features.append(feature)
-    entities = {entity.name: entity for feature in features for entity in feature.fold.keys}
-    defaults = {feature.address: feature.default for feature in features}
-    return _Plan(features, defaults, entities, list(groups.values()), unbuilt)
-
-
-def _encoded(
-    plan: _Plan, keys: Mapping[str, Scalar], besides: str | None = None
-) -> dict[str, bytes]:
-    """Return the value of each entity in bytes, of all but one that differs between rows."""
-    parts = {}
-    for name, entity in plan.entities.items():
-        if name == besides:
-            continue
-        if name not in keys:
-            raise InputError(f"The key {name} is missing.", f"Give a value for {name}.")
-        parts[name] = encode_value(entity, keys[name])
-    return parts
-
-
-def _store_keys(
-    plan: _Plan, keys: Mapping[str, Scalar], item: str | None, items: Sequence[Scalar]
-) -> list[list[bytes]]:
-    """Return for each group the keys of its blobs; every value is encoded once."""
-    of_items = encode_values(plan.entities[item], items) if item in plan.entities else []
-    parts = _encoded(plan, keys, item)
-    found = []
-    for group in plan.groups:
-        names = [entity.name for entity in group.family.keys]
-        place = names.index(item) if item in names else len(names)
-        before = group.family.id + b"".join([parts[name] for name in names[:place]])
-        if place == len(names):
-            found.append([before])
-        elif after := b"".join([parts[name] for name in names[place + 1 :]]):
-            found.append([before + part + after for part in of_items])
-        else:
-            found.append([before + part for part in of_items])
-    return found
+    def _too_early(self, as_of: int) -> InputError:
+        return InputError(
+            f"as_of={as_of} is not after the newest folded event ({self.mark.time}).",
+            "Tiles answer reads of now only.",
+        )
 
 
 _TYPES: Mapping[str, tuple[Any, Any]] = {

@@ -34,7 +34,7 @@ def expire(spec: FoldSpec, tiles: Tiles, before: int) -> Tiles:
 
 def encode(spec: FoldSpec, tiles: Tiles) -> list[tuple[bytes, bytes]]:
     """Return each key with its blob."""
-    blobs = codec.encode(Family((Plan((spec,)),)), tiles.keys, [tiles])
+    blobs = codec.encode(Family((Plan((spec,)),)), [tiles])
     return list(zip(tiles.keys, blobs, strict=True))
 
 

@@ -150,6 +150,16 @@ class Statistic(ABC):
         """How each column merges, where every one merges by itself; None where they do not."""
         return None
 
+    @property
+    def loop(self) -> str | None:
+        """What the compiled loops call its value; None where only NumPy finds it."""
+        return None
+
+    @property
+    def merges(self) -> Sequence[str] | None:
+        """What the compiled loops call the way in which each of its own columns merges."""
+        return None
+
     def narrow(self, lo: Int64, hi: Int64) -> tuple[Int64, Int64]:
         """Return the part of the sorted single-event rows ``[lo, hi)`` that decides the value."""
         return lo, hi

@@ -44,6 +44,16 @@ class Count(Statistic):
         """Counts add."""
         return {"n": np.add}
 
+    @property
+    def loop(self) -> str:
+        """Counts."""
+        return "count"
+
+    @property
+    def merges(self) -> Sequence[str]:
+        """Counts add."""
+        return ["add"]
+
     def finish(self, window: Window) -> Column:
         """Return int64 counts, always present."""
         counts = reduce_segments(np.add, window.rows["n"], window.offsets, 0)

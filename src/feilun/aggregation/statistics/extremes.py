@@ -21,6 +21,7 @@ class Min(Statistic):
     """Smallest value of a field of numbers or booleans, in the field's own type."""
 
     better: ClassVar[np.ufunc] = np.minimum
+    names: ClassVar[tuple[str, str]] = ("least", "smaller")
 
     def columns(self) -> list[StateColumn]:
         """``value``."""
@@ -46,6 +47,20 @@ class Min(Statistic):
         """The extremes."""
         return {"value": self.better}
 
+    @property
+    def loop(self) -> str | None:
+        """The extreme of numbers."""
+        return self._named(self.names[0])
+
+    @property
+    def merges(self) -> Sequence[str] | None:
+        """The extreme of numbers."""
+        name = self._named(self.names[1])
+        return None if name is None else [name]
+
+    def _named(self, name: str) -> str | None:
+        return {"int": name, "float": f"{name}_float"}.get(self.dtype)
+
     def finish(self, window: Window) -> Column:
         """Return the extremes; missing where there is none."""
         empty = np.nan if self.dtype == "float" else 0
@@ -64,6 +79,7 @@ class Max(Min):
     """Largest value of a field of numbers or booleans, in the field's own type."""
 
     better = np.maximum
+    names = ("most", "larger")
 
     def finish_one(
         self, columns: Sequence[list[Any]], _feature: FeatureSpec, _as_of: int, /

@@ -63,6 +63,18 @@ class Sum(Statistic):
         """Every part adds; high and low parts need no carry before they are finished."""
         return {column[0]: np.add for column in self.columns()}
 
+    @property
+    def loop(self) -> str | None:
+        """Totals, but not of vectors."""
+        return {"vector": None, "float": "total_float"}.get(self.dtype, "total")
+
+    @property
+    def merges(self) -> Sequence[str] | None:
+        """Parts add, and what is beyond the low part goes into the high one."""
+        if self._floats:
+            return None if self.dtype == "vector" else ["add_float"]
+        return ["add", "add_low"]
+
     def finish(self, window: Window) -> Column:
         """Return int64 or float64 totals, always present."""
         if self._floats:
@@ -103,6 +115,17 @@ class Mean(Sum):
         """Add both parts."""
         super().reduce(rows, starts, merged)
         merged["n"] = np.add.reduceat(rows["n"], starts)
+
+    @property
+    def loop(self) -> str | None:
+        """Means, but not of vectors."""
+        return {"vector": None, "float": "mean_float"}.get(self.dtype, "mean")
+
+    @property
+    def merges(self) -> Sequence[str] | None:
+        """As of the sum, and counts add."""
+        of_sum = super().merges
+        return None if of_sum is None else [*of_sum, "add"]
 
     def finish(self, window: Window) -> Column:
         """Return float64 means; missing where nothing was counted."""

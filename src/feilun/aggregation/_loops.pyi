@@ -3,6 +3,8 @@ from typing import Any
 
 from feilun.aggregation.frames import Array, Bool, Int64
 
+MOST_OF_SPAN: int
+
 Asked = tuple[int, int, int, Callable[[int], Any] | None]
 
 class Blobs:
@@ -15,7 +17,7 @@ class Reader(Blobs):
         head: int,
         widths: Sequence[int],
         spans: list[Asked],
-        features: list[tuple[str, int, str, list[int]]],
+        features: list[tuple[str, int, str, list[tuple[int, str]]]],
     ) -> None: ...
     def one(self, blob: bytes, as_of: int, into: dict[str, Any]) -> bool: ...
     def many(self, blobs: list[bytes], as_of: int) -> list[tuple[Array, Bool]]: ...

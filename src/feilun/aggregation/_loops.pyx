@@ -20,7 +20,11 @@ cdef enum:
     WORD = 8
     HEAD_WORDS = 2
     MOST_PLANS = 255
+    MOST_FEATURES = 64
     SECOND = 1_000_000
+
+MOST_OF_SPAN = MOST_FEATURES
+"""The most features that one span may have."""
 
 cdef double SCALE = 2.0**-64
 cdef double LIMIT = 1.7976931348623157e308 * 2.0**-64
@@ -72,16 +76,23 @@ ctypedef union Number:
     int64_t whole
     double real
 
-cdef struct Span:
-    Py_ssize_t place
-    int64_t window  # beyond `hop` 0 it does not count: `start` holds
-    int64_t hop
-    int64_t start
+cdef struct Column:
+    Py_ssize_t word
+    int merge
 
 cdef struct Feature:
-    Py_ssize_t span
+    Py_ssize_t at  # its place in the list that was asked for
     int value
-    Py_ssize_t first, second, third  # the words of its columns in a row
+    Py_ssize_t columns[3]
+
+cdef struct Span:
+    Py_ssize_t place
+    int64_t window
+    int64_t hop  # 0: `start` is found in another way
+    int64_t start
+    # Its columns, those first that are added up as whole numbers; and its features.
+    Py_ssize_t first, others, end
+    Py_ssize_t first_feature, end_feature
 
 
 cdef class Blobs:
@@ -191,6 +202,8 @@ cdef void _gather(
 cdef class Reader(Blobs):
     """Reads windows of one family from its blobs.
 
+    The rows of a window are merged to one, as a fold would merge them, and that one is finished.
+
     Parameters
     ----------
     head, widths
@@ -199,49 +212,104 @@ cdef class Reader(Blobs):
         Each a window on the rows of the plan at ``place``. It begins at
         ``floor_hop(as_of - window)``; without a hop, where ``start(as_of)`` says, which is asked
         once for each second of ``as_of``; without ``start`` it has all rows.
-    features : list of (address, span, value, words)
-        By span: what is read (one of ``VALUES``) and the words of its columns in a row.
+    features : list of (address, span, value, columns)
+        What is read: one of ``VALUES``, and for each of its columns the word in a row and one of
+        ``MERGES``. A span has at most ``MOST_OF_SPAN`` of them.
     """
 
     cdef Span* _spans
     cdef Feature* _features
+    cdef Column* _columns
     cdef Py_ssize_t _span_count, _count
     cdef tuple _addresses
     cdef list _asked
     cdef int64_t _second
 
     def __cinit__(self, int64_t head, widths, list spans, list features):
-        self._spans = <Span*> malloc(max(len(spans), 1) * sizeof(Span))
-        self._features = <Feature*> malloc(max(len(features), 1) * sizeof(Feature))
-        if not self._spans or not self._features:
+        self._spans = <Span*> malloc((len(spans) + 1) * sizeof(Span))
+        self._features = <Feature*> malloc((len(features) + 1) * sizeof(Feature))
+        self._columns = <Column*> malloc((3 * len(features) + 1) * sizeof(Column))
+        if not self._spans or not self._features or not self._columns:
             raise MemoryError
         self._span_count, self._count = len(spans), len(features)
-        self._addresses = tuple([feature[0] for feature in features])
+        self._addresses = tuple([asked[0] for asked in features])
         self._asked = []
         self._second = INT64_MIN
-        for at, (place, window, hop, start) in enumerate(spans):
-            self._spans[at] = Span(place, window, hop, INT64_MIN)
+        cdef Py_ssize_t at, of_span, place, next_column = 0, next_feature = 0
+        cdef Span* span
+        cdef Feature* feature
+        for of_span, (place, window, hop, start) in enumerate(spans):
+            span = &self._spans[of_span]
+            span.place, span.window, span.hop, span.start = place, window, hop, INT64_MIN
             if start is not None:
-                self._asked.append((at, start))
-        for at, (_, span, value, words) in enumerate(features):
-            first, second, third = (*words, 0, 0)[:3]
-            self._features[at] = Feature(span, VALUES[value], first, second, third)
+                self._asked.append((of_span, start))
+            mine = [(at, *rest) for at, (_, of, *rest) in enumerate(features) if of == of_span]
+            if len(mine) > MOST_FEATURES:
+                raise ValueError(f"a span has at most {MOST_FEATURES} features")
+            needed = dict.fromkeys(column for _, _, columns in mine for column in columns)
+            order = sorted(needed, key=lambda column: column[1] not in ("add", "add_low"))
+            span.first = span.others = next_column
+            for word, merge in order:
+                self._columns[next_column] = Column(word, MERGES[merge])
+                next_column += 1
+                span.others += merge in ("add", "add_low")
+            span.end = next_column
+            span.first_feature = next_feature
+            for at, value, columns in mine:
+                feature = &self._features[next_feature]
+                feature.at, feature.value = at, VALUES[value]
+                for place, column in enumerate(columns):
+                    feature.columns[place] = order.index(column)
+                next_feature += 1
+            span.end_feature = next_feature
 
     def __dealloc__(self):
         free(self._spans)
         free(self._features)
+        free(self._columns)
 
     cdef int _follow(self, int64_t as_of) except -1:
-        """Find out where windows begin that do not move by hops of one length."""
+        """Set where each window begins. Until this thread stops no other one sets it again."""
         cdef Py_ssize_t at
-        cdef int64_t second = as_of // SECOND
-        if second == self._second or not self._asked:
-            return 0
-        found = [(at, start(as_of)) for at, start in self._asked]
-        for at, start in found:  # no other thread runs between this and the end of the reading
-            self._spans[at].start = start
-        self._second = second
+        cdef int64_t second = as_of // SECOND, start
+        cdef Span* span
+        if second != self._second and self._asked:
+            found = [(at, first(as_of)) for at, first in self._asked]
+            for at, first in found:
+                self._spans[at].start = first
+            self._second = second
+        for at in range(self._span_count):
+            span = &self._spans[at]
+            if span.hop:
+                start = as_of - span.window
+                span.start = start - (start % span.hop + span.hop) % span.hop
         return 0
+
+    cdef bint _merged(
+        self, bytes blob, const int64_t* begins, const Span* span, Number* into
+    ) noexcept:
+        """Merge the rows of a window, the newest first; return whether there are any."""
+        cdef const int64_t* first = <const int64_t*> PyBytes_AS_STRING(blob) + begins[span.place]
+        cdef const int64_t* row = <const int64_t*> PyBytes_AS_STRING(blob) + begins[span.place + 1]
+        cdef const Column* columns = &self._columns[span.first]
+        cdef Py_ssize_t adds = span.others - span.first, count = span.end - span.first, at
+        cdef int64_t width = self._widths[span.place]
+        cdef bint some = False
+        for at in range(count):
+            into[at].whole = 0
+        while row > first:
+            row -= width
+            if row[0] < span.start:
+                break
+            for at in range(adds):
+                into[at].whole += row[columns[at].word]
+            for at in range(adds, count):
+                if some:
+                    _merge_word(&into[at], <const Number*> &row[columns[at].word], columns[at].merge)
+                else:
+                    into[at].whole = row[columns[at].word]
+            some = True
+        return some
 
     def one(self, bytes blob, int64_t as_of, dict into):
         """Put the values of one key ``into`` a dictionary; return whether some are missing (None).
@@ -252,27 +320,24 @@ cdef class Reader(Blobs):
             If the blob cannot be read.
         """
         cdef int64_t begins[MOST_PLANS + 1]
-        cdef const int64_t* rows = NULL
-        cdef int64_t count = 0, width = 0
-        cdef Py_ssize_t at, span = -1
-        cdef Feature* feature
-        cdef Number number
-        cdef bint missing = False
+        cdef Number merged[3 * MOST_FEATURES]
+        cdef Number value
+        cdef Py_ssize_t span, at
+        cdef const Feature* feature
+        cdef bint some, missing = False
         self._follow(as_of)
         self._check(blob, begins)
-        for at in range(self._count):
-            feature = &self._features[at]
-            if feature.span != span:
-                span = feature.span
-                width = self._widths[self._spans[span].place]
-                rows = _cut(blob, begins, &self._spans[span], width, as_of, &count)
-            if not _reduce(feature, rows, count, width, &number):
-                into[self._addresses[at]] = None
-                missing = True
-            elif _is_float(feature.value):
-                into[self._addresses[at]] = number.real
-            else:
-                into[self._addresses[at]] = number.whole
+        for span in range(self._span_count):
+            some = self._merged(blob, begins, &self._spans[span], merged)
+            for at in range(self._spans[span].first_feature, self._spans[span].end_feature):
+                feature = &self._features[at]
+                if not _finish(feature, merged, some, &value):
+                    into[self._addresses[feature.at]] = None
+                    missing = True
+                elif _is_float(feature.value):
+                    into[self._addresses[feature.at]] = value.real
+                else:
+                    into[self._addresses[feature.at]] = value.whole
         return missing
 
     def many(self, list blobs, int64_t as_of):
@@ -290,34 +355,31 @@ cdef class Reader(Blobs):
             If one of the blobs cannot be read.
         """
         cdef int64_t begins[MOST_PLANS + 1]
-        cdef const int64_t* rows = NULL
-        cdef int64_t count = 0, width = 0
-        cdef Py_ssize_t key, at, span, keys = len(blobs)
-        cdef Feature* feature
+        cdef Number merged[3 * MOST_FEATURES]
+        cdef Py_ssize_t key, span, at, keys = len(blobs)
+        cdef const Feature* feature
         cdef bytes blob
-        numbers, marks = np.empty((self._count, keys), np.int64), np.empty((self._count, keys), np.bool_)
+        cdef bint some
+        numbers = np.empty((self._count, keys), np.int64)
+        marks = np.empty((self._count, keys), np.bool_)
         cdef int64_t[:, ::1] values = numbers
         cdef unsigned char[:, ::1] present = marks.view(np.uint8)
         self._follow(as_of)
         for key in range(keys):
             blob = blobs[key]
             self._check(blob, begins)
-            span = -1
-            for at in range(self._count):
-                feature = &self._features[at]
-                if feature.span != span:
-                    span = feature.span
-                    width = self._widths[self._spans[span].place]
-                    rows = _cut(blob, begins, &self._spans[span], width, as_of, &count)
-                present[at, key] = _reduce(
-                    feature, rows, count, width, <Number*> &values[at, key]
-                )
-        found = []
+            for span in range(self._span_count):
+                some = self._merged(blob, begins, &self._spans[span], merged)
+                for at in range(self._spans[span].first_feature, self._spans[span].end_feature):
+                    feature = &self._features[at]
+                    present[feature.at, key] = _finish(
+                        feature, merged, some, <Number*> &values[feature.at, key]
+                    )
+        found = [(of_feature, mark) for of_feature, mark in zip(numbers, marks)]
         for at in range(self._count):
-            of_feature = numbers[at]
-            if _is_float(self._features[at].value):
-                of_feature = of_feature.view(np.float64)
-            found.append((of_feature, marks[at]))
+            feature = &self._features[at]
+            if _is_float(feature.value):
+                found[feature.at] = numbers[feature.at].view(np.float64), marks[feature.at]
         return found
 
 
@@ -325,85 +387,40 @@ cdef inline bint _is_float(int value) noexcept:
     return value not in (COUNT, TOTAL, LEAST, MOST)
 
 
-cdef const int64_t* _cut(
-    bytes blob, const int64_t* begins, const Span* span, int64_t width, int64_t as_of, int64_t* count
+cdef inline bint _finish(
+    const Feature* feature, const Number* merged, bint some, Number* to
 ) noexcept:
-    """Return the first row of a window, and set how many it has; rows ascend by their first word."""
-    cdef const int64_t* rows = <const int64_t*> PyBytes_AS_STRING(blob) + begins[span.place]
-    cdef int64_t low = 0, middle
-    cdef int64_t high = (begins[span.place + 1] - begins[span.place]) // width
-    cdef int64_t start = span.start
-    count[0] = high
-    if span.hop:
-        start = as_of - span.window
-        start -= (start % span.hop + span.hop) % span.hop
-    while low < high:
-        middle = (low + high) // 2
-        if rows[middle * width] < start:
-            low = middle + 1
-        else:
-            high = middle
-    count[0] -= low
-    return rows + low * width
-
-
-cdef inline bint _reduce(
-    const Feature* feature, const int64_t* row, int64_t count, int64_t width, Number* to
-) noexcept:
-    """Set the value of a window; return whether there is one."""
-    cdef int64_t high = 0, low = 0, n = 0, whole = 0, at
-    cdef double real = 0
-    cdef const int64_t* end = row + count * width
-    cdef int value = feature.value
-    if value == COUNT:
-        while row < end:
-            n += row[feature.first]
-            row += width
-        to.whole = n
+    """Set the value of a merged row; return whether there is one."""
+    cdef Number first = merged[feature.columns[0]]
+    cdef int64_t high, low, n
+    if feature.value == COUNT:
+        to.whole = first.whole
         return True
-    if value == TOTAL or value == MEAN:
-        while row < end:
-            high += row[feature.first]
-            low += row[feature.second]
-            if value == MEAN:
-                n += row[feature.third]
-            row += width
-        high += low >> 32
+    if feature.value == TOTAL_FLOAT:
+        to.real = _restored(first.real)
+        return True
+    if feature.value == MEAN_FLOAT:
+        n = merged[feature.columns[1]].whole
+        to.real = _restored(first.real / <double> n) if n else NAN
+        return n != 0
+    if feature.value == TOTAL or feature.value == MEAN:
+        low = merged[feature.columns[1]].whole
+        high = first.whole + (low >> 32)
         low &= LOW
-        if value == TOTAL:
+        if feature.value == TOTAL:
             to.whole = _whole(high, low)
             return True
+        n = merged[feature.columns[2]].whole
         to.real = (<double> high * 4294967296.0 + <double> low) / <double> n if n else NAN
         return n != 0
-    if value == TOTAL_FLOAT or value == MEAN_FLOAT:
-        while row < end:
-            real += (<const double*> row)[feature.first]
-            if value == MEAN_FLOAT:
-                n += row[feature.second]
-            row += width
-        if value == TOTAL_FLOAT:
-            to.real = _restored(real)
-            return True
-        to.real = _restored(real / <double> n) if n else NAN
-        return n != 0
-    if count == 0:
-        to.whole = 0
-        if value == LEAST_FLOAT or value == MOST_FLOAT:
-            to.real = NAN
-        return False
-    to.whole = row[feature.first]
-    row += width
-    while row < end:
-        _merge_word(to, <const Number*> &row[feature.first], _EXTREMES[value - LEAST])
-        row += width
-    return True
-
-
-cdef int[4] _EXTREMES
-_EXTREMES[:] = [SMALLER, SMALLER_FLOAT, LARGER, LARGER_FLOAT]
+    to.whole = first.whole
+    if not some and _is_float(feature.value):
+        to.real = NAN
+    return some
 
 
 cdef inline int64_t _whole(int64_t high, int64_t low) noexcept:
+    """Return a sum of integers; beyond int64 the nearest one."""
     if high < -(<int64_t> 1 << 31):
         return INT64_MIN
     if high >= <int64_t> 1 << 31:

@@ -6,6 +6,7 @@ numbers that add up are read by the compiled loops; ``single`` and ``reading`` r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -34,7 +35,7 @@ class FamilyReader:
     def __init__(self, family: Family, features: Sequence[FeatureSpec]) -> None:
         self._family = family
         self._empty = empty_blob(family)
-        self._looped = [] if loops is None else [f for f in features if _words_of(family, f)]
+        self._looped = [] if loops is None else [f for f in features if _columns_of(family, f)]
         self._loops = _loops_of(family, self._looped) if self._looped else None
         self._others = [feature for feature in features if feature not in self._looped]
         self._single = KeyReader(family, self._others) if self._others else None
@@ -96,31 +97,35 @@ class FamilyReader:
         return columns
 
 
-def _words_of(family: Family, feature: FeatureSpec) -> list[int]:
-    """Return the words of a feature's columns in its plan's rows; none if loops cannot read it."""
+def _columns_of(family: Family, feature: FeatureSpec) -> list[tuple[int, str]]:
+    """Return the words that a feature has in a row, and how they merge; none: loops cannot."""
     place, fold_place = family.place_of(feature.fold)
     plan = family.plans[place]
     statistic = plan.statistics[fold_place]
-    if statistic.loop is None or feature.ttl is not None:
+    if statistic.loop is None or statistic.merges is None or feature.ttl is not None:
         return []
     fields: Any = family.stored_types[place].fields
     own = (statistic.row_type.names or ())[1:]
-    return [fields[plan.name_of(fold_place, name)][1] // WORD for name in own]
+    words = [fields[plan.name_of(fold_place, name)][1] // WORD for name in own]
+    return list(zip(words, statistic.merges, strict=True))
 
 
 def _loops_of(family: Family, features: Sequence[FeatureSpec]) -> Any:
     """Return what reads features that the compiled loops can read."""
+    assert loops is not None
     spans: dict[object, int] = {}
+    sizes: Counter[int] = Counter()
     windows: list[Any] = []
     asked = []
     for feature in features:
         place, fold_place = family.place_of(feature.fold)
-        span = spans.setdefault((place, span_of(feature)), len(spans))
-        if span == len(windows):
+        same = (place, span_of(feature))
+        if same not in spans or sizes[spans[same]] == loops.MOST_OF_SPAN:
+            spans[same] = len(windows)
             windows.append((place, *_window_of(feature)))
+        sizes[spans[same]] += 1
         loop = family.plans[place].statistics[fold_place].loop
-        asked.append((feature.address, span, loop, _words_of(family, feature)))
-    assert loops is not None
+        asked.append((feature.address, spans[same], loop, _columns_of(family, feature)))
     return loops.Reader(head_of(family), family.widths, windows, asked)
 
 

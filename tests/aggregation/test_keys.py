@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feilun.aggregation import Column, EventFrame, encode_key
+from feilun.aggregation import Column, EventFrame, encode_key, encode_values
 from feilun.aggregation.keys import group_keys, match_keys
 from feilun.definitions.specs import EntitySpec
 from feilun.errors import InputError
@@ -26,6 +26,16 @@ def test_a_str_is_utf8_after_its_length():
 def test_a_composite_is_its_parts_and_no_entity_is_nothing():
     assert encode_key((CITY, USER), ("a", 2)) == b"\x00\x01a" + bytes.fromhex("8000000000000002")
     assert encode_key((), ()) == b""
+
+
+@settings(deadline=None)
+@given(
+    st.one_of(st.lists(int64, max_size=40), st.lists(text, max_size=40)), st.binary(), st.binary()
+)
+def test_many_are_each_between_what_stands_around_them(values, before, after):
+    entity = USER if values and isinstance(values[0], int) else CITY
+    expected = [before + encode_key((entity,), (value,)) + after for value in values]
+    assert encode_values(entity, values, before, after) == expected
 
 
 @settings(deadline=None)

@@ -47,8 +47,10 @@ def encode_key(entities: Sequence[EntitySpec], values: Sequence[int | str]) -> b
     return b"".join([encode_value(*pair) for pair in zip(entities, values, strict=True)])
 
 
-def encode_values(entity: EntitySpec, values: Sequence[int | str]) -> list[bytes]:
-    """Encode many values of one entity; each as `encode_key` does.
+def encode_values(
+    entity: EntitySpec, values: Sequence[int | str], before: bytes = b"", after: bytes = b""
+) -> list[bytes]:
+    """Encode many values of one entity, each as `encode_key` does, between two strings of bytes.
 
     Raises
     ------
@@ -61,13 +63,18 @@ def encode_values(entity: EntitySpec, values: Sequence[int | str]) -> list[bytes
         except OverflowError:
             pass  # one of them is too large, and is named below
         else:
-            return _encode_numbers(numbers)
-    return [encode_value(entity, value) for value in values]
+            return _encode_numbers(numbers, before, after)
+    return [before + encode_value(entity, value) + after for value in values]
 
 
-def _encode_numbers(numbers: Int64) -> list[bytes]:
+def _encode_numbers(numbers: Int64, before: bytes = b"", after: bytes = b"") -> list[bytes]:
     raw = (numbers.view(np.uint64) ^ np.uint64(_SIGN)).astype(">u8")
-    found: list[bytes] = raw.view("V8").tolist()
+    begin, end = len(before), len(before) + raw.itemsize
+    keys = np.empty((len(raw), end + len(after)), np.uint8)
+    keys[:, :begin] = np.frombuffer(before, np.uint8)
+    keys[:, begin:end] = raw.view(np.uint8).reshape(len(raw), raw.itemsize)
+    keys[:, end:] = np.frombuffer(after, np.uint8)
+    found: list[bytes] = keys.view(f"V{keys.shape[1]}").ravel().tolist()
     return found
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from itertools import islice
+from itertools import chain, islice
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import msgspec
 import numpy as np
 
-from feilun.aggregation import Column, Family, decode, encode_values, read
+from feilun.aggregation import Column, Family, decode, read
 from feilun.aggregation.reading import earliest
 from feilun.definitions.specs import FeatureSpec, Project
 from feilun.errors import InputError
@@ -174,9 +174,8 @@ class Snapshot:
         if as_of <= self.mark.time:
             raise self._too_early(as_of)
         plan = self._reader.plan(features, self._moment)
-        parts = encode_values(plan.entities[item], items) if item in plan.entities else []
-        asked = [group.store_keys(keys, item, parts) for group in plan.groups]
-        blobs = iter(self._moment.get_many([key for of_group in asked for key in of_group]))
+        asked = [group.store_keys(keys, item, items) for group in plan.groups]
+        blobs = iter(self._moment.get_many(list(chain.from_iterable(asked))))
         columns: dict[str, Column] = {}
         for group, names in zip(plan.groups, asked, strict=True):
             family = group.family

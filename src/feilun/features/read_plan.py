@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from feilun.aggregation import Family, encode_value
+from feilun.aggregation import Family, encode_value, encode_values
 from feilun.aggregation.stored import FamilyReader
 from feilun.definitions.specs import EntitySpec, FeatureSpec
 from feilun.errors import InputError
@@ -45,20 +45,18 @@ class ReadGroup:
         return _encoded(self._id, self._keys, keys)
 
     def store_keys(
-        self, keys: Mapping[str, Scalar], item: str | None, items: Sequence[bytes]
+        self, keys: Mapping[str, Scalar], item: str | None, items: Sequence[Scalar]
     ) -> list[bytes]:
         """Return where the tiles of each item lie; one place where the item does not count.
 
-        ``items`` are the values of the entity ``item`` in bytes. Raises as `store_key` does.
+        ``items`` are values of the entity ``item``. Raises as `store_key` does.
         """
         if item not in self._names:
             return [self.store_key(keys)]
         at = self._names.index(item)
         before = _encoded(self._id, self._keys[:at], keys)
         after = _encoded(b"", self._keys[at + 1 :], keys)
-        if after:
-            return [before + part + after for part in items]
-        return [before + part for part in items]
+        return encode_values(self.family.keys[at], items, before, after)
 
 
 def _encoded(
@@ -83,8 +81,6 @@ class ReadPlan:
         By address what stands for a missing value.
     nothing : dict
         By address None.
-    entities : dict
-        By name.
     groups : list of ReadGroup
         What is read.
     unbuilt : list of FeatureSpec
@@ -94,7 +90,6 @@ class ReadPlan:
     features: tuple[FeatureSpec, ...]
     defaults: dict[str, Any]
     nothing: dict[str, Any]
-    entities: dict[str, EntitySpec]
     groups: list[ReadGroup]
     unbuilt: list[FeatureSpec]
 
@@ -114,7 +109,6 @@ def make_plan(features: tuple[FeatureSpec, ...], built: Built) -> ReadPlan:
         features=features,
         defaults=defaults,
         nothing=dict.fromkeys(defaults),
-        entities={entity.name: entity for feature in features for entity in feature.fold.keys},
         groups=[ReadGroup(family, some) for family, some in families.items()],
         unbuilt=unbuilt,
     )

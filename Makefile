@@ -20,7 +20,7 @@ export LD_LIBRARY_PATH := $(CURDIR)/.venv/native:$(LD_LIBRARY_PATH)
 help: ## Explain these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: .venv/demo ## Replay a year of real shop orders through a running platform (4 to 6 minutes)
+demo: .venv/demo ## Replay a year of real shop orders through a running platform (about 3 minutes)
 	$(BIN)/feilun demo
 
 test: check ## Run every check and every test

@@ -236,8 +236,7 @@ def _fold_into(store: LmdbOnlineStore, families: Sequence[Family], events: Event
     with store.snapshot() as snapshot:
         mark = snapshot.mark()
         reached = Mark(mark.offset + len(events), max(mark.time, increment.time))
-        stored = puts(snapshot, increment, reached.time)
-    store.commit(stored, mark.offset, reached)
+        store.commit(puts(snapshot, increment, reached.time), mark.offset, reached)
 
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {

@@ -285,6 +285,21 @@ def test_rebuild_gives_the_same_bytes(shop):
         assert snapshot.mark() == before.mark()
 
 
+@pytest.mark.parametrize("limit", [7, 100])
+def test_keys_are_merged_a_share_at_a_time(shop, monkeypatch, limit):
+    project = shop.project(
+        shop.feature("count", "count", "user", window=2 * HOUR),
+        shop.feature("recent", "last", "user", of="item", n=2),
+        shop.feature("pair", "count", "user item"),
+    )
+    log = log_of(*(shop.buy(n % 9, n % 4, time=shop.start + n * HOUR // 9) for n in range(100)))
+    whole, shares = MemoryStore(), MemoryStore()
+    run_to_end(Engine(project, log, whole), limit)
+    monkeypatch.setattr(increments, "KEYS_AT_ONCE", 2)
+    run_to_end(Engine(project, log, shares), limit)
+    assert whole._values == shares._values
+
+
 def test_a_store_beyond_the_log_is_refused(shop):
     project, store = shop.project(shop.feature("count", "count", "user")), MemoryStore()
     run_to_end(Engine(project, log_of(shop.buy(1, 1), shop.buy(1, 1)), store))

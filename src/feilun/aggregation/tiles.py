@@ -34,6 +34,11 @@ class Tiles:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def of(self, keys: Sequence[bytes], at: int) -> Tiles:
+        """Return the tiles of ``keys``, which are a run of its own from place ``at`` on."""
+        offsets = self.offsets[at : at + len(keys) + 1]
+        return Tiles(keys, offsets - offsets[0], self.rows[offsets[0] : offsets[-1]])
+
     @property
     def time(self) -> Int64:
         """The time of each row."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 from feilun.aggregation import Family
 from feilun.definitions.specs import Project
@@ -124,13 +125,14 @@ class Engine:
             if not batches and built == before and not before.dropped:
                 self._check_not_ahead(mark)
                 return 0
+            built = replace(built, dropped=self._discard(built.dropped, before.dropped))
+            puts = chain(
+                increments.puts(snapshot, live, reached.time),
+                increments.puts(snapshot, old, reached.time),
+                [(KEY, encode_built(built))] if built != before else [],
+            )
             # Should another engine commit before this moment, ours is refused.
-            puts = increments.puts(snapshot, live, reached.time)
-            puts += increments.puts(snapshot, old, reached.time)
-        built = replace(built, dropped=self._discard(built.dropped, before.dropped))
-        if built != before:
-            puts.append((KEY, encode_built(built)))
-        self._store.commit(puts, mark.offset, reached)
+            self._store.commit(puts, mark.offset, reached)
         self._folded += taken
         # What was dropped just now goes the next time, and then what waits for that can begin.
         return taken or len(before.dropped) or len(built.dropped)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,9 @@ from feilun.aggregation.codec import decode, encode
 from feilun.aggregation.folding import places
 from feilun.aggregation.frames import EventFrame
 from feilun.ports.online_store import StoreSnapshot
+
+KEYS_AT_ONCE = 20_000
+"""Keys whose tiles are merged at a time: what a commit needs of memory does not grow with them."""
 
 Parts = tuple[Tiles | None, ...]
 """Tiles for each plan of a family; None where no event came."""
@@ -56,24 +59,24 @@ def add(a: Increment, b: Increment) -> Increment:
     return Increment(families, max(a.time, b.time))
 
 
-def puts(snapshot: StoreSnapshot, increment: Increment, now: int) -> list[tuple[bytes, bytes]]:
-    """Merge new tiles with what the store has of the same keys; return what to store.
+def puts(snapshot: StoreSnapshot, increment: Increment, now: int) -> Iterator[tuple[bytes, bytes]]:
+    """Merge new tiles with what the store has of the same keys; yield what to store.
 
-    ``now`` is the newest effective time: tiles that no read from then on needs are dropped.
+    ``now`` is the newest effective time: tiles that no read from then on needs are dropped. Only
+    so many keys are in memory at once, however many there are; ``snapshot`` must stay open.
     """
-    found: list[tuple[bytes, bytes]] = []
     for family, parts in increment.families.items():
-        keys = _all_keys(parts)
-        if not keys:
-            continue
-        names = [family.id + key for key in keys]
-        stored = decode(family, keys, snapshot.get_many(names))
-        whole = [
-            _expired(plan, old if new is None else merge(plan, old, _spread(new, keys)), now)
-            for plan, old, new in zip(family.plans, stored, parts, strict=True)
-        ]
-        found += zip(names, encode(family, whole), strict=True)
-    return found
+        every = _all_keys(parts)
+        spread = [None if new is None else _spread(new, every) for new in parts]
+        for lo in range(0, len(every), KEYS_AT_ONCE):
+            keys = every[lo : lo + KEYS_AT_ONCE]
+            names = [family.id + key for key in keys]
+            stored = decode(family, keys, snapshot.get_many(names))
+            whole = [
+                _expired(plan, old if new is None else merge(plan, old, new.of(keys, lo)), now)
+                for plan, old, new in zip(family.plans, stored, spread, strict=True)
+            ]
+            yield from zip(names, encode(family, whole), strict=True)
 
 
 def _fold_family(family: Family, frames: Mapping[str, EventFrame]) -> Parts:

@@ -61,7 +61,8 @@ class OnlineStore(Protocol):
 
         Called by the engine for each batch. If the stored offset is not ``expected`` nothing
         changes and Fenced is raised, so that two engines cannot both fold a record. Of two puts
-        under one key the later wins.
+        under one key the later wins. What ``puts`` yields may come from a snapshot that is open
+        meanwhile; an error that it raises is passed on, and nothing is stored.
 
         Raises
         ------

@@ -133,13 +133,15 @@ class OnlineStoreConformance:
 
     def test_a_failure_among_the_puts_stores_nothing(self, store: OnlineStore) -> None:
         def puts() -> Iterator[tuple[bytes, bytes]]:
-            yield b"a", b"1"
+            for number in range(10_000):
+                yield b"%d" % number, b"1"
             raise ArithmeticError
 
         with pytest.raises(ArithmeticError):
             store.commit(puts(), 0, Mark(1, 1))
         with store.snapshot() as moment:
-            assert moment.get_many([b"a"]) == [None]
+            assert moment.mark() == Mark(0, 0)
+            assert moment.get_many([b"0", b"9999"]) == [None, None]
 
     def test_clear_forgets_everything(self, store: OnlineStore) -> None:
         store.commit([(b"a", b"1")], 0, Mark(5, 50))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Self
@@ -18,6 +19,7 @@ KIND = "feilun-tiles"
 VERSION = 2
 DEFAULT_QUOTA_BYTES = 64 << 30
 
+_PUTS_AT_ONCE = 4_096
 _MARK = struct.Struct(">Qq")
 _MARK_KEY = b"mark"
 
@@ -120,12 +122,13 @@ class LmdbOnlineStore:
                     f"The store stands at offset {stands}, not {expected}.",
                     "Another engine folds into it; stop this one.",
                 )
-            items = list(puts)
-            for size in set(map(len, map(itemgetter(0), items))):
-                if not 0 < size <= KEY_LIMIT:
-                    raise InputError(f"A store key has 1 to {KEY_LIMIT} bytes, not {size}.")
+            rest = iter(puts)
             with txn.cursor(self._values) as cursor:
-                cursor.putmulti(items)
+                while items := list(islice(rest, _PUTS_AT_ONCE)):
+                    for size in set(map(len, map(itemgetter(0), items))):
+                        if not 0 < size <= KEY_LIMIT:
+                            raise InputError(f"A store key has 1 to {KEY_LIMIT} bytes, not {size}.")
+                    cursor.putmulti(items)
             txn.put(_MARK_KEY, _MARK.pack(*mark), db=self._env.meta)
 
     def discard(self, prefix: bytes, limit: int) -> int:

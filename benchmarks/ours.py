@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ BODY = 1_000
 """Events in one body when a log is filled."""
 AIM = 0.8
 """The part of the longest time that a commit is meant to take."""
+BACKFILL_CHUNKS = 8
+"""Chunks of events that a backfill folds at once, for each commit rewrites nearly every key."""
 FEWEST = 100
 """Events in a commit at least, however slow the disk is."""
 
@@ -210,7 +213,7 @@ def training_set(project: str, data: str, spine: str, out: str) -> dict[str, flo
 
 
 def backfill(project: str, folder: str, shape: dict[str, int]) -> dict[str, Any]:
-    """Fold generated events into a new store a chunk at a time; return times and peak memory.
+    """Fold generated events into a new store, some chunks at a time; return times and peak memory.
 
     The time of generating them is left out.
     """
@@ -222,8 +225,10 @@ def backfill(project: str, folder: str, shape: dict[str, int]) -> dict[str, Any]
     families = [holding.family for holding in built.holdings]
     with closing(LmdbOnlineStore(path)) as store, watched() as memory:
         store.commit([(KEY, encode_built(built))], 0, Mark(0, 0))
-        for chunk in Shape(**shape).chunks():
-            events = frame(chunk, at)
+        chunks = Shape(**shape).chunks()
+        while some := list(islice(chunks, BACKFILL_CHUNKS)):
+            columns = {name: np.concatenate([each[name] for each in some]) for name in some[0]}
+            events = frame(columns, at)
             at += len(events)
             spent = timed(partial(_fold_into, store, families, events))
             wall, cpu = wall + spent["wall"], cpu + spent["cpu"]

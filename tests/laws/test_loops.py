@@ -1,7 +1,10 @@
 """The compiled loops say what NumPy says, and no bytes can lead them astray."""
 
+import os
 import shutil
+import sysconfig
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,7 +32,9 @@ def by_numpy():
 
 
 def test_where_there_is_a_compiler_there_are_loops():
-    assert compiled.loops is not None or shutil.which("cc") is None
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    can_compile = shutil.which("cc") is not None and headers.is_file()
+    assert compiled.loops is not None or not can_compile or os.environ["FEILUN_COMPILED"] == "0"
 
 
 def family_of(of):

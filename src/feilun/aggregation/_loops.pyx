@@ -294,6 +294,7 @@ cdef class Reader(Blobs):
         cdef const Column* columns = &self._columns[span.first]
         cdef Py_ssize_t adds = span.others - span.first, count = span.end - span.first, at
         cdef int64_t width = self._widths[span.place]
+        cdef const Number* word
         cdef bint some = False
         for at in range(count):
             into[at].whole = 0
@@ -305,7 +306,8 @@ cdef class Reader(Blobs):
                 into[at].whole += row[columns[at].word]
             for at in range(adds, count):
                 if some:
-                    _merge_word(&into[at], <const Number*> &row[columns[at].word], columns[at].merge)
+                    word = <const Number*> &row[columns[at].word]
+                    _merge_word(&into[at], word, columns[at].merge)
                 else:
                     into[at].whole = row[columns[at].word]
             some = True
@@ -486,7 +488,8 @@ def merge(
     cdef Py_ssize_t keys = a_offsets.shape[0] - 1, width = len(merges) + 1, key
     cdef int64_t i, j, i_end, j_end, n = 0
     cdef const int64_t[::1] kinds = np.array([0, *[MERGES[name] for name in merges]], np.int64)
-    merged, offsets = np.empty((a.shape[0] + b.shape[0], width), np.int64), np.zeros(keys + 1, np.int64)
+    merged = np.empty((a.shape[0] + b.shape[0], width), np.int64)
+    offsets = np.zeros(keys + 1, np.int64)
     cdef int64_t[:, ::1] to = merged
     cdef int64_t[::1] ends = offsets
     cdef Py_ssize_t row = width * sizeof(int64_t)

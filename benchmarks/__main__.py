@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import backfill, collector, freshness, online, stream_fold, training_set
+from benchmarks import backfill, collector, freshness, online, serving, stream_fold, training_set
 from benchmarks.harness import Result, keep, show
 
 BENCHMARKS: Mapping[str, Callable[[], Iterator[Result]]] = {
@@ -17,6 +17,9 @@ BENCHMARKS: Mapping[str, Callable[[], Iterator[Result]]] = {
     "training_set": training_set.run,
     "backfill_100m": backfill.run,
     "collector": collector.run,
+    "score_row": serving.score_row,
+    "lookup_score": serving.lookup_score,
+    "rank_500": serving.rank_500,
 }
 
 

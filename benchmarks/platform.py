@@ -50,7 +50,7 @@ class Running:
         """Return the CPU seconds of all its processes so far; None where that is not told."""
         if sys.platform != "linux":
             return None
-        ticks = sum(sum(_ticks(pid)) for pid in _family(self.pid))
+        ticks = sum(sum(_ticks(pid)) for pid in family(self.pid))
         return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -58,7 +58,7 @@ class Running:
 def running(folder: Path, project: str, *command: str) -> Iterator[Running]:
     """Start ``feilun COMMAND`` on one of ``benchmarks/projects``, and end it with the block."""
     root = folder / "platform"
-    root.mkdir()
+    root.mkdir(exist_ok=True)
     shutil.copy(Path(__file__).parent / "projects" / f"{project}.py", root / "project.py")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -86,7 +86,7 @@ def running(folder: Path, project: str, *command: str) -> Iterator[Running]:
         process.stdin.close()
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """Return a process and all that it started."""
     found = [pid]
     for parent in found:
@@ -98,3 +98,15 @@ def _family(pid: int) -> list[int]:
 def _ticks(pid: int) -> tuple[int, int]:
     after_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return int(after_name[11]), int(after_name[12])
+
+
+def memory(pid: int) -> float:
+    """Return the memory of a process and all that it started, MiB; pages shared count once."""
+    total = 0
+    for one in family(pid):
+        try:
+            text = Path(f"/proc/{one}/smaps_rollup").read_text(encoding="ascii")
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in text.splitlines() if line[:4] == "Pss:")
+    return total / 1024

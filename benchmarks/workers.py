@@ -112,7 +112,7 @@ def peer(name: str) -> Worker:
     PeerMissing
         If the environment cannot be made, or the worker does not start.
     """
-    python = _environment(name)
+    python = environment(name)
     worker = Worker(python, f"benchmarks.peers.{name}")
     try:
         worker.call("ping")
@@ -126,7 +126,14 @@ def version(name: str) -> str:
     return (REQUIREMENTS / f"{name}.txt").read_text(encoding="utf-8").split()[0]
 
 
-def _environment(name: str) -> Path:
+def environment(name: str) -> Path:
+    """Return the interpreter of a peer's environment, which is made at first use.
+
+    Raises
+    ------
+    PeerMissing
+        If it cannot be made.
+    """
     requirements = REQUIREMENTS / f"{name}.txt"
     folder = ENVIRONMENTS / name
     python, stamp = folder / "bin" / "python", folder / "installed.txt"

@@ -38,7 +38,7 @@ def open_online(folder: str, rows: list[dict[str, Any]]) -> str:
 
 def online_values(name: str, keys: list[int]) -> list[dict[str, Any]]:
     """Return the values of each key, by feature name."""
-    columns = _ask(name)(keys)
+    columns = ask_of(name)(keys)
     return [
         {feature: values[place] for feature, values in columns.items() if feature != "user_id"}
         for place in range(len(keys))
@@ -47,7 +47,7 @@ def online_values(name: str, keys: list[int]) -> list[dict[str, Any]]:
 
 def online_latency(name: str, requests: list[list[int]]) -> dict[str, float]:
     """Time ``get_online_features(…).to_dict()``; each request names the keys it asks for."""
-    ask = _ask(name)
+    ask = ask_of(name)
     ask(requests[0])
     return latencies(ask, requests)
 
@@ -129,7 +129,8 @@ def _features(store: FeatureStore) -> list[str]:
     return [f"{VIEW}:{field.name}" for field in store.get_feature_view(VIEW).features]
 
 
-def _ask(name: str) -> Any:
+def ask_of(name: str) -> Any:
+    """Return what asks the store ``name`` for all features of some users."""
     store = _stores[name]
     features = _features(store)
 

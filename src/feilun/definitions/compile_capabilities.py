@@ -13,6 +13,7 @@ from typing import Any
 
 from feilun.definitions.capabilities import Capability
 from feilun.definitions.compile_expressions import ExpressionCompiler
+from feilun.definitions.compile_features import missing_key
 from feilun.definitions.compile_requests import list_type, read_request, scalar_type, show_type
 from feilun.definitions.compile_views import RESERVED_ROUTES
 from feilun.definitions.features import Feature
@@ -163,22 +164,30 @@ class _CapabilityCompiler:
         candidates: Sequence[FeatureSpec],
         parameters: Sequence[ParameterSpec],
     ) -> EntitySpec | None:
-        """Return the key that differs between the rows: as said, or as found."""
+        """Return the key that differs between the rows: as said, or as found.
+
+        A request that gives one of each key is about one row, of the last of them.
+        """
         keys = {entity.name: entity for entity in model.keys}
+        single = {p.name for p in parameters if scalar_type(p.annotation)}
         if capability.item is not None:
             names = [getattr(capability.item, "name", str(capability.item))]
         elif candidates:
             names = list(dict.fromkeys(str(feature.fold.field) for feature in candidates))
         else:
             names = [p.name for p in parameters if list_type(p.annotation) and p.name in keys]
+            if not names and keys.keys() <= single:
+                names = [p.name for p in parameters if p.name in keys][-1:]
         if len(names) != 1:
             self._problems.add(
                 where,
                 f"there is no telling which rows to score: {_or_none(names)}.",
-                "Give candidates= of one key, or one list parameter that is named as a key of the "
+                "Give candidates= of one key, or one parameter that is named as a key of the "
                 f"model ({_or_none(keys)}), such as item_id: list[int]; or say item=.",
             )
             return None
+        if names[0] not in keys and names[0] in single and names[0] in self._scope.entities:
+            return self._one_row(where, self._scope.entities[names[0]], model)
         if names[0] not in keys:
             self._problems.add(
                 where,
@@ -188,6 +197,14 @@ class _CapabilityCompiler:
             )
             return None
         return keys[names[0]]
+
+    def _one_row(self, where: str, item: EntitySpec, model: ModelSpec) -> EntitySpec | None:
+        """Return what the one row of a request is about, if outcomes can be joined by it."""
+        event = next(e for e in self._scope.events.values() if e.name == model.label.event)
+        if problem := missing_key(event, item):
+            self._problems.add(where, f"no outcome can be joined: {problem[0]}", problem[1])
+            return None
+        return item
 
     def _check_rows(self, where: str, spec: CapabilitySpec, item: EntitySpec) -> None:
         """Check that candidates and the list parameter hold keys of the item's type."""
@@ -208,6 +225,8 @@ class _CapabilityCompiler:
                 )
         own = [p for p in spec.parameters if p.name == item.name]
         lists = own or [p for p in spec.parameters if list_type(p.annotation) == item.dtype]
+        if own and not spec.candidates and scalar_type(own[0].annotation) == item.dtype:
+            return  # one row a request
         if own and list_type(own[0].annotation) != item.dtype:
             self._problems.add(
                 where,

@@ -10,7 +10,7 @@ import numpy as np
 from feilun.aggregation.frames import Column
 from feilun.definitions.specs import CapabilitySpec, EntitySpec, ExpressionSpec, FeatureSpec
 from feilun.errors import TooLarge
-from feilun.serving.requests import check_key
+from feilun.serving.requests import check_keys
 from feilun.serving.scoring import Scores
 
 MAX_ITEMS = 10_000
@@ -62,8 +62,7 @@ class Candidates:
         given = parameters[self._given] if self._given else None
         if given is not None:
             items = list(dict.fromkeys(given if isinstance(given, list | tuple) else (given,)))
-            for item in items:
-                check_key(self._item, item)
+            check_keys(self._item, items)
         else:
             items = _merge(lists, self._sources)
             if self._ranked is not None and (not model or not items):
@@ -105,13 +104,14 @@ def answered_items(result: Any, item: str, items: Sequence[Any]) -> list[Any]:
         return list(items)
     chosen = [part.get(item) if isinstance(part, dict) else part for part in result]
     chosen = [value.item() if isinstance(value, np.generic) else value for value in chosen]
-    # 1, 1.0 and True are equal in Python, but only one of them is the item 1.
-    known = {(type(value), value) for value in items}
     try:
-        seen = {(type(value), value) for value in chosen}
+        found = dict(zip(items, items, strict=True))
+        # 1, 1.0 and True are equal in Python, but only one of them is the item 1.
+        known = all(value in found and type(found[value]) is type(value) for value in chosen)
+        once = len(set(chosen)) == len(chosen)
     except TypeError:  # a list of lists: not of items
         return list(items)
-    return chosen if seen <= known and len(seen) == len(chosen) else list(items)
+    return chosen if known and once else list(items)
 
 
 def each_once(*groups: Iterable[FeatureSpec]) -> tuple[FeatureSpec, ...]:

@@ -127,7 +127,10 @@ class Parameters:
                 )
             parameters = self._from_body(request.body)
         for name, value in parameters.items():
-            self._check_value(name, value)
+            if type(value) is list:
+                self._check_list(name, value)
+            else:
+                self._check_value(name, value)
         return parameters, query.options
 
     def _from_query(self, values: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -162,15 +165,20 @@ class Parameters:
         names = sent if isinstance(sent, dict) else ()
         return next((self._unknown(name) for name in names if name not in self._names), None)
 
+    def _check_list(self, name: str, values: list[Any]) -> None:
+        """Check a list, which holds values of one type: as they were declared, and decoded."""
+        numbers = values and type(values[0]) is int and set(map(type, values)) == {int}
+        if numbers and min(values) in _INT64 and max(values) in _INT64:
+            return
+        for value in values:
+            self._check_value(name, value)
+
     def _check_value(self, name: str, value: Any) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"The parameter {name} is not a finite number.", "Leave it out.")
         if isinstance(value, int) and value not in _INT64:
             raise InputError(f"The parameter {name} is beyond 64 bits.", "Check the value.")
-        if isinstance(value, list | tuple | set | frozenset):
-            for part in value:
-                self._check_value(name, part)
-        elif name in self._entities:
+        if name in self._entities:
             check_key(self._entities[name], value)
 
     def _unknown(self, name: str) -> InputError:
@@ -202,6 +210,14 @@ def check_key(entity: EntitySpec, value: Any) -> None:
         raise InputError(
             f"{entity.name} must be a string of 1 to {KEY_BYTES} UTF-8 bytes.", "Check the value."
         )
+
+
+def check_keys(entity: EntitySpec, values: Sequence[Any]) -> None:
+    """Refuse values that cannot identify entities, as `check_key` does."""
+    if entity.dtype == "int" and values and set(map(type, values)) == {int}:
+        values = [min(values), max(values)]
+    for value in values:
+        check_key(entity, value)
 
 
 def is_list(annotation: Any) -> bool:

@@ -1,0 +1,150 @@
+"""The load on a gateway: kept connections, each with one request under way. Run as a worker.
+
+A loop over epoll, with as little work a request as Python allows, so that what is measured is the
+server; it sends some 40,000 requests/s to a server that is quick enough.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.protocol import serve
+
+_requests: list[bytes] = []
+
+
+def prepare(path: str, bodies: list[Any]) -> None:
+    """Make the requests that are sent in turns: POSTs of JSON."""
+    encoded = [json.dumps(body).encode() for body in bodies]
+    _requests[:] = [
+        b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (path.encode(), len(body), body)
+        for body in encoded
+    ]
+
+
+@dataclass
+class _Link:
+    """A connection: when its request was sent, and what came back so far."""
+
+    socket: socket.socket
+    sent: float = 0.0
+    reply: bytes = b""
+
+
+@dataclass
+class _Count:
+    """What a flood counted from ``since`` on."""
+
+    since: float
+    waits: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+
+
+def flood(port: int, connections: int, warm: float, seconds: float) -> dict[str, float]:
+    """Send requests for some seconds, each connection the next once the last was answered.
+
+    Returns
+    -------
+    dict
+        ``rate`` (answers 200 a second), ``p50`` and ``p99`` of their times (s), ``refused`` (429
+        and 503 a second) and ``refused_p99`` (s).
+
+    Raises
+    ------
+    RuntimeError
+        If anything else is answered.
+    """
+    poller = select.epoll()
+    links: dict[int, _Link] = {}
+    number = 0
+    count = _Count(time.perf_counter() + warm)
+    end = count.since + seconds
+    try:
+        for _ in range(connections):
+            link = _Link(socket.create_connection(("127.0.0.1", port)))
+            link.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            links[link.socket.fileno()] = link
+            poller.register(link.socket.fileno(), select.EPOLLIN)
+            number = _send(link, number)
+        while (now := time.perf_counter()) < end:
+            for descriptor, _ in poller.poll(end - now):
+                link = links[descriptor]
+                if _received(link):
+                    _note(link, count)
+                    number = _send(link, number)
+    finally:
+        poller.close()
+        for link in links.values():
+            link.socket.close()
+    return _summary(count, seconds)
+
+
+def reply(port: int, number: int = 0) -> Any:
+    """Return the decoded reply to one of the requests."""
+    link = _Link(socket.create_connection(("127.0.0.1", port), timeout=30))
+    with link.socket:
+        _send(link, number)
+        while not _received(link):
+            pass
+    if not link.reply.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(f"The server answered {link.reply[:500]!r}")
+    return json.loads(link.reply.partition(b"\r\n\r\n")[2])
+
+
+def _send(link: _Link, number: int) -> int:
+    link.reply = b""
+    link.sent = time.perf_counter()
+    link.socket.sendall(_requests[number])
+    return (number + 1) % len(_requests)
+
+
+def _received(link: _Link) -> bool:
+    """Take what has come; say whether it is the whole reply."""
+    data = link.socket.recv(1 << 18)
+    if not data:
+        raise RuntimeError(f"The server closed a connection after {link.reply[:300]!r}")
+    link.reply += data
+    head, end, body = link.reply.partition(b"\r\n\r\n")
+    if not end:
+        return False
+    head = head.lower()
+    at = head.find(b"\r\ncontent-length:")
+    if at < 0:
+        raise RuntimeError(f"A reply without its length: {head[:300]!r}")
+    return len(body) >= int(head[at + 17 :].split(b"\r\n", 1)[0])
+
+
+def _note(link: _Link, count: _Count) -> None:
+    now = time.perf_counter()
+    if now < count.since:
+        return
+    status = link.reply[9:12]
+    if status == b"200":
+        count.waits.append(now - link.sent)
+    elif status in (b"429", b"503"):
+        count.refused.append(now - link.sent)
+    else:
+        raise RuntimeError(f"The server answered {link.reply[:500]!r}")
+
+
+def _summary(count: _Count, seconds: float) -> dict[str, float]:
+    waits, refused = sorted(count.waits), sorted(count.refused)
+    if not waits:
+        raise RuntimeError("The server answered no request in time.")
+    return {
+        "rate": len(waits) / seconds,
+        "p50": waits[len(waits) // 2],
+        "p99": waits[len(waits) * 99 // 100],
+        "refused": len(refused) / seconds,
+        "refused_p99": refused[len(refused) * 99 // 100] if refused else 0.0,
+    }
+
+
+if __name__ == "__main__":
+    serve({"prepare": prepare, "flood": flood, "reply": reply})

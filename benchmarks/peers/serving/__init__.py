@@ -1,0 +1,1 @@
+"""The servers of models that the gateway is compared with: each is run with a port and a model."""

@@ -27,11 +27,13 @@ def shop(tmp_path):
 
 
 def move(shop, percent):
-    return rollout.move(shop.releases, shop.log, shop.clock, "ranker", percent, "ann")
+    return rollout.move(
+        shop.releases, shop.log, shop.clock, model="ranker", percent=percent, by="ann"
+    )
 
 
 def stop(shop):
-    return rollout.stop(shop.releases, shop.log, shop.clock, "ranker", "ann")
+    return rollout.stop(shop.releases, shop.log, shop.clock, model="ranker", by="ann")
 
 
 def test_a_rollout_goes_from_shadow_to_all_under_one_salt(shop):

@@ -129,7 +129,7 @@ def rollback(
 
 @contextmanager
 def workshop_of(config: Config) -> Iterator[Workshop]:
-    """Open what turns and rollouts work with; a command is an owner of its own, beside the flywheel's."""
+    """Open what turns work with; a command is an owner of its own, beside the flywheel's."""
     from feilun.app import compose
 
     with (

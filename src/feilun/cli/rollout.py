@@ -69,7 +69,9 @@ def move(model: ModelName, percent: Percent, project: ProjectFolder = None) -> i
 
     config = configured(project)
     with closing(compose.event_log(config)) as log, closing(compose.releases(config)) as releases:
-        entry = rollout.move(releases, log, SystemClock(), model, percent, getpass.getuser())
+        entry = rollout.move(
+            releases, log, SystemClock(), model=model, percent=percent, by=getpass.getuser()
+        )
         return _follow(releases, entry)
 
 
@@ -81,7 +83,7 @@ def stop(model: ModelName, project: ProjectFolder = None) -> int:
 
     config = configured(project)
     with closing(compose.event_log(config)) as log, closing(compose.releases(config)) as releases:
-        entry = rollout.stop(releases, log, SystemClock(), model, getpass.getuser())
+        entry = rollout.stop(releases, log, SystemClock(), model=model, by=getpass.getuser())
         return _follow(releases, entry)
 
 

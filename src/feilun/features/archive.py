@@ -65,7 +65,7 @@ _PREDICTION_FIELDS: dict[str, LakeType] = {
 _PREDICTION_COLUMNS = tuple(LakeField(name, type_) for name, type_ in _PREDICTION_FIELDS.items())
 PREDICTION_TABLE = LakeTable(f"{SYSTEM}prediction", _PREDICTION_COLUMNS)
 SHADOW_TABLE = LakeTable(f"{SYSTEM}shadow", _PREDICTION_COLUMNS)
-"""Predictions, and what shadows scored. ``keys``, ``items``, ``answer``, ``degraded`` and ``request`` are JSON."""
+"""What shadows scored. ``keys``, ``items``, ``answer``, ``degraded``, ``request`` are JSON."""
 _JSON = frozenset({"keys", "items", "answer", "degraded", "request"})
 _KIND = re.compile(r"feilun\.([a-z][a-z0-9_]*)\.\d+")
 _DTYPES = frozenset({"int", "float", "str", "bool", "vector"})

@@ -78,7 +78,7 @@ def start(workshop: Workshop, model: str, version: int, percent: float, by: str)
 
 
 def move(
-    releases: ReleaseHistory, log: EventLog, clock: Clock, model: str, percent: float, by: str
+    releases: ReleaseHistory, log: EventLog, clock: Clock, *, model: str, percent: float, by: str
 ) -> Rollout:
     """Give the challenger to another share of the units; as it grows nobody loses it.
 
@@ -91,10 +91,12 @@ def move(
     Conflict
         If somebody stopped or moved it, or put something in production, in the meantime.
     """
-    return _append(releases, log, clock, model, stage_of(percent), percent, by)
+    return _append(
+        releases, log, clock, model=model, stage=stage_of(percent), percent=percent, by=by
+    )
 
 
-def stop(releases: ReleaseHistory, log: EventLog, clock: Clock, model: str, by: str) -> Rollout:
+def stop(releases: ReleaseHistory, log: EventLog, clock: Clock, *, model: str, by: str) -> Rollout:
     """End a rollout: from the next request on everybody gets what is in production.
 
     It needs neither the definitions nor the registry, which may be what is broken, and it is not
@@ -107,7 +109,7 @@ def stop(releases: ReleaseHistory, log: EventLog, clock: Clock, model: str, by: 
     """
     while True:
         try:
-            return _append(releases, log, clock, model, "off", 0.0, by)
+            return _append(releases, log, clock, model=model, stage="off", percent=0.0, by=by)
         except Conflict:  # moved a moment ago: stop what it has become, if it still goes on
             continue
 
@@ -188,6 +190,7 @@ def _append(
     releases: ReleaseHistory,
     log: EventLog,
     clock: Clock,
+    *,
     model: str,
     stage: Stage,
     percent: float,

@@ -22,6 +22,7 @@ from feilun.records.record import Prediction
 from feilun.records.split import unit_of
 from feilun.serving.candidates import answered_items
 from feilun.serving.champion import Champions, untrained_columns
+from feilun.serving.exploring import Explorer
 from feilun.serving.http import Request, Response
 from feilun.serving.lineup import Assigned, Columns, Lineup, Served
 from feilun.serving.metrics import Metrics
@@ -120,7 +121,8 @@ class Capability:
         assigned = lineup.assign(unit_of(self._reader.keys(parameters), request.id))
         ranked = await self._rank(parameters, options, lineup, assigned)
         reading = ranked.reading
-        result = self._call(ranked, parameters)
+        explorer = self._explorer(request.id)
+        result = self._call(ranked, parameters, explorer)
         reply = CapabilityReply(
             result=result,
             request_id=request.id,
@@ -142,6 +144,14 @@ class Capability:
             propensity=assigned.propensity,
             rollout=0 if lineup.rollout is None else lineup.rollout.sequence,
         )
+        if explorer is not None:
+            drawn = explorer.of(prediction.answer)
+            prediction = msgspec.structs.replace(
+                prediction,
+                exploration=str(self.spec.explore),
+                list_propensity=drawn.list_propensity,
+                item_propensities=drawn.item_propensities,
+            )
         digest = self._digest(parameters, options)
         await self._tools.predictions.keep(prediction, digest)
         self._count(reply)
@@ -193,11 +203,20 @@ class Capability:
             return _Ranked(reading, served, columns, None, [MODEL_FAILED])
         return _Ranked(reading, served, columns, scores, [])
 
-    def _call(self, ranked: _Ranked, parameters: Mapping[str, Any]) -> Any:
+    def _explorer(self, request_id: str) -> Explorer | None:
+        if self.spec.explore is None:
+            return None
+        return Explorer(self.spec.explore, f"{self.spec.name}/{request_id}")
+
+    def _call(
+        self, ranked: _Ranked, parameters: Mapping[str, Any], explorer: Explorer | None
+    ) -> Any:
         """Hand the scored items to the user's function."""
         reading, scores = ranked.reading, ranked.scores
         known = self._reader.fallback_scores(reading) if scores is None else scores
-        scored = Scored(reading.items, known, reading.values, fallback=scores is None)
+        scored = Scored(
+            reading.items, known, reading.values, fallback=scores is None, draws=explorer
+        )
         try:
             return self.spec.function(scored, **parameters)
         except InputError:

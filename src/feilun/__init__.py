@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from feilun.definitions.conditions import Condition
     from feilun.definitions.custom import Aggregation
     from feilun.definitions.events import Event, Field, Vector
+    from feilun.definitions.exploration import epsilon
     from feilun.definitions.features import Expression, Feature, cosine, request, same
     from feilun.definitions.flywheels import Flywheel, Settings, after, better, no_worse
     from feilun.definitions.models import model, outcome
@@ -61,6 +62,7 @@ __all__ = [
     "custom",
     "decayed",
     "distinct",
+    "epsilon",
     "first",
     "last",
     "max",
@@ -103,6 +105,7 @@ _HOMES = {
     "custom": "aggregations.custom",
     "decayed": "aggregations.decayed",
     "distinct": "aggregations.distinct",
+    "epsilon": "exploration.epsilon",
     "first": "aggregations.first",
     "last": "aggregations.last",
     "max": "aggregations.max",

@@ -133,6 +133,13 @@ class Shop:
         """Run a command with ``--json`` and return what it printed."""
         return json.loads(self.run(*arguments, "--json").stdout)
 
+    def text(self, path):
+        """Return what the gateway answers to a GET, as text."""
+        import urllib.request
+
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as reply:
+            return reply.read().decode()
+
     def call(self, path, body=None):
         """Ask the gateway; return the status and the decoded reply."""
         import http.client

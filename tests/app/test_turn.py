@@ -43,3 +43,33 @@ def test_a_model_is_trained_released_served_and_rolled_back(shop, start, until):
         skew = shop.json("turn", "ranker")["skew"]
         assert (skew["requests"], skew["left_out"], skew["mismatched"]) == (1, {}, {})
         assert skew["rows"] > 1
+        roll_out(shop, until)
+
+
+def roll_out(shop, until):
+    """Train another version, then bring the first one back step by step beside it."""
+    path = shop.root / "shop.py"
+    path.write_text(path.read_text().replace("n_estimators=5", "n_estimators=6"))
+    second = shop.json("train", "ranker")
+    assert (second["state"], second["challenger"]["version"]) == ("promoted", 2), second
+    assert "--shadow" in shop.run("rollout", "start", "ranker", 1, code=2).stderr
+    shop.run("rollout", "start", "ranker", 2, "--shadow", code=2)
+    assert "shadow" in shop.run("rollout", "start", "ranker", 1, "--shadow").stdout
+    assert shop.call("/api/recommend?user_id=3")[1]["version"] == 2
+    until(lambda: 'result="kept"' in shop.text("/metrics"))
+    assert "100 %" in shop.run("rollout", "set", "ranker", 100).stdout
+    assert shop.call("/api/recommend?user_id=3")[1]["version"] == 1
+    # The kill switch needs no definitions: they may be what is broken.
+    definitions = path.read_text()
+    path.write_text("nonsense(")
+    assert "answers nobody" in shop.run("rollout", "stop", "ranker").stdout
+    path.write_text(definitions)
+    assert shop.call("/api/recommend?user_id=3")[1]["version"] == 2
+    shop.run("rollout", "start", "ranker", 1, "--percent", 2.5)
+    shop.run("rollout", "promote", "ranker")
+    until(lambda: shop.call("/api/recommend?user_id=3")[1]["version"] == 1)
+    entries = shop.json("rollout", "show")["rollouts"]
+    assert [(e["stage"], e["percent"], e["going_on"]) for e in entries] == [
+        ("shadow", 0, False), ("full", 100, False), ("off", 0, False), ("canary", 2.5, False),
+    ]  # fmt: skip
+    assert "2.5" in shop.run("rollout", "show", "ranker").stdout

@@ -713,6 +713,22 @@ CAPABILITIES = {
         "is int, but as a feature it is str",
         "as str",
     ),
+    "exploration not one": (
+        capability(explore="0.1"),
+        "explore=0.1 is no exploration",
+        "fl.epsilon",
+    ),
+    "exploration of nobody": (capability(explore="fl.epsilon(0, top=9)"), "0 is no share", "above"),
+    "exploration of more than all": (
+        capability(explore="fl.epsilon(1.5, top=9)"),
+        "1.5 is no share",
+        "at most 1",
+    ),
+    "exploration of one item": (
+        capability(explore="fl.epsilon(0.1, top=1)"),
+        "nothing to shuffle in top=1",
+        "2 or more",
+    ),
     "fallback not a feature": (capability(fallback="Profile"), "which is not a feature", "view"),
 }
 

@@ -177,7 +177,34 @@ def test_a_prediction_that_keeps_its_request():
     longer = b"\x9f" + PREDICTION_1[1:] + bytes.fromhex("81 a1 6e 0a")  # request: n = 10
     asked = msgspec.structs.replace(PREDICTION, request={"n": 10})
     assert decode_prediction(longer) == asked
-    assert encode_prediction(asked) == longer
+
+
+def test_a_prediction_that_says_how_it_was_chosen():
+    chosen = msgspec.structs.replace(
+        PREDICTION,
+        request={"n": 10},
+        arm="challenger",
+        propensity=0.25,
+        rollout=3,
+        exploration="epsilon(0.5, top=2)",
+        list_propensity=0.75,
+        item_propensities=struct.pack("<2d", 0.75, 0.75),
+    )
+    longest = (
+        b"\xdc\x00\x15"
+        + PREDICTION_1[1:]
+        + bytes.fromhex(
+            "81 a1 6e 0a"  # request: n = 10
+            "aa 6368616c6c656e676572"  # arm
+            "cb 3fd0000000000000"  # propensity
+            "03"  # rollout
+            "b3 657073696c6f6e28302e352c20746f703d3229"  # exploration
+            "cb 3fe8000000000000"  # list_propensity
+            "c410 000000000000e83f 000000000000e83f"  # item_propensities, float64 little-endian
+        )
+    )
+    assert decode_prediction(longest) == chosen
+    assert encode_prediction(chosen) == longest
 
 
 def test_a_batch_of_rows_of_format_1():

@@ -281,6 +281,7 @@ class Shop:
         self.client = Client(self.app)
         route = self.app.routes["/api/recommend"].methods["GET"].__self__
         self.champions, self.moments = route._tools.champions, route._tools.moments
+        self.shadows = route._tools.shadows
 
     def fold(self, orders):
         """Put (user, item, place, time) rows into the features, as the engine would."""

@@ -1,4 +1,4 @@
-"""The shop on disk, served by Granian in a process of its own: run as a script with its folder."""
+"""The shop on disk, served by Granian in processes of their own: run with a port and how many."""
 
 import multiprocessing
 import os
@@ -48,6 +48,7 @@ if __name__ == "__main__":
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
         factory=True,
+        workers=int(sys.argv[2]),
         websockets=False,
         log_enabled=False,
     ).serve()

@@ -285,6 +285,8 @@ class TestHealth:
             "bundle": release.bundle,
             "since_offset": 0,
             "refused": None,
+            "rollout": None,
+            "rollout_refused": None,
         }
         assert status["models"]["demand"]["version"] is None
         loop = status["flywheels"]["ranker"]

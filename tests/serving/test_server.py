@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,8 +25,9 @@ HERE = Path(__file__).parent
 class Server:
     """The served shop, and ways to ask, start and kill it."""
 
-    def __init__(self, root):
+    def __init__(self, root, workers=1):
         self.root = root
+        self.workers = workers
         self.env = {**os.environ, "FEILUN_TEST_ROOT": str(root), "PYTHONPATH": str(HERE)}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -35,11 +36,12 @@ class Server:
 
     def start(self):
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "served_shop.py"), str(self.port)],
+            [sys.executable, str(HERE / "served_shop.py"), str(self.port),
+             str(self.workers)],
             env=self.env,
             start_new_session=True,
             stderr=subprocess.DEVNULL,
-        )
+        )  # fmt: skip
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
@@ -82,6 +84,13 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("served")) as running:
+        yield running
+
+
+@contextmanager
+def serving(root, workers=1):
+    """Fill a shop with some orders and serve it."""
     sys.path.insert(0, str(HERE))
     try:
         from served_shop import open_parts
@@ -89,7 +98,6 @@ def server(tmp_path_factory):
         from conftest import order_record
     finally:
         sys.path.remove(str(HERE))
-    root = tmp_path_factory.mktemp("served")
     parts = open_parts(root)
     now = time.time_ns() // 1_000
     spec = parts.project.events["order"]
@@ -103,20 +111,26 @@ def server(tmp_path_factory):
         pass
     parts.log.close()
     parts.store.close()
-    running = Server(root)
+    running = Server(root, workers)
     running.releases = parts.releases
     running.project = parts.project
     running.events = len(orders)
     running.start()
-    yield running
-    running.stop()
+    try:
+        yield running
+    finally:
+        running.stop()
 
 
-def release(server, version):
+def write_version(server, version):
     data = json.dumps([[0, 0, version], ""]).encode()
     spec = server.project.models["ranker"]
     bundle = Bundle("ranker", columns_of(spec, {}), "item_id", scorer_file(data), "auc", {}, "d")
-    digest = write_bundle(server.root / "bundles", bundle, data)
+    return write_bundle(server.root / "bundles", bundle, data)
+
+
+def release(server, version):
+    digest = write_version(server, version)
     return server.releases.append(
         "ranker", version, digest, action="promote", offset=0, at=time.time_ns() // 1_000,
         turn=None, by="test",
@@ -176,6 +190,104 @@ def test_versions_swap_under_load_without_a_failed_request(server):
         scores = np.frombuffer(logged[id].scores, np.float64)
         assert logged[id].version == version
         assert scores.tolist() == (matrix[:, 2] * float(version)).tolist()
+
+
+def roll_out(server, stage, percent, version, salt):
+    release, known = server.releases.current("ranker"), server.releases.rollout("ranker")
+    return server.releases.append_rollout(
+        "ranker", stage, version, write_version(server, version), percent=percent, salt=salt,
+        release=release.sequence, after=known.sequence if known else 0, offset=0,
+        at=time.time_ns() // 1_000, by="test",
+    )  # fmt: skip
+
+
+def seconds_until_all(server, ask, sequence):
+    """Return how long it takes until every worker has come to ``sequence``."""
+    started = time.monotonic()
+    while time.monotonic() - started < 10:
+        reached = ask("ranker", time.time_ns() // 1_000 - 5_000_000)
+        if len(reached) == server.workers and min(reached.values()) >= sequence:
+            return time.monotonic() - started
+        time.sleep(0.005)
+    raise AssertionError("Not every worker followed.")
+
+
+def test_rollouts_and_releases_at_peak_fail_nothing_and_mix_nothing(tmp_path):
+    """Two workers under load; each change is with both within a second.
+
+    Version v ranks by weight v, so that the scores tell which version an answer is of.
+    """
+    with serving(tmp_path, workers=2) as server:
+        releases = server.releases
+        first = release(server, 1)
+        seconds_until_all(server, releases.serving, first.sequence)
+        users, replies, problems, done = range(1, 41), {}, [], threading.Event()
+
+        def load(part):
+            with closing(server.connect()) as connection:
+                while not done.is_set():
+                    for user in users[part::4]:
+                        path = f"/api/strict?user_id={user}"
+                        try:
+                            status, body = server.ask("GET", path, connection=connection)
+                        except (OSError, http.client.HTTPException) as error:
+                            problems.append(error)
+                            return
+                        if status == 200:
+                            reply = json.loads(body)
+                            replies[reply["request_id"]] = reply
+                        else:
+                            problems.append(body)
+
+        threads = [threading.Thread(target=load, args=(part,)) for part in range(4)]
+        for thread in threads:
+            thread.start()
+        entries, took = {}, []
+        for stage, percent, version, salt in (
+            ("shadow", 0, 2, "a"), ("canary", 25, 2, "a"), ("canary", 60, 2, "a"),
+            ("off", 0, 2, "a"), ("canary", 50, 3, "b"), ("full", 100, 3, "b"),
+        ):  # fmt: skip
+            entry = roll_out(server, stage, percent, version, salt)
+            took.append(seconds_until_all(server, releases.following, entry.sequence))
+            entries[entry.sequence] = entry
+            time.sleep(0.1)
+        for version in (3, 1, 2):  # the challenger is promoted, rolled back, replaced
+            entry = release(server, version)
+            took.append(seconds_until_all(server, releases.serving, entry.sequence))
+            time.sleep(0.1)
+        done.set()
+        for thread in threads:
+            thread.join()
+        server.stop()
+        assert problems == []
+        assert max(took) < 1.0, took
+        check_answers(replies, predictions(server), entries)
+
+
+def check_answers(replies, logged, entries):
+    """Check that each answer is of one version, the one that the split gave it."""
+    import numpy as np
+
+    from feilun.records.split import gets_challenger
+
+    logged = {prediction.request_id: prediction for prediction in logged}
+    assert replies.keys() <= logged.keys()
+    assert {reply["version"] for reply in replies.values()} == {1, 2, 3}
+    arms = set()
+    for id, reply in replies.items():
+        prediction = logged[id]
+        assert prediction.version == reply["version"]
+        matrix = np.frombuffer(prediction.vectors, np.float32).reshape(-1, 3)
+        scores = np.frombuffer(prediction.scores, np.float64)
+        assert scores.tolist() == (matrix[:, 2] * float(prediction.version)).tolist()
+        entry = entries.get(prediction.rollout)
+        unit = f"user_id={prediction.keys['user_id']}"
+        tried = entry is not None and gets_challenger(entry.salt, unit, entry.percent)
+        assert prediction.arm == ("challenger" if tried else "champion")
+        if tried:
+            assert prediction.version == entry.version
+        arms.add((prediction.rollout, prediction.arm))
+    assert len(arms) >= 8  # both arms of each canary, one of the others
 
 
 def test_a_gateway_killed_while_it_answers_keeps_each_answer_once(server):

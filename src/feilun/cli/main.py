@@ -33,6 +33,7 @@ from feilun.cli import (  # noqa: E402
     lake,
     models,
     project,
+    rollout,
     run,
     sync,
 )
@@ -47,7 +48,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # Rich takes 0.2 s to import, which is most of what --help may take
     pretty_exceptions_enable=False,
 )
-for group in (project, run, events, importing, sync, lake, erase, features, models, demo):
+for group in (project, run, events, importing, sync, lake, erase, features, models, rollout, demo):
     group.register(app)
 
 

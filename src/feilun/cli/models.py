@@ -46,8 +46,8 @@ def turn(model: ModelName, project: ProjectFolder = None, as_json: AsJson = Fals
     from feilun.flywheel.controller import Controller
     from feilun.flywheel.record import turn_record
 
-    with _workshop(configured(project)) as workshop:
-        _check_model(workshop, model)
+    with workshop_of(configured(project)) as workshop:
+        check_model(workshop, model)
         controller = Controller(workshop)
         opened = controller.turn_by_hand(model)
         while True:
@@ -121,14 +121,14 @@ def rollback(
     from feilun.app.terminal import say
     from feilun.flywheel.release import rollback as put_back
 
-    with _workshop(configured(project)) as workshop:
-        _check_model(workshop, model)
+    with workshop_of(configured(project)) as workshop:
+        check_model(workshop, model)
         release = put_back(workshop, model, getpass.getuser(), to)
     say(_("{model} version {version} is in production.", model=model, version=release.version))
 
 
 @contextmanager
-def _workshop(config: Config) -> Iterator[Workshop]:
+def workshop_of(config: Config) -> Iterator[Workshop]:
     """Open what turns work with; a command is an owner of its own, beside the flywheel's."""
     from feilun.app import compose
 
@@ -140,7 +140,8 @@ def _workshop(config: Config) -> Iterator[Workshop]:
         yield compose.workshop(config, log, turns, releases, f"command {os.getpid()}")
 
 
-def _check_model(workshop: Workshop, name: str) -> None:
+def check_model(workshop: Workshop, name: str) -> None:
+    """Raise UnknownName if the project has no such model."""
     models = workshop.project.models
     if name not in models:
         raise UnknownName(

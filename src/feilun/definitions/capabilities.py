@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
+from feilun.definitions.exploration import Epsilon
 from feilun.definitions.features import Feature
 from feilun.definitions.models import Model
 from feilun.definitions.rows import Scored
@@ -29,6 +30,7 @@ class Capability(Generic[Request, Reply]):
     item: Entity | None
     owner: str
     description: str
+    explore: Epsilon | None
 
     @property
     def name(self) -> str:
@@ -55,6 +57,7 @@ def capability(
     item: Entity | None = None,
     owner: str = "",
     description: str = "",
+    explore: Epsilon | None = None,
 ) -> Callable[
     [Callable[Concatenate[Scored, Request], Reply]],
     Capability[Request, Reply],
@@ -80,13 +83,15 @@ def capability(
         hold.
     owner, description : str
         For people; the description is by default the function's docstring.
+    explore : Epsilon, optional
+        How ``scored.top(k)`` tries other lists than the best one: :func:`epsilon`.
     """
 
     def decorate(
         function: Callable[Concatenate[Scored, Request], Reply],
     ) -> Capability[Request, Reply]:
         return Capability(
-            function, path, model, candidates, fallback, reads, item, owner, description
+            function, path, model, candidates, fallback, reads, item, owner, description, explore
         )
 
     return decorate

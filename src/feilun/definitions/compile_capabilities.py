@@ -16,6 +16,7 @@ from feilun.definitions.compile_expressions import ExpressionCompiler
 from feilun.definitions.compile_features import missing_key
 from feilun.definitions.compile_requests import list_type, read_request, scalar_type, show_type
 from feilun.definitions.compile_views import RESERVED_ROUTES
+from feilun.definitions.exploration import Epsilon
 from feilun.definitions.features import Feature
 from feilun.definitions.models import Model
 from feilun.definitions.problems import located, nearest, shown
@@ -64,6 +65,7 @@ class _CapabilityCompiler:
         candidates = self._candidates(where, capability.candidates)
         reads = self._each(where, "reads", capability.reads)
         fallback = self._fallback(where, capability.fallback)
+        self._check_explore(where, capability.explore)
         model = self._model(where, capability.model)
         if model is None or name is None or len(self._problems.found) > already:
             return None
@@ -83,6 +85,7 @@ class _CapabilityCompiler:
             function=capability.function,
             owner=capability.owner or self._scope.owner,
             description=capability.description or inspect.getdoc(capability.function) or "",
+            explore=capability.explore,
         )
         self._check_rows(where, spec, item)
         self._check_fallback(where, spec, item)
@@ -155,6 +158,22 @@ class _CapabilityCompiler:
             "Name features by their view: UserProfile.recent_items.",
         )
         return None
+
+    def _check_explore(self, where: str, explore: object) -> None:
+        if explore is None:
+            return
+        if not isinstance(explore, Epsilon):
+            self._problems.add(
+                where, f"explore={explore!r} is no exploration.", "Write fl.epsilon(0.1, top=20)."
+            )
+        elif not (_is_number(explore.epsilon) and 0 < explore.epsilon <= 1):
+            self._problems.add(
+                where, f"{explore.epsilon!r} is no share.", "Give a number above 0, at most 1."
+            )
+        elif type(explore.top) is not int or explore.top < 2:
+            self._problems.add(
+                where, f"there is nothing to shuffle in top={explore.top!r}.", "Give 2 or more."
+            )
 
     def _item(
         self,
@@ -308,6 +327,10 @@ class _CapabilityCompiler:
                     f"but as a feature it is {wanted.dtype}.",
                     f"Annotate it as {wanted.dtype}.",
                 )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _or_none(names: Any) -> str:

@@ -14,6 +14,14 @@ if TYPE_CHECKING:  # importing feilun stays light
     import numpy.typing as npt
 
 
+class Draws(Protocol):
+    """Chooses which of the ranked items are shown, where the capability explores."""
+
+    def choose(self, ranked: Sequence[Any], k: int) -> list[Any]:
+        """Return ``k`` of the items, which are given best first."""
+        ...
+
+
 class Values(Protocol):
     """A column: values, and a mask that says which of them are there."""
 
@@ -75,12 +83,15 @@ class Scored:
         feature does not depend on the item.
     fallback : bool
         True if no model scored them, but the capability's fallback.
+    draws : Draws or None
+        What :meth:`top` asks where the capability explores.
     """
 
     items: Sequence[Any]
     scores: npt.NDArray[np.float64]
     columns: Mapping[str, Values]
     fallback: bool = False
+    draws: Draws | None = None
 
     def __len__(self) -> int:
         """Return the number of candidates."""
@@ -118,11 +129,16 @@ class Scored:
         )
 
     def top(self, k: int) -> list[Any]:
-        """Return the ``k`` best items, best first; equal scores keep the candidates' order."""
+        """Return the ``k`` best items, best first; equal scores keep the candidates' order.
+
+        Where the capability explores, now and then other ones, in another order.
+        """
         if k < 0:
             raise InputError(f"top() got k={k}.", "Ask for 0 or more.")
-        best = (-self.scores).argsort(kind="stable")[:k]
-        return [self.items[index] for index in best]
+        best = (-self.scores).argsort(kind="stable")
+        if self.draws is not None:
+            return self.draws.choose([self.items[index] for index in best], k)
+        return [self.items[index] for index in best[:k]]
 
     def _column(self, feature: Feature[Any]) -> Values:
         try:

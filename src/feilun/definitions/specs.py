@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
+from feilun.definitions.exploration import Epsilon
+
 DType = Literal["int", "float", "str", "bool", "vector"]
 Kind = Literal[
     "count",
@@ -443,7 +445,7 @@ class CapabilitySpec:
 
     ``item`` is the key that differs between the rows to score: filled from ``candidates``, or
     from a request parameter that is a list. ``reads`` is what the function looks at though the
-    model does not.
+    model does not. ``explore`` says how its lists are drawn, where it explores.
     """
 
     name: str
@@ -458,6 +460,7 @@ class CapabilitySpec:
     function: Callable[..., Any] = dataclasses.field(compare=False)
     owner: str = ""
     description: str = ""
+    explore: Epsilon | None = None
 
 
 @dataclass(frozen=True)

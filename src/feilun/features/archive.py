@@ -24,7 +24,7 @@ from feilun.ports.lake import SYSTEM, Lake, LakeField, LakeTable, LakeType, Rows
 from feilun.records.batch import RecordBatch
 from feilun.records.codec import decode_prediction
 from feilun.records.columns import Run
-from feilun.records.record import PREDICTION_SCHEMA
+from feilun.records.record import PREDICTION_SCHEMA, SHADOW_SCHEMA
 from feilun.records.schema import decode_schema
 
 BATCH_BYTES = 64 * 2**20
@@ -55,12 +55,17 @@ _PREDICTION_FIELDS: dict[str, LakeType] = {
     "degraded": "str",
     "request_id": "str",
     "request": "str",
+    "arm": "str",
+    "propensity": "float",
+    "rollout": "int",
+    "exploration": "str",
+    "list_propensity": "float",
+    "item_propensities": "vector",
 }
-PREDICTION_TABLE = LakeTable(
-    f"{SYSTEM}prediction",
-    tuple(LakeField(name, type_) for name, type_ in _PREDICTION_FIELDS.items()),
-)
-"""Predictions. ``keys``, ``items``, ``answer``, ``degraded`` and ``request`` are JSON."""
+_PREDICTION_COLUMNS = tuple(LakeField(name, type_) for name, type_ in _PREDICTION_FIELDS.items())
+PREDICTION_TABLE = LakeTable(f"{SYSTEM}prediction", _PREDICTION_COLUMNS)
+SHADOW_TABLE = LakeTable(f"{SYSTEM}shadow", _PREDICTION_COLUMNS)
+"""What shadows scored. ``keys``, ``items``, ``answer``, ``degraded``, ``request`` are JSON."""
 _JSON = frozenset({"keys", "items", "answer", "degraded", "request"})
 _KIND = re.compile(r"feilun\.([a-z][a-z0-9_]*)\.\d+")
 _DTYPES = frozenset({"int", "float", "str", "bool", "vector"})
@@ -207,8 +212,9 @@ class RowReader:
             yield from self._run(run, envelope)
 
     def _run(self, run: Run, envelope: dict[str, Array]) -> Iterator[Rows]:
-        if run.schema == PREDICTION_SCHEMA:
-            table, read = PREDICTION_TABLE, _prediction
+        if run.schema in (PREDICTION_SCHEMA, SHADOW_SCHEMA):
+            table = PREDICTION_TABLE if run.schema == PREDICTION_SCHEMA else SHADOW_TABLE
+            read = _prediction
             found = [_try(read, body) for body in run.bodies()]
             to_columns = _prediction_columns
         elif (kind := _KIND.fullmatch(run.schema)) is not None:
@@ -320,14 +326,15 @@ def _prediction(body: bytes) -> tuple[Any, ...]:
     values |= {name: _to_json(values[name]).decode() for name in _JSON}
     values["vectors"] = np.frombuffer(prediction.vectors, "<f4")
     values["scores"] = np.frombuffer(prediction.scores, "<f8")
+    values["item_propensities"] = np.frombuffer(prediction.item_propensities, "<f8")
     return tuple(values.values())
 
 
 def _prediction_columns(rows: Sequence[tuple[Any, ...]]) -> list[Column]:
     columns = []
     for type_, values in zip(_PREDICTION_FIELDS.values(), zip(*rows, strict=True), strict=True):
-        if type_ in ("int", "time"):
-            array: Array = np.array(values, np.int64)
+        if type_ in ("int", "time", "float"):
+            array: Array = np.array(values, np.float64 if type_ == "float" else np.int64)
         else:
             array = np.empty(len(values), object)
             array[:] = values

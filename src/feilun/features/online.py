@@ -192,7 +192,7 @@ class Snapshot:
                 columns.update(group.reader.many(names, found, as_of))
         for feature in plan.unbuilt:
             each = item in [entity.name for entity in feature.fold.keys]
-            columns[feature.address] = _missing(feature, len(items) if each else 1)
+            columns[feature.address] = missing_column(feature, len(items) if each else 1)
         return {feature.address: columns[feature.address] for feature in plan.features}
 
     def read_row(
@@ -259,7 +259,7 @@ _TYPES: Mapping[str, tuple[Any, Any]] = {
 def _only(feature: FeatureSpec, value: Any) -> Column:
     """Return a column of one value; None is a missing one."""
     if value is None:
-        return _missing(feature, 1)
+        return missing_column(feature, 1)
     if feature.is_list:
         values = np.empty(1, object)
         values[0] = value
@@ -268,7 +268,7 @@ def _only(feature: FeatureSpec, value: Any) -> Column:
     return Column(values, np.ones(1, np.bool_))
 
 
-def _missing(feature: FeatureSpec, size: int) -> Column:
+def missing_column(feature: FeatureSpec, size: int) -> Column:
     """Return a column in which nothing is present."""
     values: Any
     if feature.is_list:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from feilun.clock import SECOND
+from feilun.clock import SECOND, Clock
 from feilun.errors import InputError, NoModel, UnknownName
 from feilun.flywheel.workshop import Workshop
 from feilun.models.bundle import read_bundle
@@ -25,16 +26,30 @@ def await_workers(workshop: Workshop, release: Release) -> dict[str, Any]:
     dict
         ``serving`` and ``behind``: the names of workers that do, and that did not in time.
     """
-    sequences: dict[str, int] = {}
+    return wait_for(
+        release.sequence,
+        lambda since: workshop.releases.serving(release.model, since),
+        workshop.clock,
+        workshop.pause,
+    )
+
+
+def wait_for(
+    sequence: int,
+    ask: Callable[[int], Mapping[str, int]],
+    clock: Clock,
+    pause: Callable[[float], None],
+) -> dict[str, Any]:
+    """Wait until every worker that ``ask`` knows to be alive has come to ``sequence``."""
+    known: Mapping[str, int] = {}
     for _ in range(int(WAIT_SECONDS / POLL_SECONDS)):
-        since = workshop.clock.now() - ALIVE
-        sequences = workshop.releases.serving(release.model, since)
-        if all(sequence >= release.sequence for sequence in sequences.values()):
+        known = ask(clock.now() - ALIVE)
+        if all(reached >= sequence for reached in known.values()):
             break
-        workshop.pause(POLL_SECONDS)
+        pause(POLL_SECONDS)
     return {
-        "serving": [w for w, sequence in sequences.items() if sequence >= release.sequence],
-        "behind": [w for w, sequence in sequences.items() if sequence < release.sequence],
+        "serving": [worker for worker, reached in known.items() if reached >= sequence],
+        "behind": [worker for worker, reached in known.items() if reached < sequence],
     }
 
 

@@ -29,7 +29,7 @@ from feilun.models.bundle import FeatureColumn, RequestColumn, read_bundle, reso
 from feilun.models.past_vectors import PastRequest, past_vectors
 from feilun.models.relevant_events import RelevantEvents
 from feilun.ports.event_log import EventLog
-from feilun.ports.releases import ReleaseHistory
+from feilun.ports.releases import Release, ReleaseHistory, Rollout
 from feilun.ports.skew_store import FeatureSkew, ModelSkew
 from feilun.records.codec import decode_prediction
 from feilun.records.erasure import Erasures
@@ -85,7 +85,8 @@ class Meanings:
     def _find(self, model: ModelSpec, version: int) -> Meaning | None:
         if version == 0:  # nothing scored; a text has no code yet
             return Meaning(model, {})
-        entries = self._releases.entries(model.name)
+        entries: list[Release | Rollout] = [*self._releases.entries(model.name)]
+        entries += self._releases.rollouts(model.name)
         digest = next((entry.bundle for entry in entries if entry.version == version), None)
         if digest is None:
             return None

@@ -96,8 +96,22 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
     the rows and ``items`` holds its values. ``vectors`` is the float32 matrix that was scored,
     row-major, ``len(items)`` rows by as many columns as the model had features; ``columns`` digests
     their addresses and meanings. ``scores`` is float64, empty where no model scored.
-    ``answer`` holds the items of the reply, best first. ``request`` holds the parameters of the
-    request that are features.
+    ``answer`` holds the items of the reply, best first: an item's place is the position at which it
+    was shown. ``request`` holds the parameters of the request that are features.
+
+    ``arm`` says where the split put the request: ``champion``, ``challenger``, or ``fallback``
+    where there was no version to assign; empty in records from before there were rollouts. What
+    answered is ``version``, 0 for the fallback: a challenger that failed has another one.
+    ``propensity`` is the probability of the arm, ``rollout`` the sequence of the rollout's entry,
+    0 without one.
+
+    ``exploration`` names how the list was drawn, empty where it was not. Then ``list_propensity``
+    is the probability of exactly this answer, given the scores, and ``item_propensities`` (float64)
+    that of each of its items at its place; NaN and empty where the function made another list than
+    it drew.
+
+    A body of a ``feilun.shadow.1`` record is the same, of a version that answered nobody: its arm
+    is ``shadow``, its answer empty.
     """
 
     capability: str
@@ -115,8 +129,16 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
     degraded: list[str]
     request_id: str
     request: dict[str, int | float | str | bool] = {}
+    arm: str = ""
+    propensity: float = 1.0
+    rollout: int = 0
+    exploration: str = ""
+    list_propensity: float = 1.0
+    item_propensities: bytes = b""
 
 
 PREDICTION_SCHEMA = "feilun.prediction.1"
+SHADOW_SCHEMA = "feilun.shadow.1"
+"""What a shadow scored has a schema of its own: nothing that reads answers can take it for one."""
 RECOMPUTE = "recompute"
 """``Prediction.columns`` of vectors that are not whole: training computes them again."""

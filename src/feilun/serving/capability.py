@@ -9,37 +9,34 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
-from feilun.aggregation.frames import Column, Float32
 from feilun.definitions.rows import Scored
-from feilun.definitions.specs import (
-    CapabilitySpec,
-    Project,
-    RequestSpec,
-    features_of,
-    inputs_of,
-)
+from feilun.definitions.specs import CapabilitySpec, Project
 from feilun.errors import FeilunError, InputError, ModelError, NoModel, Unavailable
-from feilun.features.expressions import complete, request_columns
 from feilun.features.online import OnlineReader
-from feilun.features.vectors import assemble
-from feilun.records.record import RECOMPUTE, Prediction
-from feilun.serving.candidates import Candidates, answered_items
-from feilun.serving.champion import Champions, Columns, Served, untrained_columns
+from feilun.records.record import Prediction
+from feilun.records.split import unit_of
+from feilun.serving.candidates import answered_items
+from feilun.serving.champion import Champions, untrained_columns
+from feilun.serving.exploring import Explorer
 from feilun.serving.http import Request, Response
+from feilun.serving.lineup import Assigned, Columns, Lineup, Served
 from feilun.serving.metrics import Metrics
 from feilun.serving.moment import Moments
 from feilun.serving.predictions import PredictionLog
-from feilun.serving.requests import Parameters, ReadOptions, is_list
+from feilun.serving.reading import Reader, Reading
+from feilun.serving.requests import Parameters, ReadOptions
 from feilun.serving.scoring import Scores
+from feilun.serving.shadow import ShadowCall, Shadows
 from feilun.serving.views import plain
 
 NO_MODEL = "no_model"
 MODEL_FAILED = "model_failed"
+CHALLENGER_FAILED = "challenger_failed"
 
 _log = logging.getLogger(__name__)
 _deterministic = msgspec.msgpack.Encoder(order="deterministic")
@@ -71,19 +68,23 @@ class Tools:
     champions: Champions
     moments: Moments
     predictions: PredictionLog
+    shadows: Shadows
     metrics: Metrics
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
-    """What one request read, all from one moment of the store."""
+class _Ranked:
+    """What one version made of a request; ``scores`` are None where none scored it."""
 
-    keys: dict[str, Any]
-    items: list[Any]
-    columns: Mapping[str, Column]
-    unbuilt: list[str]
-    as_of: int
-    folded_offset: int
+    reading: Reading
+    served: Served | None
+    columns: Columns
+    scores: Scores | None
+    problems: list[str]
+
+    @property
+    def version(self) -> int | None:
+        return None if self.served is None or self.scores is None else self.served.release.version
 
 
 class Capability:
@@ -93,16 +94,10 @@ class Capability:
         self.spec = spec
         self._tools = tools
         self._untrained = untrained_columns(project.models[spec.model])
-        self._said = tuple(each for each in inputs_of(spec.reads) if isinstance(each, RequestSpec))
-        self._candidates = Candidates(spec, project.entities[spec.item])
+        self._reader = Reader(spec, project.entities, tools.reader, tools.moments)
         entities = {
             p.name: project.entities[p.name] for p in spec.parameters if p.name in project.entities
         }
-        self._keys = tuple(
-            p.name
-            for p in spec.parameters
-            if p.name in entities and p.name != spec.item and not is_list(p.annotation)
-        )
         self._parameters = Parameters(spec.path, spec.parameters, entities)
         self._encoder = msgspec.json.Encoder(enc_hook=plain)
 
@@ -122,110 +117,106 @@ class Capability:
         """
         parameters, options = self._parameters.read(request)
         await self._tools.moments.reach(options)
-        served = self._tools.champions.get(self.spec.model)
+        lineup = self._tools.champions.lineup(self.spec.model)
+        assigned = lineup.assign(unit_of(self._reader.keys(parameters), request.id))
+        ranked = await self._rank(parameters, options, lineup, assigned)
+        reading = ranked.reading
+        explorer = self._explorer(request.id)
+        result = self._call(ranked, parameters, explorer)
+        reply = CapabilityReply(
+            result=result,
+            request_id=request.id,
+            model=self.spec.model,
+            version=ranked.version,
+            as_of=reading.as_of,
+            folded_offset=reading.folded_offset,
+            degraded=[
+                *self._tools.moments.doubts(reading.as_of),
+                *ranked.problems,
+                *(f"missing:{address}" for address in reading.missing),
+            ],
+        )
+        body = self._encode(reply)
+        prediction = self._prediction(reply, ranked, parameters)
+        prediction = msgspec.structs.replace(
+            prediction,
+            arm=assigned.arm,
+            propensity=assigned.propensity,
+            rollout=0 if lineup.rollout is None else lineup.rollout.sequence,
+        )
+        if explorer is not None:
+            drawn = explorer.of(prediction.answer)
+            prediction = msgspec.structs.replace(
+                prediction,
+                exploration=str(self.spec.explore),
+                list_propensity=drawn.list_propensity,
+                item_propensities=drawn.item_propensities,
+            )
+        digest = self._digest(parameters, options)
+        await self._tools.predictions.keep(prediction, digest)
+        self._count(reply)
+        if lineup.shadow is not None:
+            self._offer(lineup.shadow, ranked, prediction, digest, parameters)
+        return Response(body)
+
+    async def _rank(
+        self,
+        parameters: Mapping[str, Any],
+        options: ReadOptions,
+        lineup: Lineup,
+        assigned: Assigned,
+    ) -> _Ranked:
+        """Have the assigned version score; a challenger that fails gives way to the champion."""
+        ranked = await self._rank_by(assigned.served, parameters, options)
+        if assigned.arm == "challenger" and ranked.scores is None and lineup.champion is not None:
+            instead = await self._rank_by(lineup.champion, parameters, options)
+            ranked = replace(instead, problems=[CHALLENGER_FAILED, *instead.problems])
+        if ranked.scores is None and ranked.served is not None and self.spec.fallback is None:
+            raise Unavailable(
+                f"Version {ranked.served.release.version} of {self.spec.model} failed, and "
+                f"{self.spec.path} has no fallback.",
+                "Roll it back (feilun rollback), or give the capability a fallback.",
+            )
+        return ranked
+
+    async def _rank_by(
+        self, served: Served | None, parameters: Mapping[str, Any], options: ReadOptions
+    ) -> _Ranked:
+        """Read for one version, or for the fallback if it is None, and score."""
         if served is None and self.spec.fallback is None:
             raise NoModel(
                 f"No version of {self.spec.model} is in production.",
                 "Train one (feilun train) or give the capability a fallback.",
             )
-        columns = served.columns if served is not None else self._untrained
-        reading = self._read(parameters, options, columns, model=served is not None)
-        matrix, missing = assemble(
-            columns.columns, reading.columns, len(reading.items), columns.categories
-        )
-        scores, problem = await self._score(served, matrix)
-        result = self._call(reading, scores, parameters)
-        version = served.release.version if served is not None and scores is not None else None
-        degraded = self._tools.moments.doubts(reading.as_of)
-        degraded += [problem] if problem else []
-        degraded += [f"missing:{address}" for address in dict.fromkeys(missing + reading.unbuilt)]
-        reply = CapabilityReply(
-            result=result,
-            request_id=request.id,
-            model=self.spec.model,
-            version=version,
-            as_of=reading.as_of,
-            folded_offset=reading.folded_offset,
-            degraded=degraded,
-        )
-        body = self._encode(reply)
-        prediction = Prediction(
-            capability=self.spec.name,
-            model=self.spec.model,
-            version=version or 0,
-            as_of=reading.as_of,
-            folded_offset=reading.folded_offset,
-            keys=reading.keys,
-            item=self.spec.item,
-            items=reading.items,
-            columns=RECOMPUTE if reading.unbuilt else columns.digest,
-            vectors=matrix.tobytes(),
-            scores=b"" if scores is None else scores.tobytes(),
-            answer=answered_items(result, self.spec.item, reading.items),
-            degraded=degraded,
-            request_id=request.id,
-            # What the next version is trained on counts too, though this one does not read it.
-            request={
-                said.name: parameters[said.name]
-                for said in (*columns.request, *self._untrained.request)
-                if not said.is_moment
-            },
-        )
-        await self._tools.predictions.keep(prediction, self._digest(parameters, options))
-        self._count(reply)
-        return Response(body)
-
-    def _read(
-        self,
-        parameters: Mapping[str, Any],
-        options: ReadOptions,
-        columns: Columns,
-        *,
-        model: bool,
-    ) -> _Reading:
-        """Read candidates and features from one moment of the store."""
-        keys = {name: parameters[name] for name in self._keys}
-        wanted = (*columns.columns, *self.spec.reads, *self._candidates.values)
-        with self._tools.reader.snapshot() as snapshot:
-            mark = snapshot.mark
-            as_of = self._tools.moments.as_of(mark, options)
-            lists: Mapping[str, Column] = {}
-            if self._candidates.lists:
-                lists = snapshot.read(self._candidates.lists, keys, None, (), as_of)
-            items = self._candidates.items(parameters, lists, model=model)
-            read = snapshot.read(features_of(wanted), keys, self.spec.item, items, as_of)
-            unbuilt = snapshot.unbuilt(columns.features)
-        said = request_columns((*columns.request, *self._said), [as_of], [parameters])
-        found = complete(wanted, {**lists, **read, **said})
-        return _Reading(keys, items, found, unbuilt, as_of, mark.offset)
-
-    async def _score(self, served: Served | None, matrix: Float32) -> tuple[Scores | None, str]:
-        """Return the model's scores, or None and why there are none."""
+        columns = self._untrained if served is None else served.columns
+        reading = self._reader.read(parameters, options, columns, model=served is not None)
         if served is None:
-            return None, NO_MODEL
+            return _Ranked(reading, None, columns, None, [NO_MODEL])
         try:
-            return await served.scorer.score(matrix), ""
+            scores = await served.scorer.score(reading.matrix)
         except ModelError as error:
             version = str(served.release.version)
             self._tools.metrics.add(
                 "feilun_model_failures_total", model=self.spec.model, version=version
             )
             _log.warning("Version %s of %s failed: %s", version, self.spec.model, error)
-            if self.spec.fallback is None:
-                raise Unavailable(
-                    f"Version {version} of {self.spec.model} failed, and {self.spec.path} has no "
-                    "fallback.",
-                    "Roll it back (feilun rollback), or give the capability a fallback.",
-                ) from error
-            return None, MODEL_FAILED
+            return _Ranked(reading, served, columns, None, [MODEL_FAILED])
+        return _Ranked(reading, served, columns, scores, [])
 
-    def _call(self, reading: _Reading, scores: Scores | None, parameters: Mapping[str, Any]) -> Any:
+    def _explorer(self, request_id: str) -> Explorer | None:
+        if self.spec.explore is None:
+            return None
+        return Explorer(self.spec.explore, f"{self.spec.name}/{request_id}")
+
+    def _call(
+        self, ranked: _Ranked, parameters: Mapping[str, Any], explorer: Explorer | None
+    ) -> Any:
         """Hand the scored items to the user's function."""
-        if scores is None:
-            known = self._candidates.fallback_scores(reading.items, reading.columns)
-        else:
-            known = scores
-        scored = Scored(reading.items, known, reading.columns, fallback=scores is None)
+        reading, scores = ranked.reading, ranked.scores
+        known = self._reader.fallback_scores(reading) if scores is None else scores
+        scored = Scored(
+            reading.items, known, reading.values, fallback=scores is None, draws=explorer
+        )
         try:
             return self.spec.function(scored, **parameters)
         except InputError:
@@ -236,6 +227,53 @@ class Capability:
                 f"The function of {self.spec.path} raised {type(error).__name__}.",
                 "Its traceback is in the gateway's log.",
             ) from error
+
+    def _prediction(
+        self, reply: CapabilityReply, ranked: _Ranked, parameters: Mapping[str, Any]
+    ) -> Prediction:
+        """Return what is logged of an answer, but for how it was chosen."""
+        reading = ranked.reading
+        return Prediction(
+            capability=self.spec.name,
+            model=self.spec.model,
+            version=reply.version or 0,
+            as_of=reading.as_of,
+            folded_offset=reading.folded_offset,
+            keys=reading.keys,
+            item=self.spec.item,
+            items=reading.items,
+            columns=reading.columns,
+            vectors=reading.matrix.tobytes(),
+            scores=b"" if ranked.scores is None else ranked.scores.tobytes(),
+            answer=answered_items(reply.result, self.spec.item, reading.items),
+            degraded=reply.degraded,
+            request_id=reply.request_id,
+            # What the next version is trained on counts too, though this one does not read it.
+            request={
+                said.name: parameters[said.name]
+                for said in (*ranked.columns.request, *self._untrained.request)
+                if not said.is_moment
+            },
+        )
+
+    def _offer(
+        self,
+        shadow: Served,
+        ranked: _Ranked,
+        prediction: Prediction,
+        digest: bytes,
+        parameters: Mapping[str, Any],
+    ) -> None:
+        """Let a shadow score the same items: the same matrix, where it has the same columns."""
+
+        def read() -> Reading:
+            if shadow.columns == ranked.columns:
+                return ranked.reading
+            options = ReadOptions()
+            items = ranked.reading.items
+            return self._reader.read(parameters, options, shadow.columns, model=True, items=items)
+
+        self._tools.shadows.offer(ShadowCall(shadow, prediction, digest, read))
 
     def _encode(self, reply: CapabilityReply) -> bytes:
         try:

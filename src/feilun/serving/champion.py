@@ -1,25 +1,27 @@
-"""Follows what is in production and holds it ready: one loaded version per model.
+"""Follows what is in production, and what is tried beside it, and holds it ready.
 
 A new version is loaded and warmed beside the old one and takes its place between two requests. One
-that cannot be loaded is refused with its reason, and the old one goes on serving.
+that cannot be loaded is refused with its reason, and the old one goes on serving. What needs no
+loading, such as the end of a rollout, never waits for what does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from feilun.clock import Clock
 from feilun.definitions.compile_requests import scalar_type
 from feilun.definitions.specs import (
     CapabilitySpec,
-    FeatureSpec,
     ModelSpec,
     Project,
     Readable,
@@ -28,9 +30,10 @@ from feilun.definitions.specs import (
 )
 from feilun.errors import FeilunError, ModelError
 from feilun.models.bundle import Bundle, FeatureColumn, RequestColumn, read_bundle, resolve_columns
-from feilun.ports.releases import Release, ReleaseHistory
+from feilun.ports.releases import Release, ReleaseHistory, Rollout, going_on
 from feilun.ports.scorer import ScorerLoader
 from feilun.records.record import RECOMPUTE
+from feilun.serving.lineup import Columns, Lineup, Served
 from feilun.serving.scoring import GuardedScorer
 
 POLL_SECONDS = 0.05
@@ -44,37 +47,16 @@ RETRY_SECONDS = 5.0
 NOTHING = 0
 """The sequence that a worker acknowledges before the first release."""
 
+_Arm = Literal["champion", "challenger"]
+_NOBODY = Lineup()
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Columns:
-    """The columns of a matrix as this project computes them.
-
-    ``digest`` is logged with each prediction: vectors of one digest may be trained on together.
-    """
-
-    columns: tuple[Readable, ...]
-    features: tuple[FeatureSpec, ...]
-    request: tuple[RequestSpec, ...]
-    categories: Mapping[str, Sequence[str]]
-    digest: str
-
-
-@dataclass(frozen=True)
-class Served:
-    """A version in production, loaded. A request takes one and keeps it to its end."""
-
-    release: Release
-    scorer: GuardedScorer
-    columns: Columns
-
-
-@dataclass(frozen=True)
 class Refusal:
-    """A release that could not be loaded, why, and when (s, monotonic) it was tried."""
+    """A version that could not be loaded, why, and when (s, monotonic) it was tried."""
 
-    release: Release
+    release: Release | Rollout
     reason: str
     tried: float
 
@@ -125,26 +107,35 @@ class Champions:
         self._bundles = bundles
         self._clock = clock
         self._worker = worker
-        self._served: dict[str, Served] = {}
-        self._refused: dict[str, Refusal] = {}
-        self._acknowledged: dict[str, tuple[int, float]] = {}
+        self._loaded: dict[str, dict[str, Served]] = {model: {} for model in project.models}
+        self._lineups: dict[str, Lineup] = {}
+        self._refused: dict[tuple[str, str], Refusal] = {}
+        self._acknowledged: dict[str, tuple[tuple[int, int], float]] = {}
+        self._heeding = threading.Lock()
 
     def get(self, model: str) -> Served | None:
-        """Return the version to serve; None before the first."""
-        return self._served.get(model)
+        """Return the version in production; None before the first."""
+        return self.lineup(model).champion
 
-    def refusal(self, model: str) -> Refusal | None:
-        """Return why the newest release of ``model`` is not served, if it is not."""
-        return self._refused.get(model)
+    def lineup(self, model: str) -> Lineup:
+        """Return who may answer for ``model`` now."""
+        return self._lineups.get(model, _NOBODY)
+
+    def refusal(self, model: str, arm: _Arm = "champion") -> Refusal | None:
+        """Return why the newest version of an arm is not served, if it is not."""
+        return self._refused.get((model, arm))
 
     async def follow(self) -> None:
-        """Refresh for ever, in a thread of its own: loading never holds a request up."""
+        """Heed and refresh for ever, each in a thread: loading holds up no request and no stop."""
+        await asyncio.gather(self._repeat(self.heed), self._repeat(self.refresh))
+
+    async def _repeat(self, look: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         thread = ThreadPoolExecutor(1, thread_name_prefix="releases")
         try:
             while True:
                 try:
-                    await loop.run_in_executor(thread, self.refresh)
+                    await loop.run_in_executor(thread, look)
                 except FeilunError as error:
                     _log.warning("The releases cannot be followed for now: %s", error)
                     await asyncio.sleep(ACKNOWLEDGE_SECONDS)
@@ -153,36 +144,59 @@ class Champions:
             thread.shutdown(wait=False, cancel_futures=True)
 
     def refresh(self) -> None:
-        """Look once at what is in production, load what is new, acknowledge what is served."""
+        """Load what is new of what is in production and beside it, heed it, let go of the rest."""
         for model in self._project.models:
-            release = self._releases.current(model)
-            if release is not None and self._is_news(release):
-                self._take(release)
-            self._acknowledge(model)
+            newest = self._newest(model)
+            self._make_ready(model, "champion", newest.release)
+            self._make_ready(model, "challenger", newest.going_on)
+        self.heed()
+        for model, loaded in self._loaded.items():
+            lineup = self.lineup(model)
+            wanted = {each.release.bundle for each in (lineup.champion, lineup.challenger) if each}
+            # Nobody but this loads, so what was loaded just now is wanted or out of date.
+            for bundle in loaded.keys() - wanted:
+                del loaded[bundle]
 
-    def _is_news(self, release: Release) -> bool:
-        served, refused = self._served.get(release.model), self._refused.get(release.model)
-        if refused is not None and refused.release.sequence == release.sequence:
-            return time.monotonic() - refused.tried > RETRY_SECONDS
-        return served is None or served.release.sequence != release.sequence
+    def heed(self) -> None:
+        """Act on the newest release and rollout of each model with what is loaded; acknowledge."""
+        with self._heeding:
+            for model in self._project.models:
+                newest = self._newest(model)
+                self._lineups[model] = self._line_up(model, newest)
+                self._acknowledge(model, newest)
 
-    def _take(self, release: Release) -> None:
-        served = self._served.get(release.model)
-        try:
-            if served is not None and served.release.bundle == release.bundle:
-                fresh = replace(served, release=release)
-            else:
-                fresh = self._load(release)
-        except FeilunError as error:
-            known = self._refused.get(release.model)
-            if known is None or known.release.sequence != release.sequence:
-                _log.error("Version %d of %s is refused: %s", release.version, release.model, error)
-            self._refused[release.model] = Refusal(release, str(error), time.monotonic())
+    def _newest(self, model: str) -> _Newest:
+        rollout = self._releases.rollout(model)  # first: a release that comes now ends it
+        return _Newest(self._releases.current(model), rollout)
+
+    def _line_up(self, model: str, newest: _Newest) -> Lineup:
+        loaded, champion = self._loaded[model], self.lineup(model).champion
+        release, rollout = newest.release, newest.going_on
+        if release is not None and (ready := loaded.get(release.bundle)) is not None:
+            champion = replace(ready, release=release)
+        if rollout is not None and (ready := loaded.get(rollout.bundle)) is not None:
+            return Lineup(champion, replace(ready, release=rollout), rollout)
+        return Lineup(champion)
+
+    def _make_ready(self, model: str, arm: _Arm, entry: Release | Rollout | None) -> None:
+        """Load the version of an entry, unless it is loaded, or was refused a moment ago."""
+        known = self._refused.get((model, arm))
+        if entry is None or entry.bundle in self._loaded[model]:
+            self._refused.pop((model, arm), None)
             return
-        self._served[release.model] = fresh
-        self._refused.pop(release.model, None)
+        again = known is not None and known.release.sequence == entry.sequence
+        if known is not None and again and time.monotonic() - known.tried <= RETRY_SECONDS:
+            return
+        try:
+            self._loaded[model][entry.bundle] = self._load(entry)
+        except FeilunError as error:
+            if not again:
+                _log.error("Version %d of %s is refused: %s", entry.version, model, error)
+            self._refused[model, arm] = Refusal(entry, str(error), time.monotonic())
+        else:
+            self._refused.pop((model, arm), None)
 
-    def _load(self, release: Release) -> Served:
+    def _load(self, release: Release | Rollout) -> Served:
         bundle, data = read_bundle(self._bundles, release.bundle)
         if bundle.model != release.model:
             raise ModelError(
@@ -226,15 +240,29 @@ class Champions:
         }
         return Columns(columns, model.features, model.request, categories, model.columns_digest)
 
-    def _acknowledge(self, model: str) -> None:
-        served = self._served.get(model)
+    def _acknowledge(self, model: str, newest: _Newest) -> None:
+        lineup = self._lineups[model]
         # A worker that serves nothing yet says so: the first promotion waits for it too.
-        sequence = NOTHING if served is None else served.release.sequence
+        sequence = NOTHING if lineup.champion is None else lineup.champion.release.sequence
+        rollout = NOTHING
+        if newest.rollout is not None and lineup.rollout == newest.going_on:
+            rollout = newest.rollout.sequence
         now = time.monotonic()
-        known, at = self._acknowledged.get(model, (-1, 0.0))
-        if known != sequence or now - at > ACKNOWLEDGE_SECONDS:
-            self._releases.acknowledge(self._worker, model, sequence, self._clock.now())
-            self._acknowledged[model] = (sequence, now)
+        known, at = self._acknowledged.get(model, ((-1, -1), 0.0))
+        if known != (sequence, rollout) or now - at > ACKNOWLEDGE_SECONDS:
+            self._releases.acknowledge(self._worker, model, sequence, self._clock.now(), rollout)
+            self._acknowledged[model] = ((sequence, rollout), now)
+
+
+class _Newest(NamedTuple):
+    """The newest entries about one model."""
+
+    release: Release | None
+    rollout: Rollout | None
+
+    @property
+    def going_on(self) -> Rollout | None:
+        return going_on(self.rollout, self.release)
 
 
 def _check_parameters(columns: Sequence[Readable], capability: CapabilitySpec) -> None:

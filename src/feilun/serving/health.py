@@ -14,7 +14,7 @@ from feilun.errors import FeilunError
 from feilun.ports.event_log import Count, EventLog
 from feilun.ports.skew_store import ModelSkew, SkewStore
 from feilun.ports.turn_store import TurnStore
-from feilun.serving.champion import Champions
+from feilun.serving.champion import Champions, Refusal
 from feilun.serving.http import Request, Response
 from feilun.serving.metrics import Metrics
 from feilun.serving.moment import ClockMode, Moments
@@ -25,6 +25,8 @@ METRICS = {
     "feilun_predictions_total": "Answers of capabilities; version 0 is the fallback.",
     "feilun_degraded_total": "Answers that were less than asked for, by reason.",
     "feilun_model_failures_total": "Calls in which a model raised, hung or gave no number.",
+    "feilun_rollout_percent": "How many of the units get a model's challenger from this worker.",
+    "feilun_shadow_total": "Requests offered to a shadow, by what became of them.",
     "feilun_folded_offset": "Every record below this offset is in the features.",
     "feilun_log_end": "The offset that the next record will get.",
     "feilun_lag_records": "Records in the log that are not in the features yet.",
@@ -113,6 +115,9 @@ class Health:
             )
             refused = self._champions.refusal(model) is not None
             self._metrics.set("feilun_release_refused", float(refused), model=model)
+            rollout = self._champions.lineup(model).rollout
+            percent = rollout.percent if rollout else 0.0
+            self._metrics.set("feilun_rollout_percent", percent, model=model)
         for event, count in self._events().items():
             self._metrics.count("feilun_events_total", count.records, event=event)
             self._metrics.count("feilun_late_events_total", count.late, event=event)
@@ -167,18 +172,15 @@ class Health:
 
     def _model(self, model: str) -> dict[str, Any]:
         served, refused = self._champions.get(model), self._champions.refusal(model)
+        rollout = self._champions.lineup(model).rollout
         return {
             "version": served.release.version if served else None,
             "sequence": served.release.sequence if served else None,
             "bundle": served.release.bundle if served else None,
             "since_offset": served.release.offset if served else None,
-            "refused": {
-                "version": refused.release.version,
-                "sequence": refused.release.sequence,
-                "reason": refused.reason,
-            }
-            if refused
-            else None,
+            "refused": _refusal(refused),
+            "rollout": rollout and rollout._asdict(),
+            "rollout_refused": _refusal(self._champions.refusal(model, "challenger")),
         }
 
     def _flywheels(self) -> dict[str, Any]:
@@ -193,3 +195,13 @@ class Health:
                 "last": turns[-1]._asdict() if turns else None,
             }
         return state
+
+
+def _refusal(refused: Refusal | None) -> dict[str, Any] | None:
+    if refused is None:
+        return None
+    return {
+        "version": refused.release.version,
+        "sequence": refused.release.sequence,
+        "reason": refused.reason,
+    }

@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from feilun.errors import Conflict
 from feilun.ports.event_log import Appended
 from feilun.records.codec import encode_prediction
-from feilun.records.record import PREDICTION_SCHEMA, Prediction, Record
+from feilun.records.record import PREDICTION_SCHEMA, SHADOW_SCHEMA, Prediction, Record
 
 SOURCE = "gateway"
+SHADOW_SOURCE = "gateway/shadow"
+"""A shadow's record has the id of the request that it looked at, and so a source of its own."""
 
 Commit = Callable[[Sequence[Record]], Awaitable[Sequence[Appended]]]
 """Appends records durably, together with those of other requests."""
@@ -44,24 +46,37 @@ class PredictionLog:
         StoreFull
             If the log cannot take it.
         """
-        record = Record(
-            schema=PREDICTION_SCHEMA,
-            source=SOURCE,
-            id=prediction.request_id,
-            time=prediction.as_of,
-            received=prediction.as_of,
-            client_time=prediction.as_of,
-            available=prediction.as_of,
-            subject=subject_of(prediction),
-            digest=digest,
-            body=encode_prediction(prediction),
-        )
-        (answer,) = await self._commit([record])
+        (answer,) = await self._commit([_record(prediction, digest, PREDICTION_SCHEMA, SOURCE)])
         if answer.status == "conflict":
             raise Conflict(
                 f"The request id {prediction.request_id!r} came before with another request.",
                 "Give each request an id of its own; repeat one only to retry the same request.",
             )
+
+    async def keep_shadow(self, prediction: Prediction, digest: bytes) -> None:
+        """Keep what a shadow scored, under its own schema; a second one of a request is not kept.
+
+        Raises
+        ------
+        StoreFull, Unavailable
+            If the log cannot take it.
+        """
+        await self._commit([_record(prediction, digest, SHADOW_SCHEMA, SHADOW_SOURCE)])
+
+
+def _record(prediction: Prediction, digest: bytes, schema: str, source: str) -> Record:
+    return Record(
+        schema=schema,
+        source=source,
+        id=prediction.request_id,
+        time=prediction.as_of,
+        received=prediction.as_of,
+        client_time=prediction.as_of,
+        available=prediction.as_of,
+        subject=subject_of(prediction),
+        digest=digest,
+        body=encode_prediction(prediction),
+    )
 
 
 def subject_of(prediction: Prediction) -> str:

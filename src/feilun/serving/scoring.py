@@ -81,15 +81,22 @@ class GuardedScorer:
             raise ModelError(f"The model took more than {deadline:.0f} s to warm up.") from error
         self._aside = seconds > SLOW_SECONDS
 
-    async def score(self, matrix: Matrix) -> Scores:
+    async def score(self, matrix: Matrix, *, aside: bool = False) -> Scores:
         """Return one finite score a row.
+
+        Parameters
+        ----------
+        matrix : float32 array
+            What to score.
+        aside : bool
+            Score beside the event loop even if the model is quick: nobody waits for it.
 
         Raises
         ------
         ModelError
             If the model raises, is too slow, or returns anything else.
         """
-        if not self._aside:
+        if not (self._aside or aside):
             scores, seconds = self._call(matrix)
             self._note(seconds)
             return scores

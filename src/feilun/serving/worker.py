@@ -33,6 +33,7 @@ from feilun.serving.metrics import Metrics
 from feilun.serving.moment import ClockMode, Moments
 from feilun.serving.openapi import describe
 from feilun.serving.predictions import PredictionLog
+from feilun.serving.shadow import Shadows
 from feilun.serving.views import View
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -97,7 +98,9 @@ def make_app(parts: GatewayParts) -> Gateway:
     )
     committer = WatchedCommitter(parts.log)
     reader = OnlineReader(parts.project, parts.store)
-    tools = Tools(reader, champions, moments, PredictionLog(committer.commit), metrics)
+    predictions = PredictionLog(committer.commit)
+    shadows = Shadows(predictions, metrics)
+    tools = Tools(reader, champions, moments, predictions, shadows, metrics)
     capabilities = [
         Capability(spec, parts.project, tools) for spec in parts.project.capabilities.values()
     ]
@@ -118,7 +121,7 @@ def make_app(parts: GatewayParts) -> Gateway:
     collector = Collector(parts.project, parts.log, parts.clock, parts.clock_mode)
     collect = Collect(collector, committer)
     routes = _routes(parts.project, collect, capabilities, views, health)
-    lifetime = _Lifetime(parts, champions, committer)
+    lifetime = _Lifetime(parts, champions, shadows, committer)
     return Gateway(
         routes,
         hosts=parts.hosts,
@@ -170,12 +173,17 @@ def _routes(
 
 
 class _Lifetime:
-    """What runs beside the requests: the following of releases."""
+    """What runs beside the requests: the following of releases, and the shadows."""
 
     def __init__(
-        self, parts: GatewayParts, champions: Champions, committer: WatchedCommitter
+        self,
+        parts: GatewayParts,
+        champions: Champions,
+        shadows: Shadows,
+        committer: WatchedCommitter,
     ) -> None:
         self._parts = parts
+        self._shadows = shadows
         self._committer = committer
         self._champions = champions
         self._following: asyncio.Task[None] | None = None
@@ -184,11 +192,13 @@ class _Lifetime:
         """Load what is in production, then keep following it."""
         await asyncio.to_thread(self._champions.refresh)
         self._following = asyncio.create_task(self._champions.follow())
+        self._shadows.start()
 
     async def stop(self) -> None:
         """Stop following and close what was opened for this process."""
         if self._following is not None:
             await stop(self._following)
+        await self._shadows.stop()
         await self._committer.close()
         self._parts.store.close()
         self._parts.log.close()

@@ -8,7 +8,7 @@ from typing import Literal
 
 from feilun.errors import Conflict, Fenced, UnknownName
 from feilun.ports.model_registry import ModelVersion
-from feilun.ports.releases import Release
+from feilun.ports.releases import Release, Rollout, Stage
 from feilun.ports.skew_store import SkewState
 from feilun.ports.turn_store import Step, Turn, TurnState
 
@@ -115,7 +115,8 @@ class InMemoryReleases:
     def __init__(self, turns: InMemoryTurns) -> None:
         self._turns = turns
         self._entries: list[Release] = []
-        self._workers: dict[tuple[str, str], tuple[int, int]] = {}
+        self._rollouts: list[Rollout] = []
+        self._workers: dict[tuple[str, str], tuple[int, int, int]] = {}
 
     def append(
         self,
@@ -158,17 +159,63 @@ class InMemoryReleases:
         """Return the whole history, oldest first."""
         return [entry for entry in self._entries if model in (None, entry.model)]
 
-    def acknowledge(self, worker: str, model: str, sequence: int, now: int) -> None:
-        """Keep which release a gateway worker serves, and that it lives."""
-        self._workers[worker, model] = (sequence, now)
+    def append_rollout(
+        self,
+        model: str,
+        stage: Stage,
+        version: int,
+        bundle: str,
+        *,
+        percent: float,
+        salt: str,
+        release: int,
+        after: int,
+        offset: int,
+        at: int,
+        by: str,
+    ) -> Rollout:
+        """Begin a rollout, or bring it to another stage."""
+        newest, known = self.current(model), self.rollout(model)
+        if (release, after) != (newest.sequence if newest else 0, known.sequence if known else 0):
+            raise Conflict(f"Somebody else has changed what is served of {model}.")
+        sequence = len(self._rollouts) + 1
+        latest = max((entry.at for entry in self.rollouts(model)), default=at)
+        rollout = Rollout(
+            sequence, model, stage, version, bundle, percent, salt, release, offset,
+            max(at, latest), by,
+        )  # fmt: skip
+        self._rollouts.append(rollout)
+        return rollout
+
+    def rollout(self, model: str) -> Rollout | None:
+        """Return the newest entry of a rollout."""
+        entries = self.rollouts(model)
+        return entries[-1] if entries else None
+
+    def rollouts(self, model: str | None = None) -> list[Rollout]:
+        """Return every entry of every rollout, oldest first."""
+        return [entry for entry in self._rollouts if model in (None, entry.model)]
+
+    def acknowledge(
+        self, worker: str, model: str, sequence: int, now: int, rollout: int = 0
+    ) -> None:
+        """Keep which release and rollout a gateway worker follows, and that it lives."""
+        self._workers[worker, model] = (sequence, rollout, now)
 
     def serving(self, model: str, since: int) -> dict[str, int]:
         """Return the release sequence of each worker alive after ``since`` (µs)."""
-        return {
-            worker: sequence
-            for (worker, served), (sequence, seen) in sorted(self._workers.items())
+        return {worker: release for worker, release, _ in self._alive(model, since)}
+
+    def following(self, model: str, since: int) -> dict[str, int]:
+        """Return the rollout sequence of each worker alive after ``since`` (µs)."""
+        return {worker: rollout for worker, _, rollout in self._alive(model, since)}
+
+    def _alive(self, model: str, since: int) -> list[tuple[str, int, int]]:
+        return [
+            (worker, release, rollout)
+            for (worker, served), (release, rollout, seen) in sorted(self._workers.items())
             if served == model and seen > since
-        }
+        ]
 
 
 class InMemoryRegistry:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
-from feilun.errors import Fenced
-from feilun.ports.releases import Release, ReleaseHistory
+from feilun.errors import Conflict, Fenced
+from feilun.ports.releases import Release, ReleaseHistory, Rollout, Stage, going_on
 from feilun.ports.turn_store import TurnStore
 
 
@@ -97,6 +97,86 @@ class ReleaseHistoryExam(ABC):
         assert stores.releases.serving("ranker", since=9) == {"w1": 2, "w2": 1}
         assert stores.releases.serving("ranker", since=10) == {"w1": 2}
         assert stores.releases.serving("nobody", since=0) == {}
+
+    def test_the_newest_entry_of_a_rollout_counts(self, stores: Stores) -> None:
+        """Each model has its own; every entry is kept as it was said."""
+        assert stores.releases.rollout("ranker") is None
+        assert stores.releases.rollouts() == []
+        shadow = _roll_out(stores, "shadow", 0, at=10)
+        canary = _roll_out(stores, "canary", 2.5, at=20)
+        other = _roll_out(stores, "full", 100, at=30, model="demand")
+        assert stores.releases.rollout("ranker") == canary
+        assert stores.releases.rollout("demand") == other
+        assert stores.releases.rollouts("ranker") == [shadow, canary]
+        assert stores.releases.rollouts() == [shadow, canary, other]
+        assert canary[1:] == (
+            "ranker", "canary", 2, "bundle-2", 2.5, "salt", 0, 5, 20, "ann"
+        )  # fmt: skip
+
+    def test_a_release_ends_the_rollout_beside_it(self, stores: Stores) -> None:
+        """And one that was begun beside an older release cannot go on."""
+        first = _promote(stores, version=1, at=10)
+        begun = _roll_out(stores, "shadow", 0, at=11, release=first.sequence)
+        assert going_on(begun, stores.releases.current("ranker")) == begun
+        later = _promote(stores, version=3, at=12)
+        assert going_on(stores.releases.rollout("ranker"), later) is None
+        with pytest.raises(Conflict):
+            _roll_out(stores, "canary", 5, at=13, release=first.sequence)
+        assert stores.releases.rollouts() == [begun]
+        assert _roll_out(stores, "canary", 5, at=14, release=later.sequence).percent == 5
+
+    def test_a_rollout_that_is_off_does_not_go_on(self, stores: Stores) -> None:
+        """Nothing was in production: it was begun beside release 0."""
+        assert going_on(_roll_out(stores, "full", 100, at=10), None) is not None
+        assert going_on(_roll_out(stores, "off", 0, at=11), None) is None
+
+    def test_who_does_not_know_that_it_was_stopped_cannot_go_on(self, stores: Stores) -> None:
+        """Of two that write at once the second is refused: no ramp overrules a kill switch."""
+        begun = _roll_out(stores, "canary", 5, at=10)
+        stopped = _roll_out(stores, "off", 0, at=11, after=begun.sequence)
+        with pytest.raises(Conflict):
+            _roll_out(stores, "canary", 25, at=12, after=begun.sequence)
+        assert stores.releases.rollout("ranker") == stopped
+
+    def test_a_clock_that_steps_back_reorders_no_rollout(self, stores: Stores) -> None:
+        """An entry never claims a time before the one that it follows."""
+        _roll_out(stores, "shadow", 0, at=100)
+        assert _roll_out(stores, "off", 0, at=50).at == 100
+
+    def test_workers_say_which_rollout_they_act_on(self, stores: Stores) -> None:
+        """Beside what they serve."""
+        stores.releases.acknowledge("w1", "ranker", 1, now=10, rollout=3)
+        stores.releases.acknowledge("w2", "ranker", 1, now=10)
+        stores.releases.acknowledge("w1", "ranker", 2, now=20, rollout=4)
+        assert stores.releases.following("ranker", since=9) == {"w1": 4, "w2": 0}
+        assert stores.releases.following("ranker", since=10) == {"w1": 4}
+        assert stores.releases.serving("ranker", since=9) == {"w1": 2, "w2": 1}
+
+
+def _roll_out(
+    stores: Stores,
+    stage: Stage,
+    percent: float,
+    *,
+    at: int,
+    model: str = "ranker",
+    release: int = 0,
+    after: int | None = None,
+) -> Rollout:
+    known = stores.releases.rollout(model)
+    return stores.releases.append_rollout(
+        model,
+        stage,
+        2,
+        "bundle-2",
+        percent=percent,
+        salt="salt",
+        release=release,
+        after=after if after is not None else known.sequence if known else 0,
+        offset=5,
+        at=at,
+        by="ann",
+    )
 
 
 def _promote(

@@ -98,7 +98,28 @@ CREATE TABLE skew (
     state TEXT NOT NULL
 ) STRICT;
 """
-_SCHEMAS = (_TURNS_AND_RELEASES, _SYNCS, _SKEW)
+_ROLLOUTS = """
+CREATE TABLE rollouts (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    model TEXT NOT NULL,
+    stage TEXT NOT NULL CHECK (stage IN ('off', 'shadow', 'canary', 'full')),
+    version INTEGER NOT NULL,
+    bundle TEXT NOT NULL,
+    percent REAL NOT NULL CHECK (percent BETWEEN 0 AND 100),
+    salt TEXT NOT NULL,
+    release INTEGER NOT NULL,
+    "offset" INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    "by" TEXT NOT NULL
+) STRICT;
+CREATE INDEX rollouts_by_model ON rollouts (model, sequence);
+CREATE TRIGGER rollouts_keep_rows BEFORE DELETE ON rollouts
+    BEGIN SELECT RAISE(ABORT, 'the history of rollouts is append-only'); END;
+CREATE TRIGGER rollouts_keep_values BEFORE UPDATE ON rollouts
+    BEGIN SELECT RAISE(ABORT, 'the history of rollouts is append-only'); END;
+ALTER TABLE workers ADD COLUMN rollout INTEGER NOT NULL DEFAULT 0;
+"""
+_SCHEMAS = (_TURNS_AND_RELEASES, _SYNCS, _SKEW, _ROLLOUTS)
 """What each version of the schema added to the one before."""
 SCHEMA_VERSION = len(_SCHEMAS)
 

@@ -7,9 +7,14 @@ from typing import Literal
 
 from feilun.adapters.sqlite.database import Database
 from feilun.adapters.sqlite.turns import check_fence
-from feilun.ports.releases import Release
+from feilun.errors import Conflict
+from feilun.ports.releases import Release, Rollout, Stage
 
 _RELEASE = 'SELECT sequence, model, version, bundle, action, "offset", at, turn, "by" FROM releases'
+_ROLLOUT = (
+    "SELECT sequence, model, stage, version, bundle, percent, salt, release,"
+    ' "offset", at, "by" FROM rollouts'
+)
 
 
 class SqliteReleases:
@@ -74,14 +79,65 @@ class SqliteReleases:
         )
         return [Release(*row) for row in rows]
 
-    def acknowledge(self, worker: str, model: str, sequence: int, now: int) -> None:
-        """Keep which release a gateway worker serves, and that it lives."""
+    def append_rollout(
+        self,
+        model: str,
+        stage: Stage,
+        version: int,
+        bundle: str,
+        *,
+        percent: float,
+        salt: str,
+        release: int,
+        after: int,
+        offset: int,
+        at: int,
+        by: str,
+    ) -> Rollout:
+        """Begin a rollout, or bring it to another stage."""
+        with self._database.write() as db:
+            newest = db.execute(
+                "SELECT coalesce((SELECT max(sequence) FROM releases WHERE model = ?1), 0),"
+                " coalesce((SELECT max(sequence) FROM rollouts WHERE model = ?1), 0)",
+                (model,),
+            ).fetchone()
+            if newest != (release, after):
+                raise Conflict(
+                    f"Somebody else has changed what is served of {model} in the meantime.",
+                    "Look at feilun history and feilun rollout show, then decide again.",
+                )
+            sequence = db.execute(
+                "INSERT INTO rollouts VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,"
+                " max(?9, coalesce((SELECT max(at) FROM rollouts WHERE model = ?1), ?9)), ?10)",
+                (model, stage, version, bundle, float(percent), salt, release, offset, at, by),
+            ).lastrowid
+            row = db.execute(f"{_ROLLOUT} WHERE sequence = ?", (sequence,)).fetchone()
+            return Rollout(*row)
+
+    def rollout(self, model: str) -> Rollout | None:
+        """Return the newest entry of a rollout."""
+        rows = self._database.read(
+            f"{_ROLLOUT} WHERE model = ? ORDER BY sequence DESC LIMIT 1", model
+        )
+        return Rollout(*rows[0]) if rows else None
+
+    def rollouts(self, model: str | None = None) -> list[Rollout]:
+        """Return every entry of every rollout, oldest first."""
+        rows = self._database.read(
+            f"{_ROLLOUT} WHERE ?1 IS NULL OR model = ?1 ORDER BY sequence", model
+        )
+        return [Rollout(*row) for row in rows]
+
+    def acknowledge(
+        self, worker: str, model: str, sequence: int, now: int, rollout: int = 0
+    ) -> None:
+        """Keep which release and rollout a gateway worker follows, and that it lives."""
         with self._database.write() as db:
             db.execute(
-                "INSERT INTO workers (worker, model, sequence, seen) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (worker, model) DO UPDATE SET"
-                " sequence = excluded.sequence, seen = excluded.seen",
-                (worker, model, sequence, now),
+                "INSERT INTO workers (worker, model, sequence, seen, rollout)"
+                " VALUES (?, ?, ?, ?, ?) ON CONFLICT (worker, model) DO UPDATE SET"
+                " sequence = excluded.sequence, seen = excluded.seen, rollout = excluded.rollout",
+                (worker, model, sequence, now, rollout),
             )
 
     def serving(self, model: str, since: int) -> dict[str, int]:
@@ -89,6 +145,16 @@ class SqliteReleases:
         return dict(
             self._database.read(
                 "SELECT worker, sequence FROM workers WHERE model = ? AND seen > ? ORDER BY worker",
+                model,
+                since,
+            )
+        )
+
+    def following(self, model: str, since: int) -> dict[str, int]:
+        """Return the rollout sequence of each worker alive after ``since`` (µs)."""
+        return dict(
+            self._database.read(
+                "SELECT worker, rollout FROM workers WHERE model = ? AND seen > ? ORDER BY worker",
                 model,
                 since,
             )

@@ -1,0 +1,171 @@
+"""``feilun rollout``: a version beside the one in production, for some of the requests."""
+
+from __future__ import annotations
+
+import getpass
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from feilun.cli.models import AnyModel, ModelName, check_model, workshop_of
+from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.errors import InputError
+from feilun.i18n import _
+
+if TYPE_CHECKING:
+    from feilun.ports.releases import ReleaseHistory, Rollout
+
+Percent = Annotated[
+    float, typer.Argument(metavar="PERCENT", help=_("Of the units; 0: a shadow, 100: all."))
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(
+        rich_markup_mode=None, help=_("Try a version beside the one in production.")
+    )
+    group.command("start", help=_("Begin a rollout of a version."))(start)
+    group.command("set", help=_("Give the version to another share of the units."))(move)
+    group.command("stop", help=_("End it: everybody gets what is in production."))(stop)
+    group.command("promote", help=_("End it: put the version in production."))(promote)
+    group.command("show", help=_("Show what is being rolled out, and what was."))(show)
+    app.add_typer(group, name="rollout")
+
+
+def start(
+    model: ModelName,
+    version: Annotated[
+        int, typer.Argument(min=1, metavar="VERSION", help=_("A registered version."))
+    ],
+    *,
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help=_("It scores every request and answers none."))
+    ] = False,
+    percent: Annotated[
+        float | None,
+        typer.Option("--percent", metavar="PERCENT", help=_("It answers so many of the units.")),
+    ] = None,
+    project: ProjectFolder = None,
+) -> int:
+    """Begin a rollout."""
+    from feilun.flywheel import rollout
+
+    if shadow == (percent is not None):
+        raise InputError(_("Say --shadow or --percent."), "feilun rollout start MODEL 3 --shadow")
+    config = configured(project)
+    with workshop_of(config) as workshop:
+        check_model(workshop, model)
+        entry = rollout.start(workshop, model, version, percent or 0.0, getpass.getuser())
+        return _follow(workshop.releases, entry)
+
+
+def move(model: ModelName, percent: Percent, project: ProjectFolder = None) -> int:
+    """Bring a rollout to another stage."""
+    from feilun.app import compose
+    from feilun.clock import SystemClock
+    from feilun.flywheel import rollout
+
+    config = configured(project)
+    with closing(compose.event_log(config)) as log, closing(compose.releases(config)) as releases:
+        entry = rollout.move(
+            releases, log, SystemClock(), model=model, percent=percent, by=getpass.getuser()
+        )
+        return _follow(releases, entry)
+
+
+def stop(model: ModelName, project: ProjectFolder = None) -> int:
+    """End a rollout; what is in production answers everybody."""
+    from feilun.app import compose
+    from feilun.clock import SystemClock
+    from feilun.flywheel import rollout
+
+    config = configured(project)
+    with closing(compose.event_log(config)) as log, closing(compose.releases(config)) as releases:
+        entry = rollout.stop(releases, log, SystemClock(), model=model, by=getpass.getuser())
+        return _follow(releases, entry)
+
+
+def promote(model: ModelName, project: ProjectFolder = None) -> None:
+    """Put what is being rolled out in production."""
+    from feilun.app.terminal import say
+    from feilun.flywheel import rollout
+
+    with workshop_of(configured(project)) as workshop:
+        check_model(workshop, model)
+        release = rollout.promote(workshop, model, getpass.getuser())
+    say(_("{model} version {version} is in production.", model=model, version=release.version))
+
+
+def show(model: AnyModel = None, project: ProjectFolder = None, as_json: AsJson = False) -> None:
+    """Show every entry of every rollout, and which go on."""
+    from feilun.app import compose
+    from feilun.app.terminal import say, say_json, say_table
+
+    with closing(compose.releases(configured(project))) as releases:
+        entries = releases.rollouts(model)
+        live = _live(releases, entries)
+    if as_json:
+        say_json({"rollouts": [{**e._asdict(), "going_on": e in live} for e in entries]})
+    elif not entries:
+        say(_("No version has been rolled out."))
+    else:
+        headings = _("model"), _("version"), _("stage"), _("percent"), _("at"), _("by"), _("now")
+        say_table(headings, [_row(entry, goes_on=entry in live) for entry in entries])
+
+
+def _live(releases: ReleaseHistory, entries: list[Rollout]) -> list[Rollout]:
+    """Return the newest entry of each model whose rollout goes on."""
+    from feilun.ports.releases import going_on
+
+    models = dict.fromkeys(entry.model for entry in entries)
+    found = (going_on(releases.rollout(model), releases.current(model)) for model in models)
+    return [entry for entry in found if entry is not None]
+
+
+def _row(entry: Rollout, *, goes_on: bool) -> tuple[Any, ...]:
+    from feilun.clock import to_iso
+
+    now = _("goes on") if goes_on else ""
+    stage = _STAGES[entry.stage]()
+    at = to_iso(entry.at)[:19]
+    return entry.model, entry.version, stage, f"{entry.percent:g}", at, entry.by, now
+
+
+def _follow(releases: ReleaseHistory, entry: Rollout) -> int:
+    """Wait for the gateway's workers, and say how far they are; 3 if some are behind."""
+    import time
+
+    from feilun.app.terminal import complain, say
+    from feilun.clock import SystemClock
+    from feilun.flywheel.rollout import await_followers
+
+    found = await_followers(releases, entry, SystemClock(), time.sleep)
+    said = {"model": entry.model, "version": entry.version, "workers": len(found["serving"])}
+    if entry.stage == "off":
+        text = _("{model} version {version} answers nobody; {workers} workers follow.", **said)
+    elif entry.stage == "shadow":
+        text = _("{model} version {version} is a shadow; {workers} workers follow.", **said)
+    else:
+        text = _(
+            "{model} version {version} answers {percent} % of the units; {workers} workers follow.",
+            percent=f"{entry.percent:g}",
+            **said,
+        )
+    say(text)
+    if found["behind"]:
+        complain(
+            _("These workers do not follow yet: {names}.", names=", ".join(found["behind"])),
+            _("/status of the gateway says why."),
+        )
+        return 3
+    return 0
+
+
+_STAGES = {
+    "off": lambda: _("stopped"),
+    "shadow": lambda: _("shadow"),
+    "canary": lambda: _("canary"),
+    "full": lambda: _("all"),
+}

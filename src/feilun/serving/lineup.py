@@ -1,0 +1,72 @@
+"""Who may answer for a model: its champion or a challenger, and which request gets which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from feilun.definitions.specs import FeatureSpec, Readable, RequestSpec
+from feilun.ports.releases import Release, Rollout
+from feilun.records.split import gets_challenger
+from feilun.serving.scoring import GuardedScorer
+
+Arm = Literal["champion", "challenger", "fallback", "shadow"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a matrix as this project computes them.
+
+    ``digest`` is logged with each prediction: vectors of one digest may be trained on together.
+    """
+
+    columns: tuple[Readable, ...]
+    features: tuple[FeatureSpec, ...]
+    request: tuple[RequestSpec, ...]
+    categories: Mapping[str, Sequence[str]]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Served:
+    """A version, loaded, and the entry that put it here. A request keeps it to its end."""
+
+    release: Release | Rollout
+    scorer: GuardedScorer
+    columns: Columns
+
+
+class Assigned(NamedTuple):
+    """Where the split puts a request: the arm, its probability, and what is to answer."""
+
+    arm: Arm
+    propensity: float
+    served: Served | None
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """The versions of one model at one moment. It never changes: a new one takes its place.
+
+    ``challenger`` and ``rollout`` are there while a rollout goes on whose version is loaded.
+    """
+
+    champion: Served | None = None
+    challenger: Served | None = None
+    rollout: Rollout | None = None
+
+    @property
+    def shadow(self) -> Served | None:
+        """The version that scores what others answer."""
+        is_shadow = self.rollout is not None and self.rollout.stage == "shadow"
+        return self.challenger if is_shadow else None
+
+    def assign(self, unit: str) -> Assigned:
+        """Return what is to answer a request of ``unit``; the same for every request of it."""
+        rollout = self.rollout
+        share = 0.0 if rollout is None else rollout.percent / 100
+        if rollout is not None and gets_challenger(rollout.salt, unit, rollout.percent):
+            return Assigned("challenger", share, self.challenger)
+        arm: Arm = "fallback" if self.champion is None else "champion"
+        return Assigned(arm, 1.0 - share, self.champion)

@@ -1,0 +1,145 @@
+"""What one capability reads for a request: candidates and features, at one moment of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from feilun.aggregation.frames import Column, Float32
+from feilun.definitions.specs import (
+    CapabilitySpec,
+    EntitySpec,
+    FeatureSpec,
+    RequestSpec,
+    features_of,
+    inputs_of,
+)
+from feilun.features.expressions import complete, request_columns
+from feilun.features.online import OnlineReader, Snapshot
+from feilun.features.vectors import assemble
+from feilun.records.record import RECOMPUTE
+from feilun.serving.candidates import Candidates
+from feilun.serving.lineup import Columns
+from feilun.serving.moment import Moments
+from feilun.serving.requests import ReadOptions, is_list
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one request read, all from one moment of the store, and the matrix made of it.
+
+    ``columns`` names the meaning of the matrix as it is logged; ``missing`` the addresses that have
+    a value in no row. ``keys`` are the entities that it was read for.
+    """
+
+    keys: dict[str, Any]
+    items: list[Any]
+    values: Mapping[str, Column]
+    as_of: int
+    folded_offset: int
+    matrix: Float32
+    missing: list[str]
+    columns: str
+
+
+class Reader:
+    """Reads for the requests of one capability.
+
+    Parameters
+    ----------
+    spec : CapabilitySpec
+        What it needs.
+    entities : mapping
+        The project's entities, by name.
+    reader : OnlineReader
+        Where features come from.
+    moments : Moments
+        When reads stand.
+    """
+
+    def __init__(
+        self,
+        spec: CapabilitySpec,
+        entities: Mapping[str, EntitySpec],
+        reader: OnlineReader,
+        moments: Moments,
+    ) -> None:
+        self._spec = spec
+        self._reader = reader
+        self._moments = moments
+        self._said = tuple(each for each in inputs_of(spec.reads) if isinstance(each, RequestSpec))
+        self._candidates = Candidates(spec, entities[spec.item])
+        self._keys = tuple(
+            p.name
+            for p in spec.parameters
+            if p.name in entities and p.name != spec.item and not is_list(p.annotation)
+        )
+
+    def keys(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the entities that a request names."""
+        return {name: parameters[name] for name in self._keys}
+
+    def read(
+        self,
+        parameters: Mapping[str, Any],
+        options: ReadOptions,
+        columns: Columns,
+        *,
+        model: bool,
+        items: list[Any] | None = None,
+    ) -> Reading:
+        """Read candidates and features, and make the matrix.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Of the request.
+        options : ReadOptions
+            When the read stands.
+        columns : Columns
+            What the matrix holds.
+        model : bool
+            Whether a model scores it.
+        items : list, optional
+            The items to read for, where they are known.
+        """
+        keys = self.keys(parameters)
+        wanted = (*columns.columns, *self._spec.reads, *self._candidates.values)
+        with self._reader.snapshot() as snapshot:
+            mark = snapshot.mark
+            as_of = self._moments.as_of(mark, options)
+            lists: Mapping[str, Column] = {}
+            if self._candidates.lists and items is None:
+                lists = self._read(snapshot, self._candidates.lists, keys, (), as_of)
+            if items is None:
+                items = self._candidates.items(parameters, lists, model=model)
+            read = self._read(snapshot, features_of(wanted), keys, items, as_of)
+            unbuilt = snapshot.unbuilt(columns.features)
+        said = request_columns((*columns.request, *self._said), [as_of], [parameters])
+        values = complete(wanted, {**lists, **read, **said})
+        matrix, missing = assemble(columns.columns, values, len(items), columns.categories)
+        return Reading(
+            keys=keys,
+            items=items,
+            values=values,
+            as_of=as_of,
+            folded_offset=mark.offset,
+            matrix=matrix,
+            missing=list(dict.fromkeys(missing + unbuilt)),
+            columns=RECOMPUTE if unbuilt else columns.digest,
+        )
+
+    def _read(
+        self,
+        snapshot: Snapshot,
+        features: Sequence[FeatureSpec],
+        keys: Mapping[str, Any],
+        items: Sequence[Any],
+        as_of: int,
+    ) -> dict[str, Column]:
+        return snapshot.read(features, keys, self._spec.item, items, as_of)
+
+    def fallback_scores(self, reading: Reading) -> Any:
+        """Return what the fallback makes of the items that were read."""
+        return self._candidates.fallback_scores(reading.items, reading.values)

@@ -6,7 +6,8 @@ import threading
 import numpy as np
 import pytest
 
-from feilun.serving.scoring import QUICK_CALLS, SLOW_CALLS, GuardedScorer
+from feilun.serving import scoring
+from feilun.serving.scoring import QUICK_CALLS, SLOTS, SLOW_CALLS, GuardedScorer
 
 QUICK, SLOW, STALLED = 0.001, 0.01, 0.02
 
@@ -59,3 +60,48 @@ def test_each_return_takes_twice_as_long():
     found = places([(STALLED, 1), (QUICK, QUICK_CALLS), (STALLED, 1), (QUICK, 2 * QUICK_CALLS + 1)])
     aside = [False] * QUICK_CALLS
     assert found == [True, *aside, True, *aside, *aside, True]
+
+
+def test_many_requests_at_once_wait_for_the_slots_of_a_scorer_that_just_left():
+    scorer = Timed()
+    guarded = GuardedScorer(scorer, 1, timer=lambda: scorer.now)
+    row = np.zeros((1, 1), np.float32)
+
+    async def run():
+        scorer.takes = STALLED
+        await guarded.score(row)
+        return await asyncio.gather(*(guarded.score(row) for _ in range(5 * SLOTS)))
+
+    assert len(asyncio.run(run())) == 5 * SLOTS
+
+
+def test_once_all_slots_are_stuck_for_the_deadline_calls_fail_at_once(monkeypatch):
+    monkeypatch.setattr(scoring, "DEADLINE_SECONDS", 0.1)
+    release = threading.Event()
+
+    class Stuck(Timed):
+        def score(self, matrix):
+            if not self.in_loop:  # the first call is slow, and all others never end
+                return super().score(matrix)
+            release.wait(60)
+            return np.zeros(len(matrix))
+
+    scorer = Stuck()
+    guarded = GuardedScorer(scorer, 1, timer=lambda: scorer.now)
+    row = np.zeros((1, 1), np.float32)
+
+    async def run():
+        scorer.takes = STALLED
+        await guarded.score(row)
+        calls = [guarded.score(row) for _ in range(SLOTS)]
+        late = await asyncio.gather(*calls, return_exceptions=True)
+        at_once = asyncio.create_task(guarded.score(row))
+        await asyncio.sleep(0)  # it fails without waiting for anything
+        return late, at_once
+
+    try:
+        late, at_once = asyncio.run(run())
+    finally:
+        release.set()
+    assert all("did not answer" in str(error) for error in late)
+    assert "stuck" in str(at_once.exception())

@@ -97,6 +97,20 @@ def request_columns(
     }
 
 
+def request_value(wanted: RequestSpec, as_of: int, parameters: Mapping[str, Any]) -> Any:
+    """Return what one request says, as a plain value; None if it does not.
+
+    Raises
+    ------
+    InputError
+        If the moment is not in the years 1 to 9999.
+    """
+    if wanted.is_moment:
+        return _moments(wanted, [as_of]).values[0]
+    value = parameters.get(wanted.name)
+    return value if _fits(value, wanted.dtype) else None
+
+
 def _compute(side: Readable | float, columns: Mapping[str, Column]) -> Array:
     """Return float64 numbers, NaN where missing."""
     if isinstance(side, float):

@@ -187,7 +187,7 @@ class Snapshot:
             if len(found) == 1:
                 row: dict[str, Any] = {}
                 group.reader.one(found[0], as_of, row)
-                columns.update({f.address: _only(f, row[f.address]) for f in group.features})
+                columns.update({f.address: column_of(f, row[f.address]) for f in group.features})
             else:
                 columns.update(group.reader.many(names, found, as_of))
         for feature in plan.unbuilt:
@@ -256,7 +256,7 @@ _TYPES: Mapping[str, tuple[Any, Any]] = {
 }
 
 
-def _only(feature: FeatureSpec, value: Any) -> Column:
+def column_of(feature: FeatureSpec, value: Any) -> Column:
     """Return a column of one value; None is a missing one."""
     if value is None:
         return missing_column(feature, 1)

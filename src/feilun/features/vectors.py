@@ -94,13 +94,24 @@ def _numbers(
             "Use it as candidates, or take a single value.",
         )
     if column.values.dtype == object:
-        known = categories.get(wanted.address)
-        if known is None:
-            raise ModelError(f"{wanted.address} is text, and its categories are not given.")
-        codes = _codes(tuple(known))
+        codes = codes_of(wanted, categories)
         coded = [codes.get(value, np.nan) for value in column.values.tolist()]
         column = Column(np.array(coded, np.float64), column.present)
     return numbers(wanted, column)
+
+
+def codes_of(text: Readable, categories: Mapping[str, Sequence[str]]) -> Mapping[str, int]:
+    """Return the code of each value of a text that has one.
+
+    Raises
+    ------
+    ModelError
+        If the categories do not tell.
+    """
+    known = categories.get(text.address)
+    if known is None:
+        raise ModelError(f"{text.address} is text, and its categories are not given.")
+    return _codes(tuple(known))
 
 
 @lru_cache(maxsize=256)

@@ -63,7 +63,7 @@ class GuardedScorer:
         self._quick_calls = 0
         self._quick_enough = QUICK_CALLS
         self._slots = asyncio.Semaphore(SLOTS)
-        self._answered = 0.0
+        self._moved = 0.0  # when a call of the slow scorer last began or ended
 
     def warm(self, deadline: float) -> None:
         """Score a dummy matrix, outside the event loop, so that the first request finds it warm.
@@ -101,7 +101,7 @@ class GuardedScorer:
             self._note(seconds)
             return scores
         now = time.monotonic()
-        if self._slots.locked() and now - self._answered > DEADLINE_SECONDS:
+        if self._slots.locked() and now - self._moved > DEADLINE_SECONDS:
             raise ModelError(f"All {SLOTS} calls of the model in progress are stuck.")
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
@@ -125,12 +125,13 @@ class GuardedScorer:
 
     async def _score_aside(self, matrix: Matrix) -> Scores:
         await self._slots.acquire()
+        self._moved = time.monotonic()
         loop = asyncio.get_running_loop()
         running = self._start(matrix)
         # The slot is free when the call has ended, not when its request has given up.
         running.add_done_callback(lambda _: self._free_slot(loop))
         scores, seconds = await asyncio.wrap_future(running)
-        self._answered = time.monotonic()
+        self._moved = time.monotonic()
         self._note(seconds)
         return scores
 

@@ -1,0 +1,106 @@
+"""One row alone: the values that were read of it, as the matrix and the columns of many rows.
+
+Most requests to score something are about one row. Its values are plain numbers; making arrays of
+them that nobody looks at takes longer than the model does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from feilun.aggregation.frames import Column, Float32
+from feilun.definitions.specs import ExpressionSpec, Readable, RequestSpec
+from feilun.features.expressions import evaluate, request_columns, request_value
+from feilun.features.online import Row, column_of
+from feilun.features.vectors import codes_of
+
+
+def is_plain(columns: Sequence[Readable]) -> bool:
+    """Return whether each column of a matrix is one value that was read or said."""
+    return all(
+        not isinstance(column, ExpressionSpec) and column.dtype != "vector" and not column.is_list
+        for column in columns
+    )
+
+
+class OneRow(Mapping[str, Column]):
+    """The columns of one row by address, each made when it is asked for.
+
+    Parameters
+    ----------
+    wanted : mapping
+        By address, what there is: features, expressions, what the request says.
+    row : Row
+        The features' values.
+    as_of : int
+        The moment of the request, µs UTC.
+    said : mapping
+        The parameters of the request.
+    """
+
+    def __init__(
+        self, wanted: Mapping[str, Readable], row: Row, as_of: int, said: Mapping[str, Any]
+    ) -> None:
+        self._wanted = wanted
+        self._row = row
+        self._as_of = as_of
+        self._said = said
+        self._made: dict[str, Column] = {}
+
+    def __getitem__(self, address: str) -> Column:
+        made = self._made.get(address)
+        if made is None:
+            made = self._made[address] = self._make(self._wanted[address])
+        return made
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._wanted)
+
+    def __len__(self) -> int:
+        return len(self._wanted)
+
+    def _make(self, each: Readable) -> Column:
+        if isinstance(each, ExpressionSpec):
+            return evaluate(each, self)
+        if isinstance(each, RequestSpec):
+            return request_columns([each], [self._as_of], [self._said])[each.address]
+        missing = each.address in self._row.missing
+        return column_of(each, None if missing else self._row.values[each.address])
+
+    def matrix(
+        self, columns: Sequence[Readable], categories: Mapping[str, Sequence[str]]
+    ) -> tuple[Float32, list[str]]:
+        """Return what `vectors.assemble` makes of plain columns of one row, to the bit.
+
+        Parameters
+        ----------
+        columns : sequence of Readable
+            What the matrix holds, in order; see `is_plain`.
+        categories : mapping
+            Address of each text to its categories.
+
+        Returns
+        -------
+        float32 array, 1 by columns
+        list of str
+            Addresses of what has no value.
+        """
+        found = self._row.values
+        numbers = []
+        missing = []
+        for column in columns:
+            if isinstance(column, RequestSpec):
+                value = request_value(column, self._as_of, self._said)
+            else:
+                value = found[column.address]
+            if column.dtype == "str" and value is not None:
+                value = codes_of(column, categories).get(value)
+            if value is None or value != value:  # noqa: PLR0124  (NaN alone is not itself)
+                missing.append(column.address)
+                value = np.nan
+            numbers.append(value)
+        with np.errstate(all="ignore"):  # a float beyond float32 is infinite
+            return np.array([numbers], np.float64).astype(np.float32), missing

@@ -9,7 +9,7 @@ import pytest
 from feilun.serving import scoring
 from feilun.serving.scoring import QUICK_CALLS, SLOTS, SLOW_CALLS, GuardedScorer
 
-QUICK, SLOW, STALLED = 0.001, 0.01, 0.02
+QUICK, SLOW, STALLED = 0.001, 0.01, 0.06
 
 
 class Timed:

@@ -24,8 +24,8 @@ from feilun.ports.scorer import Scorer
 SLOW_SECONDS = 0.005
 SLOW_CALLS = 3
 """So many calls in a row longer than that move the scorer out of the event loop."""
-STALLED_SECONDS = 0.015
-"""One call longer than this does the same at once."""
+STALLED_SECONDS = 0.05
+"""One call longer than this does the same at once. A busy machine alone rarely takes as long."""
 QUICK_CALLS = 100
 """So many calls in a row that are not slow bring it back the first time."""
 DEADLINE_SECONDS = 1.0

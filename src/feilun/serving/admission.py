@@ -1,0 +1,100 @@
+"""Admission: a worker lets in as many requests at a time as it answers soon.
+
+The rest is told at once to come again a little later, the least urgent first. So whoever is let in
+is answered as quickly as ever, and the worker spends its time on answers instead of a queue.
+
+How many that are is found by watching the event loop, as CoDel watches a queue (RFC 8289): a burst
+may make it late for a moment, but if it was late all the time of an interval, too many are inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from feilun.errors import Unavailable
+
+Priority = Literal["always", "first", "second", "third"]
+"""``always`` is for what operates the gateway, and is never refused."""
+
+LATE_SECONDS = 0.005
+"""How late the event loop may be all the time."""
+TICK_SECONDS = 0.005
+INTERVAL_TICKS = 4
+"""After so many ticks it is judged how late the loop was at the least."""
+FEWEST, MOST = 16, 1024
+"""The bounds of how many may be inside."""
+SHARES: dict[Priority, float] = {"first": 1.0, "second": 0.75, "third": 0.5}
+"""What part of the places each priority may fill."""
+
+
+class Overloaded(Unavailable):
+    """More requests than this worker can answer soon."""
+
+    code = "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The gateway has more requests than it can answer soon.",
+            "Send it again after the seconds in Retry-After; start more workers if this stays so.",
+        )
+
+
+class Admission:
+    """Counts who is inside, and says how many may be. Used by the event loop alone.
+
+    Attributes
+    ----------
+    limit : int
+        How many may be inside now.
+    inside : int
+        How many are.
+    """
+
+    def __init__(self) -> None:
+        self.limit = MOST
+        self.inside = 0
+        self._most_inside = 0
+        self._least_late = LATE_SECONDS
+        self._ticks = 0
+
+    @contextmanager
+    def place(self, priority: Priority) -> Iterator[None]:
+        """Hold a place while a request is answered.
+
+        Raises
+        ------
+        Overloaded
+            If all places of this priority are taken.
+        """
+        if priority != "always" and self.inside >= self.limit * SHARES[priority]:
+            raise Overloaded
+        self.inside += 1
+        self._most_inside = max(self._most_inside, self.inside)
+        try:
+            yield
+        finally:
+            self.inside -= 1
+
+    async def follow(self) -> None:
+        """Watch the event loop for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + TICK_SECONDS
+            await asyncio.sleep(TICK_SECONDS)
+            self.tick(loop.time() - due)
+
+    def tick(self, late: float) -> None:
+        """Take in how late (s) the event loop was now; change the limit at an interval's end."""
+        self._least_late = min(late, self._least_late) if self._ticks else late
+        self._ticks += 1
+        if self._ticks < INTERVAL_TICKS:
+            return
+        if self._least_late > LATE_SECONDS:
+            # From how many there were, not from how many there might have been.
+            self.limit = max(FEWEST, min(self.limit, self._most_inside) * 7 // 8)
+        elif self._most_inside * 2 > self.limit:
+            self.limit = min(MOST, self.limit + 1 + self.limit // 16)
+        self._ticks, self._most_inside = 0, self.inside

@@ -1,0 +1,123 @@
+"""How many a worker lets in: as many as the event loop answers soon, the most urgent first."""
+
+import asyncio
+import time
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feilun.serving.admission import (
+    FEWEST,
+    INTERVAL_TICKS,
+    LATE_SECONDS,
+    MOST,
+    SHARES,
+    TICK_SECONDS,
+    Admission,
+    Overloaded,
+)
+
+LATE, IN_TIME = 2 * LATE_SECONDS, LATE_SECONDS / 2
+
+
+def interval(admission, late, inside=0):
+    with ExitStack() as held:
+        for _ in range(inside):
+            held.enter_context(admission.place("always"))
+        for each in [late] * INTERVAL_TICKS if isinstance(late, float) else late:
+            admission.tick(each)
+
+
+def limited(limit):
+    admission = Admission()
+    admission.limit = limit
+    return admission
+
+
+def test_places_are_given_back_however_a_request_ends():
+    admission = limited(FEWEST)
+    for _ in range(3 * FEWEST):
+        with pytest.raises(ZeroDivisionError), admission.place("first"):
+            assert admission.inside == 1
+            raise ZeroDivisionError
+    assert admission.inside == 0
+
+
+@pytest.mark.parametrize("priority", SHARES)
+def test_each_priority_fills_its_share_and_no_more(priority):
+    admission = limited(100)
+    with ExitStack() as held:
+        for _ in range(round(100 * SHARES[priority])):
+            held.enter_context(admission.place(priority))
+        with pytest.raises(Overloaded) as refused:
+            held.enter_context(admission.place(priority))
+        assert refused.value.status == 503
+        with admission.place("always"):  # whoever operates the gateway still sees it
+            pass
+        for more in SHARES:
+            if SHARES[more] > SHARES[priority]:
+                held.enter_context(admission.place(more))
+
+
+def test_a_burst_lets_nobody_out_and_a_queue_does():
+    admission = limited(100)
+    interval(admission, [LATE] * (INTERVAL_TICKS - 1) + [IN_TIME], inside=100)
+    assert admission.limit >= 100
+    interval(admission, LATE, inside=100)
+    assert admission.limit < 100
+
+
+def test_the_limit_falls_from_how_many_there_were():
+    admission = Admission()
+    interval(admission, LATE, inside=40)
+    assert FEWEST < admission.limit < 40
+
+
+def test_the_limit_grows_only_while_it_is_nearly_reached():
+    admission = limited(50)
+    interval(admission, IN_TIME, inside=5)
+    assert admission.limit == 50
+    interval(admission, IN_TIME, inside=50)
+    assert admission.limit > 50
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.1), st.integers(0, 200))))
+def test_the_limit_keeps_its_bounds(intervals):
+    admission = Admission()
+    for late, inside in intervals:
+        interval(admission, late, inside)
+        assert FEWEST <= admission.limit <= MOST
+
+
+@settings(max_examples=10)
+@given(st.floats(1e-5, 2e-4))
+def test_it_finds_how_many_the_loop_answers_in_time(seconds_each):
+    """A request costs the loop the same each time, and there are always more than can be let in."""
+    admission = Admission()
+    found = []
+    for _ in range(200):
+        inside = min(admission.limit, 2 * MOST)
+        interval(admission, inside * seconds_each, inside)
+        found.append(admission.limit * seconds_each)
+    best = min(max(LATE_SECONDS, FEWEST * seconds_each), MOST * seconds_each)
+    assert all(best * 0.8 <= each <= best * 1.2 + seconds_each for each in found[-50:])
+
+
+def test_it_watches_a_real_loop():
+    admission = Admission()
+
+    async def run():
+        following = asyncio.create_task(admission.follow())
+        until = time.monotonic() + 40 * TICK_SECONDS * INTERVAL_TICKS
+        with ExitStack() as held:
+            for _ in range(20):
+                held.enter_context(admission.place("first"))
+            while time.monotonic() < until and admission.limit == MOST:
+                time.sleep(5 * LATE_SECONDS)  # somebody keeps the loop busy
+                await asyncio.sleep(0)
+        following.cancel()
+
+    asyncio.run(run())
+    assert admission.limit < 20

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,6 +12,8 @@ from feilun.definitions.specs import EventSpec
 from feilun.errors import InputError
 from feilun.events.ids import uuid7
 from feilun.events.shapes import Item, Shape, to_microseconds
+from feilun.records.columns import DIGEST_BYTES, cells
+from feilun.records.hashing import digests
 from feilun.records.rows import Rows
 
 FARTHEST = 3_660 * DAY
@@ -130,13 +130,9 @@ def _digests(
     """Return the `content_digest` of each event; ``bodies`` are all its fields, encoded."""
     if spec.fields and spec.fields[-1].optional:
         bodies = [_encode(_without_absent_end(row)) for row in values]
-    begun = _begun(spec.name)
-    digests: list[bytes] = []
-    for time, body in zip(times, bodies, strict=True):
-        state = begun.copy()
-        state.update(_encode(time) + body)
-        digests.append(state.digest())
-    return digests
+    said = [_encode(time) + body for time, body in zip(times, bodies, strict=True)]
+    found = digests(b"\x93" + _encode(spec.name), said, DIGEST_BYTES)
+    return cells(found, DIGEST_BYTES)
 
 
 def _without_absent_end(values: Sequence[Any]) -> Sequence[Any]:
@@ -144,9 +140,3 @@ def _without_absent_end(values: Sequence[Any]) -> Sequence[Any]:
     while said and values[said - 1] is None:
         said -= 1
     return values[:said]
-
-
-@lru_cache(maxsize=1024)
-def _begun(event: str) -> hashlib.blake2b:
-    # Setting a hash up costs twice what hashing an event does; its copy costs next to nothing.
-    return hashlib.blake2b(b"\x93" + _encode(event), digest_size=16)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -161,8 +160,7 @@ def _columns(runs: list[Run], rows: Rows, places: Sequence[int]) -> Columns:
     if set(map(len, rows.digest)) - {DIGEST_BYTES}:
         raise ValueError(f"a digest has {DIGEST_BYTES} bytes")
     places_of = {source: place for place, source in enumerate(dict.fromkeys(rows.source))}
-    tie = array("Q", tie_digests(rows.source, rows.id))
-    tie.byteswap()  # from big-endian to little-endian, whatever the machine is
+    tie = np.frombuffer(tie_digests(rows.source, rows.id), ">u8")
     return Columns(
         runs=runs,
         places=_packed("H", places),
@@ -170,7 +168,7 @@ def _columns(runs: list[Run], rows: Rows, places: Sequence[int]) -> Columns:
         time=b"" if rows.time == rows.client_time else _numbers(rows.time),
         received=_numbers(rows.received),
         available=b"" if rows.available == rows.received else _numbers(rows.available),
-        tie=tie.tobytes(),
+        tie=tie.astype("<u8").tobytes(),
         flags=_once(bytes(rows.flags), 1),
         digest=b"".join(rows.digest),
         sources=list(places_of),
@@ -228,6 +226,18 @@ def integers(form: str, column: bytes, rows: int) -> Sequence[int]:
     """Return a column's values, where ``form`` is ``q`` or ``H``; fast also where rows are few."""
     width = struct.calcsize(f"<{form}")
     return struct.unpack(f"<{rows}{form}", filled(column, width, rows))
+
+
+def cells(column: bytes, width: int) -> list[bytes]:
+    r"""Return the values of a column, ``width`` bytes each.
+
+    Examples
+    --------
+    >>> cells(b"ab\0cd\0", 3)
+    [b'ab\x00', b'cd\x00']
+    """
+    values: list[bytes] = np.frombuffer(column, f"V{width}").tolist()
+    return values
 
 
 def filled(column: bytes, width: int, rows: int) -> bytes:

@@ -44,18 +44,15 @@ def rows_of(shape: Shape, items: Sequence[Item], receipt: Receipt) -> Rows:
         If one of them cannot be a record.
     """
     values = shape.values([item.fields for item in items])
-    said = [
-        time if time is None or isinstance(time, int) else to_microseconds(time)
-        for time in [item.time for item in items]
-    ]
+    said = _said([item.time for item in items])
     client_times = _client_times(said, receipt)
     receipts = client_times if receipt.replay else [receipt.received] * len(items)
     bodies = list(map(_encode, values))
     return Rows(
         schema=[shape.schema] * len(items),
         source=[receipt.source] * len(items),
-        id=[item.id or uuid7(time) for item, time in zip(items, client_times, strict=True)],
-        time=_effective_times(said, receipts, receipt.skew),
+        id=_ids([item.id for item in items], client_times),
+        time=_effective_times(said, client_times, receipt),
         received=receipts,
         client_time=client_times,
         available=receipts,
@@ -64,6 +61,20 @@ def rows_of(shape: Shape, items: Sequence[Item], receipt: Receipt) -> Rows:
         body=bodies,
         flags=[0] * len(items),
     )
+
+
+def _said(times: list[Any]) -> list[int | None]:
+    """Return times of the wire in µs UTC; None where an event has none."""
+    if set(map(type, times)) == {int}:
+        return times
+    return [None if time is None else to_microseconds(time) for time in times]
+
+
+def _ids(ids: list[Any], client_times: Sequence[int]) -> list[str]:
+    """Return the ids, and one for each event that has none."""
+    if None not in ids:
+        return ids
+    return [id or uuid7(time) for id, time in zip(ids, client_times, strict=True)]
 
 
 def _client_times(said: Sequence[int | None], receipt: Receipt) -> list[int]:
@@ -81,11 +92,15 @@ def _client_times(said: Sequence[int | None], receipt: Receipt) -> list[int]:
     return times
 
 
-def _effective_times(said: Sequence[int | None], receipts: Sequence[int], skew: int) -> list[int]:
+def _effective_times(
+    said: Sequence[int | None], client_times: list[int], receipt: Receipt
+) -> list[int]:
     """Return when each event happened by our clock: never later than its receipt."""
+    skew, received = receipt.skew, receipt.received
+    if receipt.replay or (skew == 0 and max(client_times) <= received):
+        return client_times
     return [
-        at if time is None or time + skew > at else time + skew
-        for time, at in zip(said, receipts, strict=True)
+        received if time is None or time + skew > received else time + skew for time in said
     ]
 
 

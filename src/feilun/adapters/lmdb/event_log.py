@@ -196,9 +196,9 @@ class LmdbEventLog:
 
     def _count(self, txn: lmdb.Transaction[bytes], rows: Rows) -> None:
         """Count what is stored. The state lies in the same pages, so this dirties no other."""
-        late = Counter(
-            [schema for schema, flags in zip(rows.schema, rows.flags, strict=True) if flags & LATE]
-        )
+        late: Counter[str] = Counter()
+        if any(rows.flags):
+            late.update(s for s, flags in zip(rows.schema, rows.flags, strict=True) if flags & LATE)
         for schema, count in Counter(rows.schema).items():
             key = _COUNT_PREFIX + schema.encode()
             raw = txn.get(key, db=self._env.meta)

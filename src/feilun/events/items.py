@@ -99,9 +99,7 @@ def _effective_times(
     skew, received = receipt.skew, receipt.received
     if receipt.replay or (skew == 0 and max(client_times) <= received):
         return client_times
-    return [
-        received if time is None or time + skew > received else time + skew for time in said
-    ]
+    return [received if time is None or time + skew > received else time + skew for time in said]
 
 
 def check_time(name: str, time: int, now: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TypeVar
@@ -129,18 +128,21 @@ def columns_of(rows: Sequence[Record | None]) -> Columns:
     ordered, places = _by_schema(rows)
     runs: list[Run] = []
     at = 0
-    for schema, count in Counter(ordered.schema).items():
+    for schema in dict.fromkeys(ordered.schema):
+        count = ordered.schema.count(schema)
         runs.append(_run(schema, ordered.body[at : at + count]))
         at += count
     try:
         return _columns(runs, ordered, places)
-    except (struct.error, ValueError) as error:
+    except (struct.error, OverflowError, ValueError) as error:
         raise InputError(f"A record has a number that cannot be kept: {error}.") from error
 
 
 def _by_schema(rows: Sequence[Record | None]) -> tuple[Rows, list[int]]:
     """Return the records by schema, and the places of them; no places if all are in order."""
     if isinstance(rows, Rows):
+        if len(set(rows.schema)) <= 1:
+            return rows, []
         places, found = list(range(len(rows))), rows
     else:
         places = [place for place, record in enumerate(rows) if record is not None]
@@ -203,7 +205,7 @@ def _array(bodies: Sequence[bytes]) -> bytes:
 
 
 def _numbers(values: list[int]) -> bytes:
-    return _once(_packed("q", values), NUMBER_BYTES)
+    return _once(np.array(values, "<i8").tobytes(), NUMBER_BYTES)
 
 
 def _packed(form: str, values: Sequence[int]) -> bytes:

@@ -6,7 +6,7 @@ end with a default. ``docs/formats.md`` documents the bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -71,8 +71,10 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return int.from_bytes(tie_digests([self.source], [self.id]), "big")
 
 
-def tie_digests(sources: Iterable[str], ids: Iterable[str]) -> bytes:
+def tie_digests(sources: Sequence[str], ids: Sequence[str]) -> bytes:
     """Return the ties of names: BLAKE2b-64 of each ``source NUL id``, one after another."""
+    if len(set(sources)) == 1:
+        return digests(f"{sources[0]}\0".encode(), ids, _TIE_BYTES)
     return digests(b"", list(map("\0".join, zip(sources, ids, strict=True))), _TIE_BYTES)
 
 

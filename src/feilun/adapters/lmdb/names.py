@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 
 import lmdb
 import msgspec
@@ -133,7 +132,7 @@ class Names:
         with txn.cursor(database) as cursor:
             _, added = cursor.putmulti(zip(keys, values, strict=True), overwrite=False)
         if added == len(rows):
-            return rows, list(map(Appended, repeat("accepted"), range(base, end)))
+            return rows, [Appended("accepted", offset) for offset in range(base, end)]
         return self._without_repeats(txn, database, rows, keys, work)
 
     @staticmethod

@@ -61,13 +61,13 @@ clean: ## Remove the environment and every cache
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	@touch $@
 
-COMPILED := src/feilun/aggregation/_loops.pyx src/feilun/records/_hashes.pyx
+COMPILED := src/feilun/aggregation/_loops.pyx src/feilun/records/_loops.pyx
 
 .venv/demo: .venv/uv pyproject.toml constraints.txt $(COMPILED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[demo]'
 	@sh tools/native_libraries.sh .venv
-	@$(BIN)/python -c 'from feilun.aggregation.compiled import loops; from feilun.records.hashing import hashes; \
-		loops and hashes or print("The inner loops could not be compiled: everything works, slower." \
+	@$(BIN)/python -c 'from feilun.aggregation.compiled import loops; from feilun.records.compiled import loops as rows; \
+		loops and rows or print("The inner loops could not be compiled: everything works, slower." \
 		" On Debian and Ubuntu: apt-get install gcc python3-dev")'
 	@touch $@
 

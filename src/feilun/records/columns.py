@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feilun.errors import CorruptData, InputError
+from feilun.records.compiled import loops
 from feilun.records.record import Record, tie_digests
 from feilun.records.rows import Rows
 
@@ -182,6 +183,8 @@ def _columns(runs: list[Run], rows: Rows, places: Sequence[int]) -> Columns:
 
 def _run(schema: str, bodies: list[bytes]) -> Run:
     packed = _array(bodies)
+    if loops is not None and loops.plain(bodies):
+        return Run(schema, len(bodies), packed)
     try:
         values = _values(packed)
     except (msgspec.DecodeError, RecursionError):

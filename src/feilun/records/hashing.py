@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from feilun.compiled import find
-
-hashes = find("feilun.records._hashes")
-"""`feilun.records._hashes`; None without it."""
+from feilun.records.compiled import loops
 
 
 def digests(begun: bytes, values: Sequence[str] | Sequence[bytes], size: int) -> bytes:
@@ -21,8 +18,8 @@ def digests(begun: bytes, values: Sequence[str] | Sequence[bytes], size: int) ->
     >>> digests(b"user=", ["7", "8"], 4).hex()
     'a5a194cc2b398066'
     """
-    if hashes is not None:
-        found: bytes = hashes.digests(begun, values, size)
+    if loops is not None:
+        found: bytes = loops.digests(begun, values, size)
         return found
     # Setting a hash up costs twice what hashing a value does; its copy costs next to nothing.
     start = hashlib.blake2b(begun, digest_size=size)

@@ -86,7 +86,7 @@ _VALUES = (
     | st.text(max_size=40)
     | st.sampled_from(["x" * 255, "x" * 256, "x" * 65536])
     | st.binary(max_size=40)
-    | st.lists(st.integers(), max_size=2)
+    | st.lists(st.integers(0, 9), max_size=2)
     | st.dictionaries(st.text(max_size=2), st.none(), max_size=2)
     | st.builds(msgspec.msgpack.Ext, st.integers(0, 9), st.binary(max_size=4))
 )
@@ -122,7 +122,20 @@ def test_bodies_are_stored_alike(some):
 
 
 @needed
-def test_bodies_of_plain_values_are_not_decoded_to_be_checked():
-    plain = [msgspec.msgpack.encode([None, True, -(2**63), 0.5, "x" * 300, b"", 2**40])] * 2
-    assert compiled.loops.plain(plain)
-    assert not compiled.loops.plain([*plain, msgspec.msgpack.encode([[]])])
+@pytest.mark.parametrize(
+    "value",
+    [None, False, True, 0.5, *(2**bits - 1 for bits in (7, 8, 16, 32, 64))]
+    + [-(2**bits) for bits in (5, 7, 15, 31, 63)]
+    + [text * size for text in ("x", b"x") for size in (0, 31, 32, 255, 256, 65_536)],
+)
+def test_bodies_of_plain_values_are_seen_to_be_so(value):
+    body = msgspec.msgpack.encode([value, 7, value])
+    assert compiled.loops.plain([body, body])
+    assert not any(compiled.loops.plain([body[:cut]]) for cut in range(min(len(body), 70)))
+    assert not any(compiled.loops.plain([body, wrong]) for wrong in (body[:-1], body + b"\x07"))
+
+
+@needed
+@pytest.mark.parametrize("value", [[], {}, [1], {"a": 1}, msgspec.msgpack.Ext(1, b"")])
+def test_bodies_of_other_values_are_left_to_be_decoded(value):
+    assert not compiled.loops.plain([msgspec.msgpack.encode([value])])

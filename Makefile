@@ -61,13 +61,14 @@ clean: ## Remove the environment and every cache
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	@touch $@
 
-LOOPS := src/feilun/aggregation/_loops.pyx
+COMPILED := src/feilun/aggregation/_loops.pyx src/feilun/records/_loops.pyx
 
-.venv/demo: .venv/uv pyproject.toml constraints.txt $(LOOPS)
+.venv/demo: .venv/uv pyproject.toml constraints.txt $(COMPILED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[demo]'
 	@sh tools/native_libraries.sh .venv
-	@$(BIN)/python -c 'from feilun.aggregation.compiled import loops as l; l or print("The inner loops could not be" \
-		" compiled: everything works, slower. On Debian and Ubuntu: apt-get install gcc python3-dev")'
+	@$(BIN)/python -c 'from feilun.aggregation.compiled import loops; from feilun.records.compiled import loops as rows; \
+		loops and rows or print("The inner loops could not be compiled: everything works, slower." \
+		" On Debian and Ubuntu: apt-get install gcc python3-dev")'
 	@touch $@
 
 .venv/dev: .venv/demo

@@ -227,6 +227,8 @@ class Collector:
 
     def _rows(self, items: Sequence[Item], receipt: Receipt) -> Rows:
         """Return the records of decoded events. One that cannot be one raises InputError."""
+        if len(set(map(type, items))) == 1:
+            return rows_of(self._shapes.of(type(items[0])), items, receipt)
         places: dict[type, list[int]] = {}
         for place, item in enumerate(items):
             places.setdefault(type(item), []).append(place)
@@ -234,8 +236,6 @@ class Collector:
             rows_of(self._shapes.of(kind), [items[place] for place in some], receipt)
             for kind, some in places.items()
         ]
-        if len(alike) == 1:
-            return alike[0]
         order = list(chain.from_iterable(places.values()))
         return Rows.joined(alike).chosen(sorted(range(len(order)), key=order.__getitem__))
 

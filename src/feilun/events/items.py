@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,6 +12,8 @@ from feilun.definitions.specs import EventSpec
 from feilun.errors import InputError
 from feilun.events.ids import uuid7
 from feilun.events.shapes import Item, Shape, to_microseconds
+from feilun.records.columns import DIGEST_BYTES, cells
+from feilun.records.hashing import digests
 from feilun.records.rows import Rows
 
 FARTHEST = 3_660 * DAY
@@ -44,18 +44,15 @@ def rows_of(shape: Shape, items: Sequence[Item], receipt: Receipt) -> Rows:
         If one of them cannot be a record.
     """
     values = shape.values([item.fields for item in items])
-    said = [
-        time if time is None or isinstance(time, int) else to_microseconds(time)
-        for time in [item.time for item in items]
-    ]
+    said = _said([item.time for item in items])
     client_times = _client_times(said, receipt)
     receipts = client_times if receipt.replay else [receipt.received] * len(items)
     bodies = list(map(_encode, values))
     return Rows(
         schema=[shape.schema] * len(items),
         source=[receipt.source] * len(items),
-        id=[item.id or uuid7(time) for item, time in zip(items, client_times, strict=True)],
-        time=_effective_times(said, receipts, receipt.skew),
+        id=_ids([item.id for item in items], client_times),
+        time=_effective_times(said, client_times, receipt),
         received=receipts,
         client_time=client_times,
         available=receipts,
@@ -64,6 +61,20 @@ def rows_of(shape: Shape, items: Sequence[Item], receipt: Receipt) -> Rows:
         body=bodies,
         flags=[0] * len(items),
     )
+
+
+def _said(times: list[Any]) -> list[int | None]:
+    """Return times of the wire in µs UTC; None where an event has none."""
+    if set(map(type, times)) == {int}:
+        return times
+    return [None if time is None else to_microseconds(time) for time in times]
+
+
+def _ids(ids: list[Any], client_times: Sequence[int]) -> list[str]:
+    """Return the ids, and one for each event that has none."""
+    if None not in ids:
+        return ids
+    return [id or uuid7(time) for id, time in zip(ids, client_times, strict=True)]
 
 
 def _client_times(said: Sequence[int | None], receipt: Receipt) -> list[int]:
@@ -81,12 +92,14 @@ def _client_times(said: Sequence[int | None], receipt: Receipt) -> list[int]:
     return times
 
 
-def _effective_times(said: Sequence[int | None], receipts: Sequence[int], skew: int) -> list[int]:
+def _effective_times(
+    said: Sequence[int | None], client_times: list[int], receipt: Receipt
+) -> list[int]:
     """Return when each event happened by our clock: never later than its receipt."""
-    return [
-        at if time is None or time + skew > at else time + skew
-        for time, at in zip(said, receipts, strict=True)
-    ]
+    skew, received = receipt.skew, receipt.received
+    if receipt.replay or (skew == 0 and max(client_times) <= received):
+        return client_times
+    return [received if time is None or time + skew > received else time + skew for time in said]
 
 
 def check_time(name: str, time: int, now: int) -> None:
@@ -130,13 +143,9 @@ def _digests(
     """Return the `content_digest` of each event; ``bodies`` are all its fields, encoded."""
     if spec.fields and spec.fields[-1].optional:
         bodies = [_encode(_without_absent_end(row)) for row in values]
-    begun = _begun(spec.name)
-    digests: list[bytes] = []
-    for time, body in zip(times, bodies, strict=True):
-        state = begun.copy()
-        state.update(_encode(time) + body)
-        digests.append(state.digest())
-    return digests
+    said = [_encode(time) + body for time, body in zip(times, bodies, strict=True)]
+    found = digests(b"\x93" + _encode(spec.name), said, DIGEST_BYTES)
+    return cells(found, DIGEST_BYTES)
 
 
 def _without_absent_end(values: Sequence[Any]) -> Sequence[Any]:
@@ -144,9 +153,3 @@ def _without_absent_end(values: Sequence[Any]) -> Sequence[Any]:
     while said and values[said - 1] is None:
         said -= 1
     return values[:said]
-
-
-@lru_cache(maxsize=1024)
-def _begun(event: str) -> hashlib.blake2b:
-    # Setting a hash up costs twice what hashing an event does; its copy costs next to nothing.
-    return hashlib.blake2b(b"\x93" + _encode(event), digest_size=16)

@@ -13,6 +13,7 @@ from feilun.records.columns import (
     NUMBER_BYTES,
     PLACE_BYTES,
     Columns,
+    cells,
     columns_of,
     filled,
     integers,
@@ -139,7 +140,7 @@ class RecordBatch:
             client_time,
             integers("q", columns.available, rows) if columns.available else received,
             self.subjects(),
-            [digests[at : at + DIGEST_BYTES] for at in range(0, len(digests), DIGEST_BYTES)],
+            cells(digests, DIGEST_BYTES),
             [body for run in self.runs for body in run.bodies()],
             filled(columns.flags, 1, rows),
         )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-from array import array
-from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TypeVar
@@ -14,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feilun.errors import CorruptData, InputError
+from feilun.records.compiled import loops
 from feilun.records.record import Record, tie_digests
 from feilun.records.rows import Rows
 
@@ -130,18 +129,21 @@ def columns_of(rows: Sequence[Record | None]) -> Columns:
     ordered, places = _by_schema(rows)
     runs: list[Run] = []
     at = 0
-    for schema, count in Counter(ordered.schema).items():
+    for schema in dict.fromkeys(ordered.schema):
+        count = ordered.schema.count(schema)
         runs.append(_run(schema, ordered.body[at : at + count]))
         at += count
     try:
         return _columns(runs, ordered, places)
-    except (struct.error, ValueError) as error:
+    except (struct.error, OverflowError, ValueError) as error:
         raise InputError(f"A record has a number that cannot be kept: {error}.") from error
 
 
 def _by_schema(rows: Sequence[Record | None]) -> tuple[Rows, list[int]]:
     """Return the records by schema, and the places of them; no places if all are in order."""
     if isinstance(rows, Rows):
+        if len(set(rows.schema)) <= 1:
+            return rows, []
         places, found = list(range(len(rows))), rows
     else:
         places = [place for place, record in enumerate(rows) if record is not None]
@@ -161,8 +163,7 @@ def _columns(runs: list[Run], rows: Rows, places: Sequence[int]) -> Columns:
     if set(map(len, rows.digest)) - {DIGEST_BYTES}:
         raise ValueError(f"a digest has {DIGEST_BYTES} bytes")
     places_of = {source: place for place, source in enumerate(dict.fromkeys(rows.source))}
-    tie = array("Q", tie_digests(rows.source, rows.id))
-    tie.byteswap()  # from big-endian to little-endian, whatever the machine is
+    tie = np.frombuffer(tie_digests(rows.source, rows.id), ">u8")
     return Columns(
         runs=runs,
         places=_packed("H", places),
@@ -170,7 +171,7 @@ def _columns(runs: list[Run], rows: Rows, places: Sequence[int]) -> Columns:
         time=b"" if rows.time == rows.client_time else _numbers(rows.time),
         received=_numbers(rows.received),
         available=b"" if rows.available == rows.received else _numbers(rows.available),
-        tie=tie.tobytes(),
+        tie=tie.astype("<u8").tobytes(),
         flags=_once(bytes(rows.flags), 1),
         digest=b"".join(rows.digest),
         sources=list(places_of),
@@ -182,6 +183,8 @@ def _columns(runs: list[Run], rows: Rows, places: Sequence[int]) -> Columns:
 
 def _run(schema: str, bodies: list[bytes]) -> Run:
     packed = _array(bodies)
+    if loops is not None and loops.plain(bodies):
+        return Run(schema, len(bodies), packed)
     try:
         values = _values(packed)
     except (msgspec.DecodeError, RecursionError):
@@ -205,7 +208,7 @@ def _array(bodies: Sequence[bytes]) -> bytes:
 
 
 def _numbers(values: list[int]) -> bytes:
-    return _once(_packed("q", values), NUMBER_BYTES)
+    return _once(np.array(values, "<i8").tobytes(), NUMBER_BYTES)
 
 
 def _packed(form: str, values: Sequence[int]) -> bytes:
@@ -228,6 +231,18 @@ def integers(form: str, column: bytes, rows: int) -> Sequence[int]:
     """Return a column's values, where ``form`` is ``q`` or ``H``; fast also where rows are few."""
     width = struct.calcsize(f"<{form}")
     return struct.unpack(f"<{rows}{form}", filled(column, width, rows))
+
+
+def cells(column: bytes, width: int) -> list[bytes]:
+    r"""Return the values of a column, ``width`` bytes each.
+
+    Examples
+    --------
+    >>> cells(b"ab\0cd\0", 3)
+    [b'ab\x00', b'cd\x00']
+    """
+    values: list[bytes] = np.frombuffer(column, f"V{width}").tolist()
+    return values
 
 
 def filled(column: bytes, width: int, rows: int) -> bytes:

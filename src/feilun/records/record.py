@@ -6,13 +6,14 @@ end with a default. ``docs/formats.md`` documents the bytes.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 
 import msgspec
 
+from feilun.records.hashing import digests
+
 FORMAT_VERSION = 1
+_TIE_BYTES = 8
 
 LATE = 1
 """Flag: its id partition was closed when it came; kept, never folded."""
@@ -70,23 +71,11 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return int.from_bytes(tie_digests([self.source], [self.id]), "big")
 
 
-def tie_digests(sources: Iterable[str], ids: Iterable[str]) -> bytes:
+def tie_digests(sources: Sequence[str], ids: Sequence[str]) -> bytes:
     """Return the ties of names: BLAKE2b-64 of each ``source NUL id``, one after another."""
-    digests = []
-    last, begun = None, _begun("")
-    for source, id in zip(sources, ids, strict=True):
-        if source != last:
-            last, begun = source, _begun(source)
-        state = begun.copy()
-        state.update(id.encode())
-        digests.append(state.digest())
-    return b"".join(digests)
-
-
-@lru_cache(maxsize=1024)
-def _begun(source: str) -> hashlib.blake2b:
-    # Setting a hash up costs twice what hashing an id does; its copy costs next to nothing.
-    return hashlib.blake2b(f"{source}\0".encode(), digest_size=8)
+    if len(set(sources)) == 1:
+        return digests(f"{sources[0]}\0".encode(), ids, _TIE_BYTES)
+    return digests(b"", list(map("\0".join, zip(sources, ids, strict=True))), _TIE_BYTES)
 
 
 class Prediction(msgspec.Struct, frozen=True, array_like=True):

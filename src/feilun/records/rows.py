@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import chain
-from operator import attrgetter
+from functools import reduce
+from operator import attrgetter, iconcat
 from typing import Any, overload
 
 from msgspec.structs import astuple
@@ -52,7 +52,7 @@ class Rows(Sequence[Record]):
         if len(parts) == 1:
             return parts[0]
         columns = zip(*map(_columns, parts), strict=True)
-        return cls._from([list(chain.from_iterable(column)) for column in columns])
+        return cls._from([reduce(iconcat, column, []) for column in columns])
 
     @classmethod
     def _from(cls, columns: list[list[Any]]) -> Rows:

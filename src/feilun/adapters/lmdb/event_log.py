@@ -11,7 +11,6 @@ transaction.
 from __future__ import annotations
 
 import struct
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -196,15 +195,15 @@ class LmdbEventLog:
 
     def _count(self, txn: lmdb.Transaction[bytes], rows: Rows) -> None:
         """Count what is stored. The state lies in the same pages, so this dirties no other."""
-        late = Counter(
-            [schema for schema, flags in zip(rows.schema, rows.flags, strict=True) if flags & LATE]
-        )
-        for schema, count in Counter(rows.schema).items():
+        late: list[str] = []
+        if any(rows.flags):
+            late = [s for s, flags in zip(rows.schema, rows.flags, strict=True) if flags & LATE]
+        for schema in set(rows.schema):
             key = _COUNT_PREFIX + schema.encode()
             raw = txn.get(key, db=self._env.meta)
             before = Count(0, 0) if raw is None else Count(*_COUNT.unpack(raw))
-            value = _COUNT.pack(before.records + count, before.late + late[schema])
-            txn.put(key, value, db=self._env.meta)
+            after = before.records + rows.schema.count(schema), before.late + late.count(schema)
+            txn.put(key, _COUNT.pack(*after), db=self._env.meta)
 
     def declare(self, schemas: Mapping[str, bytes]) -> None:
         """Keep what schema ids mean, for ever; what is known already writes nothing.

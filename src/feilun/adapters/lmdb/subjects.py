@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Iterable
 from itertools import repeat
 
 import lmdb
+import numpy as np
+
+from feilun.records.columns import cells
+from feilun.records.hashing import digests
 
 _SEGMENT = struct.Struct(">I")
 _SUBJECT_BYTES = 8
-_BEGUN = hashlib.blake2b(digest_size=_SUBJECT_BYTES)
+_NAME = np.dtype(">u8")
+_KEY = np.dtype([("name", ">u8"), ("segment", ">u4")])
 
 
 class Subjects:
@@ -33,10 +37,12 @@ class Subjects:
         """
         newest, stored = self._newest
         new = set(subjects).difference(stored if segment == newest else (), ("",))
-        end = _SEGMENT.pack(segment)
-        keys = sorted([_hash(subject) + end for subject in new])
+        names = np.frombuffer(digests(b"", list(new), _SUBJECT_BYTES), _NAME)
+        keys = np.empty(len(new), _KEY)
+        keys["name"] = np.sort(names.astype(np.uint64))  # neighbours are put for less
+        keys["segment"] = segment
         with txn.cursor(self._database) as cursor:
-            cursor.putmulti(zip(keys, repeat(b"")), overwrite=False)
+            cursor.putmulti(zip(cells(keys.tobytes(), _KEY.itemsize), repeat(b"")), overwrite=False)
         return new
 
     def remember(self, segment: int, subjects: set[str]) -> None:
@@ -65,6 +71,4 @@ def index_key(subject: str, segment: int) -> bytes:
 
 
 def _hash(subject: str) -> bytes:
-    state = _BEGUN.copy()  # cheaper than setting up a hash for each
-    state.update(subject.encode())
-    return state.digest()
+    return digests(b"", [subject], _SUBJECT_BYTES)

@@ -140,7 +140,7 @@ def _routes(
     health: Health,
 ) -> dict[str, Route]:
     """Return the whole table: what is not in it is not there."""
-    description = describe(project, version("feilun"), capabilities, views)
+    description = describe(project, version("feilun"))
     encoded = msgspec.json.encode(description)
 
     async def openapi(_: Request) -> Response:

@@ -39,6 +39,7 @@ ROUTES = {
     "/status": {"GET"},
     "/openapi.json": {"GET"},
     "/docs": {"GET"},
+    "/feilun.js": {"GET"},
     "/api/events": {"POST"},
     "/api/recommend": {"GET", "POST"},
     "/api/strict": {"GET", "POST"},

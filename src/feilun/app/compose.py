@@ -290,5 +290,6 @@ def gateway_application(config: Config) -> Gateway:
             clock_mode=config.clock,
             worker=f"gateway-{os.getpid()}",
             hosts=LOOPBACK | {config.host},
+            origins=frozenset(config.origins),
         )
     )

@@ -54,6 +54,7 @@ def describe(project: Project, version: str) -> dict[str, Any]:
     """
     capabilities = project.capabilities.values()
     annotations = [p.annotation for spec in capabilities for p in spec.parameters]
+    annotations += [p.annotation for v in project.views.values() for p in key_parameters(v)]
     annotations += [spec.returns for spec in capabilities]
     schemas = Schemas([CapabilityReply, ViewReply, EventsReply, ErrorReply], annotations)
     schemas.components |= {f"event.{e.name}": event_schema(e) for e in project.sent_events.values()}

@@ -81,6 +81,12 @@ _OWN = {
     "/docs": _Own(
         "This description, for people", {"type": "string"}, "<!doctype html>…", "text/html"
     ),
+    "/feilun.js": _Own(
+        "The tracker for web pages, an ES module",
+        {"type": "string"},
+        "export class Tracker { … }",
+        "text/javascript",
+    ),
 }  # fmt: skip
 
 

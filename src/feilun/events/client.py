@@ -110,7 +110,18 @@ class Client:
     def track(
         self, event: str, *, id: str | None = None, time: int | None = None, **fields: Any
     ) -> str:
-        """Take an event to be sent soon; return its id.
+        """Take an event to be sent soon; return its id. Raises as ``put`` does."""
+        return self.put(event, fields, id=id, time=time)
+
+    def put(
+        self,
+        event: str,
+        fields: Mapping[str, Any],
+        *,
+        id: str | None = None,
+        time: int | None = None,
+    ) -> str:
+        """Take an event whose fields may have any names, such as ``time``; return its id.
 
         Raises
         ------

@@ -111,3 +111,18 @@ def test_a_language_that_there_is_none_for(shop, tmp_path):
     result = shop.run("client", "cobol", "--out", tmp_path / "out", code=2)
     assert "python, javascript, openapi" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_change_that_callers_could_not_bear_is_told(shop, tmp_path):
+    shop.run("client", "openapi", "--out", tmp_path)
+    before = tmp_path / "openapi.json"
+    shop.run("check", "--api", before)
+    source = (shop.root / "shop.py").read_text("utf-8")
+    grown = source.replace("k: int = 10)", "k: int = 10, page: int = 0)")
+    (shop.root / "shop.py").write_text(grown, "utf-8")
+    shop.run("check", "--api", before)
+    (shop.root / "shop.py").write_text(source.replace("k: int = 10)", "n: int = 10)"), "utf-8")
+    result = shop.run("check", "--api", before, code=2)
+    assert "POST /api/recommend: request.body.k: it is not taken any more." in result.stderr
+    result = shop.run("check", "--api", shop.root / "shop.py", code=2)
+    assert "feilun client openapi" in result.stderr

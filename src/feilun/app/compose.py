@@ -273,18 +273,25 @@ CLIENTS = ("python", "javascript", "openapi")
 """What clients can be generated in; ``openapi`` is the description itself."""
 
 
+def api_description(project: Project) -> dict[str, Any]:
+    """Return the OpenAPI description, as the gateway serves it."""
+    from importlib.metadata import version
+
+    from feilun.serving.openapi import describe
+
+    return describe(project, version("feilun"))
+
+
 def client_files(config: Config, language: str) -> dict[str, str]:
     """Return the files of a generated client, name to text."""
     import json
-    from importlib.metadata import version
 
     from feilun.clients.javascript import render_javascript
     from feilun.clients.python import render_python
     from feilun.clients.surface import read_surface
-    from feilun.serving.openapi import describe
     from feilun.serving.pages import tracker_source
 
-    description = describe(definitions(config), version("feilun"))
+    description = api_description(definitions(config))
     if language == "openapi":
         return {"openapi.json": json.dumps(description, indent=1, ensure_ascii=False) + "\n"}
     surface = read_surface(description)

@@ -337,6 +337,21 @@ def test_two_tabs(site, between, visitor, until):
     assert second.evaluate("localStorage.length") == 0
 
 
+def test_what_others_put_where_events_are_kept_is_not_sent(site, between, visitor, until):
+    between.fault = "close"
+    page = visit(visitor, site)
+    track(page, 16, [1])
+    page.evaluate(
+        "for (const [at, text] of ['{', 'null', '{}', '1}]'].entries())"
+        " localStorage.setItem(Object.keys(localStorage)[0].slice(0, -1) + 'x' + at, text)"
+    )
+    page.reload()
+    page.wait_for_function("window.tracker")
+    assert waiting(page) == 1
+    between.fault = ""
+    arrives(site, until, 16, [1])
+
+
 def test_a_page_without_storage_tracks_too(site, visitor, until):
     page = visitor.new_page()
     page.add_init_script(

@@ -180,9 +180,9 @@ export class Tracker {
       if (this.#queue.size >= QUEUE_EVENTS) return;
       const id = key.slice(this.#prefix.length);
       const text = storage((all) => all.getItem(key));
-      if (text === null) continue; // another tab was faster
       this.#queue.set(id, text);
       this.#kept.add(id);
+      if (!isEvent(text, id)) this.#forget(id);
     }
   }
 
@@ -204,6 +204,15 @@ function storage(work) {
     return work(globalThis.localStorage);
   } catch {
     return undefined;
+  }
+}
+
+/** Whether what was kept is what was tracked: other scripts of the site may write there too. */
+function isEvent(text, id) {
+  try {
+    return JSON.parse(text).id === id;
+  } catch {
+    return false;
   }
 }
 

@@ -226,7 +226,7 @@ def running(tmp_path_factory):
         yield found
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start():
     """Start `feilun up` on a shop: ``with start(shop) as up``."""
     return Up
@@ -235,3 +235,9 @@ def start():
 @pytest.fixture
 def until():
     return wait_for
+
+
+@pytest.fixture(scope="session")
+def shop_maker():
+    """Make a shop in a folder."""
+    return make_shop

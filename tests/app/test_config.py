@@ -111,3 +111,28 @@ def test_a_data_folder_that_cannot_be_written(tmp_path):
     config = load(write(tmp_path, '[platform]\ndata = "file/data"'))
     with pytest.raises(ConfigError, match="cannot be written"):
         prepare_data(config)
+
+
+def test_the_origins_of_pages(tmp_path):
+    said = '[platform]\norigins = ["https://shop.example", "http://127.0.0.1:8080"]'
+    config = load(write(tmp_path, said))
+    assert config.origins == ("https://shop.example", "http://127.0.0.1:8080")
+    assert load(write(tmp_path, "")).origins == ()
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        '"*"', '"null"', "7", '"shop.example"', '"https://shop.example/"', '"https://Shop.example"',
+        '"https://shop.example:443"', '"http://shop.example:80"', '"https://u@shop.example"',
+        '"https://*.example"',
+    ],
+)  # fmt: skip
+def test_what_no_browser_would_send_is_no_origin(tmp_path, origin):
+    with pytest.raises(ConfigError, match="origin"):
+        load(write(tmp_path, f"[platform]\norigins = [{origin}]"))
+
+
+def test_origins_are_a_list(tmp_path):
+    with pytest.raises(ConfigError, match="must be a list"):
+        load(write(tmp_path, '[platform]\norigins = "https://shop.example"'))

@@ -45,6 +45,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         self.server.requests += 1
+        self.server.authorization = self.headers["Authorization"]
         body = self.rfile.read(int(self.headers["Content-Length"]))
         fault = self.server.faults.pop(0) if self.server.faults else ""
         if fault == "refuse before storing":
@@ -169,6 +170,29 @@ def test_send_answers_each_event(server):
         assert client.send([]) == []
 
 
+def test_fields_may_be_called_as_what_every_event_has(server):
+    with Client(server.url, source="shop") as client:
+        id = client.put("tick", {"id": "mine", "time": 5, "event": "x"})
+        with pytest.raises(InputError, match="fields: has no field 'id'"):
+            client.flush()
+    assert id != "mine"
+
+
+@pytest.mark.parametrize(("key", "sent"), [("k-1", "Bearer k-1"), ("", None), (None, "Bearer e")])
+def test_a_key_goes_into_a_header_and_nowhere_else(server, monkeypatch, key, sent):
+    monkeypatch.setenv("FEILUN_KEY", "e")
+    with Client(server.url, source="shop", key=key) as client:
+        client.send([{"event": "tick", "fields": {}}])
+    assert server.authorization == sent
+
+
+@pytest.mark.parametrize("key", ["a\nb", "\u98de"])
+def test_what_is_no_key_is_refused(server, key):
+    with pytest.raises(ConfigError) as caught:
+        Client(server.url, source="shop", key=key)
+    assert key not in str(caught.value)
+
+
 def test_bodies_stay_below_the_cap(server):
     with Client(server.url, source="shop") as client:
         client.send([{"event": "tick", "fields": {"note": "x" * 8_000}}] * 500)
@@ -183,7 +207,9 @@ def test_nobody_there(server):
     client.close()
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8600", "ftp://x", "http://"])
+@pytest.mark.parametrize(
+    "url", ["", "127.0.0.1:8600", "ftp://x", "http://", "http://u:p@x", "http://x?key=k"]
+)
 def test_what_is_not_an_address_is_refused(url):
     with pytest.raises(ConfigError):
         Client(url, source="shop")

@@ -1,13 +1,36 @@
 """What the gateway says of itself: its routes, OpenAPI, /docs, /metrics, /ready and /status."""
 
+import dataclasses
 import re
+from dataclasses import dataclass
+from datetime import datetime
 from html.parser import HTMLParser
+from typing import Literal
 
 import pytest
 
+from feilun.definitions.specs import FieldSpec, ParameterSpec
 from feilun.errors import ConfigError, StoreFull
 from feilun.serving.metrics import Metrics
+from feilun.serving.openapi import describe
 from feilun.serving.worker import make_app
+
+
+@dataclass
+class Branch:
+    """A type that holds itself."""
+
+    name: str
+    parent: "Branch | None"
+    branches: "list[Branch]"
+
+
+@dataclass
+class ErrorReply:
+    """Called as one of the gateway's own."""
+
+    why: str
+
 
 ROUTES = {
     "/health": {"GET"},
@@ -16,6 +39,7 @@ ROUTES = {
     "/status": {"GET"},
     "/openapi.json": {"GET"},
     "/docs": {"GET"},
+    "/feilun.js": {"GET"},
     "/api/events": {"POST"},
     "/api/recommend": {"GET", "POST"},
     "/api/strict": {"GET", "POST"},
@@ -134,6 +158,119 @@ def make_app_again(shop):
     shop.app = make_app(shop.parts)
     shop.client.app = shop.app
     return shop.client
+
+
+def media_of(description):
+    """Every place with a schema and an example: (where, schema, example)."""
+    for path, item in description["paths"].items():
+        for method, operation in item.items():
+            where = f"{method} {path}"
+            for parameter in operation.get("parameters", ()):
+                if "example" in parameter:
+                    yield f"{where} {parameter['name']}", parameter["schema"], parameter["example"]
+            if "requestBody" in operation:
+                for media in operation["requestBody"]["content"].values():
+                    yield f"{where} body", media["schema"], media["example"]
+            for status, reply in operation["responses"].items():
+                for media in reply["content"].values():
+                    yield f"{where} {status}", media["schema"], media["example"]
+
+
+def validate(value, schema, description):
+    jsonschema = pytest.importorskip("jsonschema")
+    whole = {**schema, "components": description["components"]}
+    jsonschema.Draft202012Validator(whole).validate(value)
+
+
+class TestExamples:
+    def test_every_request_and_reply_has_one_that_fits_its_schema(self, description):
+        found = list(media_of(description))
+        assert len(found) > 100
+        for where, schema, example in found:
+            try:
+                validate(example, schema, description)
+            except Exception as error:
+                raise AssertionError(where) from error
+
+    def test_a_reply_of_another_type_does_not_fit(self, description):
+        """That the check above can fail."""
+        reply = description["paths"]["/api/recommend"]["get"]["responses"]["200"]
+        media = reply["content"]["application/json"]
+        with pytest.raises(Exception, match="is not of type 'integer'"):
+            validate({**media["example"], "result": ["x"]}, media["schema"], description)
+
+    def test_what_the_gateway_answers_fits_too(self, shop, description):
+        shop.train()
+        make_app_again(shop)
+        asked = [
+            ("get", "/api/recommend", {"user_id": 1}, 200),
+            ("get", "/api/recommend", {"usr_id": 1}, 400),
+            ("get", "/api/broken", {"user_id": 1}, 500),
+            ("get", "/api/user_profile", {"user_id": 1}, 200),
+            ("get", "/api/user_profile", {"user_id": 999}, 200),
+            ("get", "/api/trends", {"min_offset": 10**9}, 503),
+            ("get", "/health", {}, 200),
+            ("get", "/ready", {}, 200),
+            ("get", "/status", {}, 200),
+        ]
+        replies = shop.run(*(shop.client.get(path, query) for _, path, query, _ in asked))
+        for (method, path, _, status), reply in zip(asked, replies, strict=True):
+            assert reply.status == status
+            known = description["paths"][path][method]["responses"][str(status)]
+            validate(reply.json, known["content"]["application/json"]["schema"], description)
+            assert ("Retry-After" in known.get("headers", {})) == ("retry-after" in reply.headers)
+
+    def test_replies_of_every_python_type_have_one(self, shop):
+        kinds = [int | None, dict[str, float], tuple[int, str], list[Branch], Branch, datetime,
+                 Literal["a", "b"], object, ErrorReply, set[str]]  # fmt: skip
+        for number, kind in enumerate(kinds):
+            spec = shop.project.capabilities["recommend"]
+            name = f"r{number}"
+            shop.project.capabilities[name] = dataclasses.replace(
+                spec, name=name, path=f"/api/{name}", returns=kind
+            )
+        description = describe(shop.project, "1")
+        for where, schema, example in media_of(description):
+            if "/api/r" in where:
+                validate(example, schema, description)
+        ours = description["components"]["schemas"]["ErrorReply"]
+        assert set(ours["properties"]) == {"error"}
+
+
+class TestVersions:
+    def changed(self, shop, **changes):
+        spec = shop.project.capabilities["recommend"]
+        shop.project.capabilities["recommend"] = dataclasses.replace(spec, **changes)
+        return describe(shop.project, "1")
+
+    def of(self, description, path="/api/recommend", method="get"):
+        return description["paths"][path][method]["x-feilun-version"]
+
+    def test_texts_change_none(self, shop):
+        before = describe(shop.project, "1")
+        after = self.changed(shop, description="Something else.", owner="others")
+        assert self.of(before) == self.of(after)
+        assert before["info"]["version"] == after["info"]["version"]
+
+    def test_types_and_names_do(self, shop):
+        before = describe(shop.project, "1")
+        for changes in (
+            {"returns": list[str]},
+            {"parameters": (ParameterSpec("user", int, True, None),)},
+            {"parameters": (ParameterSpec("user_id", int, False, 1),)},
+        ):
+            after = self.changed(shop, **changes)
+            assert self.of(before) != self.of(after)
+            assert before["info"]["version"] != after["info"]["version"]
+            assert self.of(before, "/api/strict") == self.of(after, "/api/strict")
+
+    def test_a_field_that_is_called_as_a_text_counts(self, shop):
+        before = describe(shop.project, "1")
+        event = shop.project.events["order"]
+        fields = (*event.fields, FieldSpec("description", "str", optional=True))
+        grown = {"order": dataclasses.replace(event, fields=fields)}
+        after = describe(dataclasses.replace(shop.project, events=grown), "1")
+        assert self.of(before, "/api/events", "post") != self.of(after, "/api/events", "post")
 
 
 class Page(HTMLParser):

@@ -269,6 +269,37 @@ def online_reader(project: Project, store: OnlineStore) -> OnlineReader:
     return OnlineReader(project, store)
 
 
+CLIENTS = ("python", "javascript", "openapi")
+"""What clients can be generated in; ``openapi`` is the description itself."""
+
+
+def api_description(project: Project) -> dict[str, Any]:
+    """Return the OpenAPI description, as the gateway serves it."""
+    from importlib.metadata import version
+
+    from feilun.serving.openapi import describe
+
+    return describe(project, version("feilun"))
+
+
+def client_files(config: Config, language: str) -> dict[str, str]:
+    """Return the files of a generated client, name to text."""
+    import json
+
+    from feilun.clients.javascript import render_javascript
+    from feilun.clients.python import render_python
+    from feilun.clients.surface import read_surface
+    from feilun.serving.pages import tracker_source
+
+    description = api_description(definitions(config))
+    if language == "openapi":
+        return {"openapi.json": json.dumps(description, indent=1, ensure_ascii=False) + "\n"}
+    surface = read_surface(description)
+    if language == "python":
+        return render_python(surface)
+    return render_javascript(surface, tracker_source())
+
+
 def gateway_application(config: Config) -> Gateway:
     """Build one gateway worker. Called after the worker was spawned: it opens the stores."""
     import os
@@ -290,5 +321,6 @@ def gateway_application(config: Config) -> Gateway:
             clock_mode=config.clock,
             worker=f"gateway-{os.getpid()}",
             hosts=LOOPBACK | {config.host},
+            origins=frozenset(config.origins),
         )
     )

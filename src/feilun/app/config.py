@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,9 +26,11 @@ _KEYS: Mapping[str, Mapping[str, tuple[type, Any]]] = {
         "workers": (int, 1),
         "clock": (str, "wall"),
         "lake": (bool, True),
+        "origins": (list, []),
     },
 }
 _CLOCKS = ("wall", "request")
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Config:
         Where reads take their time from; ``request`` is for replays.
     lake : bool
         Whether the log is archived into the lake, where the extra for it is installed.
+    origins : tuple of str
+        The origins of the web pages that may send events; by default none.
     sources : mapping
         Where tables are read from, by name.
     """
@@ -62,6 +67,7 @@ class Config:
     workers: int
     clock: Literal["wall", "request"]
     lake: bool = True
+    origins: tuple[str, ...] = ()
     sources: Mapping[str, SourceConfig] = field(default_factory=dict)
 
     @property
@@ -159,6 +165,7 @@ def load(root: Path, **instead: Any) -> Config:
         workers=values["workers"],
         clock=values["clock"],
         lake=values["lake"],
+        origins=tuple(values["origins"]),
         sources=sources,
     )
 
@@ -220,6 +227,8 @@ def _wrong_type(name: str, kind: type, value: object) -> str:
         return _("{name} must be text in quotes, not {value}.", name=name, value=repr(value))
     if kind is bool:
         return _("{name} must be true or false, not {value}.", name=name, value=repr(value))
+    if kind is list:
+        return _("{name} must be a list in [ ], not {value}.", name=name, value=repr(value))
     return _("{name} must be a whole number, not {value}.", name=name, value=repr(value))
 
 
@@ -252,7 +261,24 @@ def _wrong_values(values: Mapping[str, Any]) -> list[str]:
         problems.append(
             _("[platform] clock must be wall or request, not {value}.", value=repr(values["clock"]))
         )
+    problems += [
+        _(
+            "[platform] origins: {origin} is not the origin of a web page. Write each as browsers "
+            "do: https://shop.example, in lower case, with a port unless it is the usual one.",
+            origin=repr(origin),
+        )
+        for origin in values["origins"]
+        if not _is_origin(origin)
+    ]
     return problems
+
+
+def _is_origin(value: object) -> bool:
+    """Say whether a browser would write an origin so; it leaves out the usual port."""
+    if not isinstance(value, str) or not _ORIGIN.fullmatch(value):
+        return False
+    scheme, _sep, rest = value.partition("://")
+    return not rest.endswith(":443" if scheme == "https" else ":80")
 
 
 def _is_loopback(host: str) -> bool:

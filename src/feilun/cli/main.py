@@ -25,6 +25,7 @@ speak_through_libraries()
 import typer  # noqa: E402  (its own messages are translated as it is imported)
 
 from feilun.cli import (  # noqa: E402
+    client,
     demo,
     erase,
     events,
@@ -48,7 +49,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # Rich takes 0.2 s to import, which is most of what --help may take
     pretty_exceptions_enable=False,
 )
-for group in (project, run, events, importing, sync, lake, erase, features, models, rollout, demo):
+for group in (
+    project, run, events, importing, sync, lake, erase, features, models, rollout, client, demo,
+):  # fmt: skip
     group.register(app)
 
 

@@ -62,10 +62,21 @@ def init(
     say(_("Next: feilun up"))
 
 
-def check(project: ProjectFolder = None, as_json: AsJson = False) -> None:
+def check(
+    project: ProjectFolder = None,
+    api: Annotated[
+        Path | None,
+        typer.Option(
+            "--api",
+            metavar="FILE",
+            help=_("An earlier openapi.json: is there anything that its callers could not bear?"),
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Compile the definitions; show every problem, or everything they define."""
     from feilun.app.compose import definitions
-    from feilun.app.evolving import check_events
+    from feilun.app.evolving import check_api, check_events
     from feilun.app.syncing import check_sources
     from feilun.app.terminal import say_json
 
@@ -73,6 +84,8 @@ def check(project: ProjectFolder = None, as_json: AsJson = False) -> None:
     found = definitions(config)
     check_sources(config, found)
     changes = check_events(config, found)
+    if api is not None:
+        check_api(found, api)
     if as_json:
         say_json({**_as_json(found), "changes": changes})
     else:

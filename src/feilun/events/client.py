@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import logging
+import os
 import random
 import threading
 from collections import deque
@@ -27,6 +28,8 @@ from feilun.events.ids import uuid7
 PATH = "/api/events"
 BUFFER = 10_000
 """Events that may wait to be sent; beyond it ``track`` raises."""
+KEY_VARIABLE = "FEILUN_KEY"
+"""The environment variable that holds the key, where the program does not give it."""
 LINGER = 0.2
 """How long (s) an event waits for others to share its request."""
 TIMEOUT = 10.0
@@ -58,20 +61,37 @@ class Client:
         The time of events that are tracked without one.
     buffer : int
         How many events may wait.
+    key : str or None
+        A team's key that may send events; by default what the environment has as ``FEILUN_KEY``.
 
     Raises
     ------
     ConfigError
-        If the URL is not http or https with a host.
+        If the URL is not http or https with a host, or has a password or a key in it; or
+        if the key is none.
     """
 
     def __init__(
-        self, url: str, *, source: str, clock: Clock | None = None, buffer: int = BUFFER
+        self,
+        url: str,
+        *,
+        source: str,
+        clock: Clock | None = None,
+        buffer: int = BUFFER,
+        key: str | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"{url!r} is not an address.", "Write http://host:port.")
+        if parts.username or parts.password or parts.query:
+            raise ConfigError("A key does not go into the address.", "Give it as key=.")
         self._parts = parts
+        self._headers = {"Content-Type": "application/json"}
+        found = (os.environ.get(KEY_VARIABLE, "") if key is None else key).strip()
+        if not (found.isascii() and found.isprintable()):
+            raise ConfigError("The key holds what no key has.", "Is it the whole key, and only it?")
+        if found:
+            self._headers["Authorization"] = f"Bearer {found}"
         self._source = source
         self._clock = clock or SystemClock()
         self._buffer = buffer
@@ -90,7 +110,18 @@ class Client:
     def track(
         self, event: str, *, id: str | None = None, time: int | None = None, **fields: Any
     ) -> str:
-        """Take an event to be sent soon; return its id.
+        """Take an event to be sent soon; return its id. Raises as ``put`` does."""
+        return self.put(event, fields, id=id, time=time)
+
+    def put(
+        self,
+        event: str,
+        fields: Mapping[str, Any],
+        *,
+        id: str | None = None,
+        time: int | None = None,
+    ) -> str:
+        """Take an event whose fields may have any names, such as ``time``; return its id.
 
         Raises
         ------
@@ -262,7 +293,7 @@ class Client:
             )
             self._connection = kind(str(self._parts.hostname), self._parts.port, timeout=TIMEOUT)
         path = self._parts.path.rstrip("/") + PATH
-        self._connection.request("POST", path, body, {"Content-Type": "application/json"})
+        self._connection.request("POST", path, body, self._headers)
         response = self._connection.getresponse()
         return response.status, response.read()
 

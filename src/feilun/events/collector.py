@@ -39,6 +39,10 @@ KEPT_LIMIT = 64 << 10
 RESERVED_SOURCES = frozenset({"gateway"})
 """Sources that only the system itself writes under."""
 
+PAGES = "page"
+"""The source of everything that web pages send, whatever they say: ids are unique within a source,
+and a page must not be able to take those of others."""
+
 _SOURCE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _REASONS = {
     "erased": "It is from before its subject was erased: it is not stored.",
@@ -212,7 +216,7 @@ class Collector:
                 f"The body has {len(batch.events)} events; at most {ITEM_LIMIT} are taken.",
                 "Send them in several.",
             )
-        named = source if batch.source is None else batch.source
+        named = source if batch.source is None or source == PAGES else batch.source
         if not _SOURCE.fullmatch(named) or named in RESERVED_SOURCES:
             raise InputError(
                 f"source: {named[:80]!r} cannot be used.",

@@ -26,6 +26,7 @@ from feilun.serving.http import (
     send_response,
 )
 from feilun.serving.metrics import Metrics
+from feilun.serving.pages import for_page, page_of, preflight
 
 Handler = Callable[[Request], Awaitable[Response]]
 Hook = Callable[[], Awaitable[None]]
@@ -50,10 +51,14 @@ class InternalError(FeilunError):
 
 @dataclass(frozen=True)
 class Route:
-    """One path: what answers each method, and how large a body may be."""
+    """One path: what answers each method, and how large a body may be.
+
+    ``pages``: welcome web pages of other origins may call it.
+    """
 
     methods: Mapping[str, Handler]
     body_bytes: int = BODY_BYTES
+    pages: bool = False
 
 
 class Gateway:
@@ -65,6 +70,8 @@ class Gateway:
         Exact path to route. Paths are compared as the server decoded them, once.
     hosts : frozenset of str
         The host names under which it answers.
+    origins : frozenset of str
+        The origins of the web pages that are welcome.
     metrics : Metrics
         Counts every answer.
     clock : Clock
@@ -78,6 +85,7 @@ class Gateway:
         routes: Mapping[str, Route],
         *,
         hosts: frozenset[str],
+        origins: frozenset[str] = frozenset(),
         metrics: Metrics,
         clock: Clock,
         start: Hook,
@@ -85,6 +93,7 @@ class Gateway:
     ) -> None:
         self.routes = routes
         self._hosts = hosts
+        self._origins = origins
         self._metrics = metrics
         self._clock = clock
         self.start = start
@@ -104,8 +113,10 @@ class Gateway:
         head = read_head(scope["headers"])
         head.id = head.id or uuid7(self._clock.now())
         path = scope["path"]
+        route = self.routes.get(path)
+        page = page_of(head, self._origins) if route is not None and route.pages else ""
         try:
-            response = await self._answer(head, scope, receive)
+            response = await self._answer(head, page, scope, receive)
         except FeilunError as error:
             if error.status >= 500:
                 _log.warning("%s %s %s: %s", head.id, scope["method"], path[:200], error)
@@ -115,17 +126,23 @@ class Gateway:
         except Exception:  # a defect: it costs one reply, never the process
             _log.exception("%s %s %r failed", head.id, scope["method"], path[:200])
             response = error_response(InternalError(), head.id)
+        if route is not None and route.pages:
+            response = for_page(response, page)
         await send_response(send, response, head.id)
         name = path if path in self.routes else _UNMATCHED
         self._metrics.add("feilun_requests_total", route=name, status=str(response.status))
         self._metrics.observe("feilun_request_seconds", time.perf_counter() - started, route=name)
 
-    async def _answer(self, head: RequestHead, scope: Scope, receive: Receive) -> Response:
-        check_origin(head, self._hosts)
+    async def _answer(
+        self, head: RequestHead, page: str, scope: Scope, receive: Receive
+    ) -> Response:
+        check_origin(head, self._hosts, page)
         path, method = scope["path"], scope["method"]
         route = self.routes.get(path)
         if route is None:
             raise UnknownName(f"Nothing answers at {path[:200]!r}.", "See /docs for what does.")
+        if method == "OPTIONS" and page:
+            return preflight(", ".join(route.methods))
         handler = route.methods.get(method)
         if handler is None:
             raise MethodError(
@@ -133,10 +150,10 @@ class Gateway:
             )
         body = b""
         if method == "POST":
-            check_json(head)
+            check_json(head, page)
             body = await read_body(head, receive, route.body_bytes)
         return await handler(
-            Request(method, path, scope["query_string"], body, head.id, head.hosts[0])
+            Request(method, path, scope["query_string"], body, head.id, head.hosts[0], page)
         )
 
     def _with_allow(self, response: Response, path: str) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from feilun.events.collector import Collector, ItemAnswer
+from feilun.events.collector import PAGES, Collector, ItemAnswer
 from feilun.events.committer import Committer
 from feilun.serving.http import Request, Response
 
@@ -30,5 +30,6 @@ class Collect:
 
     async def answer(self, request: Request) -> Response:
         """Take in one event or a batch, durably."""
-        answers = await self._collector.collect(self._committer, SOURCE, request.body)
+        source = PAGES if request.page else SOURCE
+        answers = await self._collector.collect(self._committer, source, request.body)
         return Response(msgspec.json.encode(EventsReply(answers, request.id)))

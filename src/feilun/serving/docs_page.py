@@ -72,7 +72,8 @@ def render(description: Mapping[str, Any], url: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(info['title'])} · API</title><style>{_STYLE}</style></head><body><main>"
         f"<h1>{escape(info['title'])}</h1>"
-        f'<p class="soft">{escape(info["description"])} Feilun {escape(info["version"])} · '
+        f'<p class="soft">{escape(info["description"])} API version {escape(info["version"])} · '
+        f"Feilun {escape(info['x-feilun'])} · "
         '<a href="/openapi.json">openapi.json</a> · <a href="/status">status</a></p>'
         f"{''.join(sections)}</main></body></html>\n"
     )
@@ -101,10 +102,11 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], url: str) -
     ]
     parts.append(_parameters(operation))
     parts.append(f"<h3>Try it</h3><pre>{escape(_curl(method, path, operation, url))}</pre>")
-    for media in operation["responses"]["200"]["content"].values():
-        if "example" in media:
-            shown = json.dumps(media["example"], indent=2, ensure_ascii=False)
-            parts.append(f"<h3>Reply</h3><pre>{escape(shown)}</pre>")
+    for kind, media in operation["responses"]["200"]["content"].items():
+        example = media["example"]
+        shown = json.dumps(example, indent=2, ensure_ascii=False) if "json" in kind else example
+        parts.append(f"<h3>Reply</h3><pre>{escape(shown)}</pre>")
+    parts.append(_errors(operation))
     return (
         f'<details><summary><span class="method {method}">{method.upper()}</span>'
         f'<code>{escape(path)}</code><span class="soft">{escape(operation["summary"])}</span>'
@@ -132,6 +134,17 @@ def _parameters(operation: Mapping[str, Any]) -> str:
     ]
     head = "<tr><th>Parameter</th><th>Type</th><th>Required</th><th></th></tr>"
     return f"<table>{head}{''.join(lines)}</table>"
+
+
+def _errors(operation: Mapping[str, Any]) -> str:
+    rows = [
+        f"<tr><td><code>{escape(status)}</code></td><td>{escape(reply['description'])}</td></tr>"
+        for status, reply in sorted(operation["responses"].items())
+        if status != "200"
+    ]
+    version = operation.get("x-feilun-version")
+    said = f'<p class="soft">Version {escape(version)}</p>' if version else ""
+    return f"<h3>Other replies</h3><table>{''.join(rows)}</table>{said}"
 
 
 def _type(schema: Mapping[str, Any]) -> str:

@@ -53,7 +53,8 @@ class ContentTypeError(InputError):
 class Request:
     """One request: ``query`` is as sent, ``body`` is complete and within its cap.
 
-    ``host`` is one of the allowed names, with the port if the client gave one.
+    ``host`` is one of the allowed names, with the port if the client gave one. ``page`` is the
+    origin of the web page that sent it, if it is one of those that may.
     """
 
     method: str
@@ -62,6 +63,7 @@ class Request:
     body: bytes
     id: str
     host: str = "localhost"
+    page: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Response:
     status: int = 200
     content_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    cache: bytes = b"no-store"
 
 
 class RequestHead(msgspec.Struct):
@@ -83,6 +86,7 @@ class RequestHead(msgspec.Struct):
     content_length: bytes = b""
     content_encoding: bytes = b""
     fetch_site: bytes = b""
+    origin: str = ""
 
 
 def read_head(headers: Headers) -> RequestHead:
@@ -99,6 +103,8 @@ def read_head(headers: Headers) -> RequestHead:
             head.content_encoding = value
         elif name == b"sec-fetch-site":
             head.fetch_site = value
+        elif name == b"origin":
+            head.origin = value.decode("latin-1")
         elif name == b"x-request-id":
             head.id = value.decode("latin-1")
     if not _REQUEST_ID.fullmatch(head.id):
@@ -106,8 +112,8 @@ def read_head(headers: Headers) -> RequestHead:
     return head
 
 
-def check_origin(head: RequestHead, hosts: frozenset[str]) -> None:
-    """Refuse what a page of another site could make a browser send.
+def check_origin(head: RequestHead, hosts: frozenset[str], page: str = "") -> None:
+    """Refuse what a page of another site could make a browser send, unless it is a welcome one.
 
     A name that an attacker points at this machine (DNS rebinding) comes with that name as host.
 
@@ -122,7 +128,7 @@ def check_origin(head: RequestHead, hosts: frozenset[str]) -> None:
             "This gateway does not answer under that host name.",
             f"Send the request to one of: {', '.join(sorted(hosts))}.",
         )
-    if head.fetch_site == b"cross-site":
+    if head.fetch_site == b"cross-site" and not page:
         raise OriginError(
             "Pages of other sites may not call this gateway.", "Call it from a server."
         )
@@ -133,12 +139,17 @@ def _host_name(host: str) -> str:
     return (name if colon and port.isdigit() else host).lower()
 
 
-def check_json(head: RequestHead) -> None:
-    """Raise ContentTypeError unless the body is said to be plain JSON."""
+def check_json(head: RequestHead, page: str = "") -> None:
+    """Raise ContentTypeError unless the body is said to be plain JSON.
+
+    A welcome page may call it plain text: that needs no preflight, for which a page that is being
+    left has no time. From all others it would let a form of another site in.
+    """
     kind, _, parameters = head.content_type.partition(b";")
     plain = head.content_encoding in (b"", b"identity")
     charset = parameters.strip().lower().replace(b'"', b"")
-    if kind.strip().lower() != JSON or charset not in (b"", b"charset=utf-8") or not plain:
+    kinds = (JSON, b"text/plain") if page else (JSON,)
+    if kind.strip().lower() not in kinds or charset not in (b"", b"charset=utf-8") or not plain:
         raise ContentTypeError(
             "The body must be uncompressed JSON in UTF-8.",
             "Send the header Content-Type: application/json.",
@@ -190,12 +201,12 @@ def _too_large(cap: int) -> TooLarge:
 
 
 async def send_response(send: Send, response: Response, request_id: str) -> None:
-    """Send a reply. Every reply carries its request's id and is never cached."""
+    """Send a reply. Every reply carries its request's id and is not cached unless it says so."""
     headers = [
         (b"content-type", response.content_type),
         (b"content-length", str(len(response.body)).encode()),
         (b"x-request-id", request_id.encode()),
-        (b"cache-control", b"no-store"),
+        (b"cache-control", response.cache),
         (b"x-content-type-options", b"nosniff"),
         *response.headers,
     ]

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from feilun.definitions.specs import ParameterSpec, Project
-from feilun.serving.capability import Capability, CapabilityReply
+from feilun.definitions.specs import CapabilitySpec, EventSpec, ParameterSpec, Project, ViewSpec
+from feilun.events.collector import ITEM_LIMIT
+from feilun.serving.api_version import api_version, operation_version
+from feilun.serving.capability import CapabilityReply
 from feilun.serving.collect import Collect, EventsReply
+from feilun.serving.error_replies import READ, SEND, ErrorReply, error_replies
+from feilun.serving.own_operations import own_operations
 from feilun.serving.requests import is_list
 from feilun.serving.schemas import (
+    EXAMPLE_ID,
     Schemas,
     event_schema,
     feature_example,
@@ -20,10 +23,9 @@ from feilun.serving.schemas import (
     value_example,
 )
 from feilun.serving.schemas import example as example_of
-from feilun.serving.views import View, ViewReply
+from feilun.serving.views import ViewReply, key_parameters, view_path
 
 _JSON = "application/json"
-_EXAMPLE_ID = "0193f0a0-7a5e-7cc3-98c5-0242ac120002"
 _EVENTS_TEXT = (
     "Each event is answered with what became of it, and with its offset in the log, once it is "
     "durable: accepted; duplicate (it was there already and counts once); late; conflict (the id "
@@ -38,51 +40,40 @@ _MIN_OFFSET = "Answer only once the record at this log offset is in the features
 _AS_OF = "Replays only: the time of the read, µs UTC, later than every folded event."
 
 
-class ErrorBody(msgspec.Struct):
-    """What went wrong, and what to do next."""
-
-    code: str
-    message: str
-    hint: str
-    request_id: str
-
-
-class ErrorReply(msgspec.Struct):
-    """Every reply that is not 200 has this form."""
-
-    error: ErrorBody
-
-
-def describe(
-    project: Project, version: str, capabilities: Sequence[Capability], views: Sequence[View]
-) -> dict[str, Any]:
+def describe(project: Project, version: str) -> dict[str, Any]:
     """Return the description as JSON values.
+
+    Its version names the shape of the whole API, that of each operation its own.
 
     Parameters
     ----------
     project : Project
-        Its name and events.
+        Its capabilities, views and events.
     version : str
         The version of Feilun that answers.
-    capabilities, views
-        The routes that are there.
     """
-    annotations = [p.annotation for c in capabilities for p in c.spec.parameters]
-    annotations += [c.spec.returns for c in capabilities]
-    schemas = Schemas([CapabilityReply, ViewReply, EventsReply, ErrorReply, *annotations])
+    capabilities = project.capabilities.values()
+    annotations = [p.annotation for spec in capabilities for p in spec.parameters]
+    annotations += [p.annotation for v in project.views.values() for p in key_parameters(v)]
+    annotations += [spec.returns for spec in capabilities]
+    schemas = Schemas([CapabilityReply, ViewReply, EventsReply, ErrorReply], annotations)
+    schemas.components |= {f"event.{e.name}": event_schema(e) for e in project.sent_events.values()}
     paths: dict[str, Any] = {
         Collect.path: {"post": _events_operation(project)},
-        **{capability.spec.path: _capability_item(capability, schemas)
-           for capability in capabilities},
-        **{view.path: {"get": _view_operation(view, schemas)} for view in views},
-        **{path: {"get": operation} for path, operation in _own_operations().items()},
+        **{spec.path: _capability_item(spec, schemas) for spec in capabilities},
+        **{view_path(spec): {"get": _view_operation(spec, schemas)}
+           for spec in project.views.values()},
     }  # fmt: skip
+    for item in paths.values():
+        for operation in item.values():
+            operation["x-feilun-version"] = operation_version(operation, schemas.components)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": project.name,
-            "version": version,
+            "version": api_version(paths),
             "description": "Features, models and events of one Feilun project.",
+            "x-feilun": version,
         },
         "tags": [
             {"name": "capabilities", "description": "What the models do."},
@@ -90,16 +81,22 @@ def describe(
             {"name": "events", "description": "What happened."},
             {"name": "operations", "description": "The gateway about itself."},
         ],
-        "paths": paths,
-        "components": {"schemas": {**schemas.components, **_event_schemas(project)}},
+        "paths": {**paths, **{path: {"get": own} for path, own in own_operations().items()}},
+        "components": {"schemas": schemas.components},
     }
 
 
 def _operation(
-    name: str, *, tag: str, summary: str, description: str, reply: Any, example: Any
+    name: str,
+    *,
+    tag: str,
+    summary: str,
+    description: str,
+    reply: Any,
+    example: Any,
+    errors: Sequence[int],
 ) -> dict[str, Any]:
-    media = {"schema": reply, "example": example} if example is not None else {"schema": reply}
-    error = {_JSON: {"schema": reference("ErrorReply")}}
+    media = {"schema": reply, "example": example}
     return {
         "operationId": name,
         "tags": [tag],
@@ -107,23 +104,17 @@ def _operation(
         "description": description,
         "responses": {
             "200": {"description": "The answer.", "content": {_JSON: media}},
-            "400": {"description": "The request cannot be used.", "content": error},
-            "503": {"description": "Not now; try again.", "content": error},
+            **error_replies(errors),
         },
     }
 
 
-def _capability_item(capability: Capability, schemas: Schemas) -> dict[str, Any]:
-    spec = capability.spec
-    reply_schema = {
-        "allOf": [
-            reference("CapabilityReply"),
-            {"type": "object", "properties": {"result": schemas.of(spec.returns)}},
-        ]
-    }
+def _capability_item(spec: CapabilitySpec, schemas: Schemas) -> dict[str, Any]:
+    result = schemas.of(spec.returns)
+    reply = reference(_typed_reply(f"capability.{spec.name}", CapabilityReply, schemas, result))
     example = {
-        "result": example_of(schemas.of(spec.returns), schemas.components),
-        "request_id": _EXAMPLE_ID,
+        "result": example_of(result, schemas.components),
+        "request_id": EXAMPLE_ID,
         "model": spec.model,
         "version": 3,
         "as_of": 1_764_000_000_000_000,
@@ -143,8 +134,9 @@ def _capability_item(capability: Capability, schemas: Schemas) -> dict[str, Any]
         tag="capabilities",
         summary=_summary(spec.description, spec.name),
         description=text,
-        reply=reply_schema,
+        reply=reply,
         example=example,
+        errors=(*READ, 409),
     )
     properties = {p.name: _parameter_schema(p, schemas) for p in spec.parameters}
     body = {
@@ -158,6 +150,7 @@ def _capability_item(capability: Capability, schemas: Schemas) -> dict[str, Any]
         **base,
         "operationId": f"{spec.name}_post",
         "parameters": _options(),
+        "responses": {**base["responses"], **error_replies(SEND)},
         "requestBody": {
             "required": True,
             "content": {
@@ -171,26 +164,29 @@ def _capability_item(capability: Capability, schemas: Schemas) -> dict[str, Any]
     return {"get": get, "post": post}
 
 
-def _view_operation(view: View, schemas: Schemas) -> dict[str, Any]:
-    spec = view.spec
+def _typed_reply(name: str, reply: type, schemas: Schemas, typed: dict[str, Any]) -> str:
+    """Add the schema of one route's reply: the common one, and what this route puts into it."""
+    common = schemas.components[reply.__name__]
+    varying = "result" if reply is CapabilityReply else "features"
+    schemas.components[name] = {
+        **common,
+        "title": name,
+        "properties": {**common["properties"], varying: typed},
+    }
+    return name
+
+
+def _view_operation(spec: ViewSpec, schemas: Schemas) -> dict[str, Any]:
     values = {f.name: feature_schema(f) for f in spec.readable}
+    features = {"type": "object", "properties": values, "required": list(values)}
     example = {
         "view": spec.name,
         "keys": {e.name: value_example(e.dtype) for e in spec.entities},
         "features": {f.name: feature_example(f) for f in spec.readable},
-        "request_id": _EXAMPLE_ID,
+        "request_id": EXAMPLE_ID,
         "as_of": 1_764_000_000_000_000,
         "folded_offset": 1_024,
         "degraded": [],
-    }
-    schema = {
-        "allOf": [
-            reference("ViewReply"),
-            {
-                "type": "object",
-                "properties": {"features": {"type": "object", "properties": values}},
-            },
-        ]
     }
     lines = [spec.description] if spec.description else []
     lines += [f"- `{f.name}`: {f.description}" for f in spec.features if f.description]
@@ -201,22 +197,15 @@ def _view_operation(view: View, schemas: Schemas) -> dict[str, Any]:
         tag="views",
         summary=_summary(spec.description, spec.name),
         description="\n".join(lines),
-        reply=schema,
+        reply=reference(_typed_reply(f"view.{spec.name}", ViewReply, schemas, features)),
         example=example,
+        errors=READ,
     )
-    return {**operation, "parameters": _query(view.parameters, schemas)}
+    return {**operation, "parameters": _query(key_parameters(spec), schemas)}
 
 
 def _events_operation(project: Project) -> dict[str, Any]:
-    examples = [
-        {
-            "event": event.name,
-            "id": _EXAMPLE_ID,
-            "time": "2026-05-01T09:30:00Z",
-            "fields": {f.name: value_example(f.dtype, f.dim) for f in event.fields},
-        }
-        for event in project.sent_events.values()
-    ]
+    names = list(project.sent_events)
     operation = _operation(
         "send_events",
         tag="events",
@@ -224,55 +213,35 @@ def _events_operation(project: Project) -> dict[str, Any]:
         description=_EVENTS_TEXT,
         reply=reference("EventsReply"),
         example={
-            "events": [{"status": "accepted", "id": _EXAMPLE_ID, "offset": 1_024}],
-            "request_id": _EXAMPLE_ID,
+            "events": [{"status": "accepted", "id": EXAMPLE_ID, "offset": 1_024}],
+            "request_id": EXAMPLE_ID,
         },
+        errors=SEND,
     )
-    one = {"anyOf": [reference(f"event.{name}") for name in project.sent_events]}
-    if not project.sent_events:
-        one = {"anyOf": []}
-    many = {"type": "array", "items": one}
+    # A project without events takes none: a schema that nothing fits.
+    one: Any = {"anyOf": [reference(f"event.{name}") for name in names]} if names else {"not": {}}
+    many = {"type": "array", "items": one, "maxItems": ITEM_LIMIT}
     batch = {
         "type": "object",
         "properties": {
             "events": many,
-            "source": {"type": "string"},
+            "source": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"},
             "sent_at": {"type": ["string", "integer"]},
         },
         "required": ["events"],
         "additionalProperties": False,
     }
-    body = {"schema": {"anyOf": [one, many, batch]}, "example": {"events": examples[:1]}}
+    example = {"events": [_event_example(event) for event in project.sent_events.values()][:1]}
+    body = {"schema": {"anyOf": [one, many, batch]}, "example": example}
     return {**operation, "requestBody": {"required": True, "content": {_JSON: body}}}
 
 
-def _event_schemas(project: Project) -> dict[str, Any]:
-    return {f"event.{event.name}": event_schema(event) for event in project.sent_events.values()}
-
-
-def _own_operations() -> dict[str, Any]:
-    texts = {
-        "/health": "Whether the process lives",
-        "/ready": "Whether requests can be answered",
-        "/status": "Where everything stands",
-        "/metrics": "What Prometheus scrapes",
-        "/openapi.json": "This description",
-        "/docs": "This description, for people",
-    }
-    kinds = {"/metrics": "text/plain", "/docs": "text/html"}
+def _event_example(event: EventSpec) -> dict[str, Any]:
     return {
-        path: {
-            "operationId": path.strip("/").replace(".", "_"),
-            "tags": ["operations"],
-            "summary": summary,
-            "responses": {
-                "200": {
-                    "description": summary,
-                    "content": {kinds.get(path, _JSON): {}},
-                }
-            },
-        }
-        for path, summary in texts.items()
+        "event": event.name,
+        "id": EXAMPLE_ID,
+        "time": "2026-05-01T09:30:00Z",
+        "fields": {f.name: value_example(f.dtype, f.dim) for f in event.fields},
     }
 
 

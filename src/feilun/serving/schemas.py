@@ -13,6 +13,12 @@ EXAMPLES: Mapping[str, Any] = {
     "integer": 1, "number": 1.5, "string": "text", "boolean": True, "null": None,
 }  # fmt: skip
 """A value of each JSON type."""
+EXAMPLE_ID = "0193f0a0-7a5e-7cc3-98c5-0242ac120002"
+"""A request or an event may be called so."""
+_FORMATS = {
+    "date-time": "2026-05-01T09:30:00Z", "date": "2026-05-01", "time": "09:30:00Z",
+    "duration": "PT1H", "uuid": EXAMPLE_ID, "decimal": "1.5",
+}  # fmt: skip
 
 _JSON_TYPES: Mapping[DType, str] = {
     "int": "integer", "float": "number", "str": "string", "bool": "boolean", "vector": "array",
@@ -27,16 +33,27 @@ def reference(name: str) -> dict[str, str]:
 
 
 class Schemas:
-    """JSON Schemas of Python types; what has a name is in ``components``."""
+    """JSON Schemas of Python types; what has a name is in ``components``.
 
-    def __init__(self, types: Iterable[Any]) -> None:
-        known = [kind for kind in types if _has_schema(kind)]
-        found, self.components = msgspec.json.schema_components(known, ref_template=_REF)
-        self._schemas = list(zip(known, found, strict=True))
+    The names of a project's types begin with ``type.``, so that they meet none of Feilun's own.
+    """
+
+    def __init__(self, own: Iterable[Any], types: Iterable[Any]) -> None:
+        self.components: dict[str, Any] = {}
+        self._schemas: list[tuple[Any, dict[str, Any]]] = []
+        self._add(own, "")
+        self._add(types, "type.")
 
     def of(self, kind: Any) -> dict[str, Any]:
         """Return the schema of a type; an empty one (anything) for what has none."""
         return next((dict(schema) for known, schema in self._schemas if known == kind), {})
+
+    def _add(self, types: Iterable[Any], prefix: str) -> None:
+        known = [kind for kind in types if _has_schema(kind)]
+        template = _REF.replace("{name}", prefix + "{name}")
+        found, components = msgspec.json.schema_components(known, ref_template=template)
+        self._schemas += zip(known, found, strict=True)
+        self.components |= {prefix + name: schema for name, schema in components.items()}
 
 
 def _has_schema(kind: Any) -> bool:
@@ -47,22 +64,56 @@ def _has_schema(kind: Any) -> bool:
     return True
 
 
-def example(schema: Mapping[str, Any], components: Mapping[str, Any]) -> Any:
-    """Return a plain value that fits a schema."""
+def example(
+    schema: Mapping[str, Any], components: Mapping[str, Any], above: frozenset[str] = frozenset()
+) -> Any:
+    """Return a plain value that fits a schema; ``above`` are named schemas that it is within."""
     if "$ref" in schema:
-        return example(components[schema["$ref"].rpartition("/")[2]], components)
-    if "enum" in schema:
-        return schema["enum"][0]
+        name = schema["$ref"].rpartition("/")[2]
+        return example(components[name], components, above | {name})
     if "anyOf" in schema:
-        return example(schema["anyOf"][0], components)
+        options = [part for part in schema["anyOf"] if not _ends_in(part, above)]
+        return example((options or schema["anyOf"])[0], components, above)
     kind = schema.get("type")
     if kind == "array":
-        return [example(schema["items"], components)] if schema.get("items") else []
+        return _list_example(schema, components, above)
     if kind == "object":
+        required = schema.get("required", ())
         return {
-            name: example(part, components) for name, part in schema.get("properties", {}).items()
+            name: example(part, components, above)
+            for name, part in schema.get("properties", {}).items()
+            if name in required or not _ends_in(part, above)
         }
-    return EXAMPLES.get(str(kind))
+    return _scalar_example(schema)
+
+
+def _scalar_example(schema: Mapping[str, Any]) -> Any:
+    if "enum" in schema or "const" in schema:
+        return schema.get("enum", [schema.get("const")])[0]
+    kind = str(schema.get("type"))
+    if kind == "string":
+        text = _FORMATS.get(schema.get("format", ""), EXAMPLES["string"])
+        text = "" if "contentEncoding" in schema else text
+        return text.ljust(schema.get("minLength", 0), "x")[: schema.get("maxLength")]
+    value = EXAMPLES.get(kind)
+    return schema.get("minimum", value) if kind in ("integer", "number") else value
+
+
+def _list_example(
+    schema: Mapping[str, Any], components: Mapping[str, Any], above: frozenset[str]
+) -> list[Any]:
+    first = [example(part, components, above) for part in schema.get("prefixItems", ())]
+    items = schema.get("items")
+    if first or not items or _ends_in(items, above):
+        return first
+    return [example(items, components, above)] * max(1, schema.get("minItems", 1))
+
+
+def _ends_in(schema: Mapping[str, Any], above: frozenset[str]) -> bool:
+    """Say whether an example of a schema would hold itself."""
+    return any(_ends_in(part, above) for part in schema.get("anyOf", ())) or (
+        schema.get("$ref", "").rpartition("/")[2] in above
+    )
 
 
 def value_schema(dtype: DType, dim: int = 0, *, nullable: bool = False) -> dict[str, Any]:
@@ -84,7 +135,7 @@ def feature_schema(feature: FeatureSpec | ExpressionSpec) -> dict[str, Any]:
     if isinstance(feature, ExpressionSpec):
         return value_schema(feature.dtype, nullable=True)
     if feature.is_list:
-        return {"type": "array", "items": value_schema(feature.dtype)}
+        return {"type": ["array", "null"], "items": value_schema(feature.dtype)}
     return value_schema(feature.dtype, feature.fold.dim, nullable=True)
 
 

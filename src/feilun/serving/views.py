@@ -28,17 +28,27 @@ class ViewReply(msgspec.Struct):
     degraded: list[str]
 
 
+def view_path(spec: ViewSpec) -> str:
+    """Return where a view answers."""
+    return f"/api/{spec.name}"
+
+
+def key_parameters(spec: ViewSpec) -> tuple[ParameterSpec, ...]:
+    """Return the parameters of a view: the entities whose features it has."""
+    return tuple(
+        ParameterSpec(entity.name, int if entity.dtype == "int" else str, True, None)
+        for entity in spec.entities
+    )
+
+
 class View:
     """The route of one feature view."""
 
     def __init__(self, spec: ViewSpec, reader: OnlineReader, moments: Moments) -> None:
         self.spec = spec
-        self.path = f"/api/{spec.name}"
-        self.parameters = tuple(
-            ParameterSpec(entity.name, int if entity.dtype == "int" else str, True, None)
-            for entity in spec.entities
-        )
-        self._read = Parameters(self.path, self.parameters, {e.name: e for e in spec.entities})
+        self.path = view_path(spec)
+        entities = {entity.name: entity for entity in spec.entities}
+        self._read = Parameters(self.path, key_parameters(spec), entities)
         self._reader = reader
         self._moments = moments
         self._encoder = msgspec.json.Encoder(enc_hook=plain)

@@ -32,6 +32,7 @@ from feilun.serving.http import Request, Response
 from feilun.serving.metrics import Metrics
 from feilun.serving.moment import ClockMode, Moments
 from feilun.serving.openapi import describe
+from feilun.serving.pages import TRACKER_PATH, TrackerFile
 from feilun.serving.predictions import PredictionLog
 from feilun.serving.shadow import Shadows
 from feilun.serving.views import View
@@ -62,6 +63,8 @@ class GatewayParts:
         This process's name, unlike that of any other.
     hosts : frozenset of str
         The host names under which it answers, lower-case, without port.
+    origins : frozenset of str
+        The origins of the web pages that may send events.
     """
 
     project: Project
@@ -76,6 +79,7 @@ class GatewayParts:
     clock_mode: ClockMode
     worker: str
     hosts: frozenset[str] = LOOPBACK
+    origins: frozenset[str] = frozenset()
 
 
 def make_app(parts: GatewayParts) -> Gateway:
@@ -125,6 +129,7 @@ def make_app(parts: GatewayParts) -> Gateway:
     return Gateway(
         routes,
         hosts=parts.hosts,
+        origins=parts.origins,
         metrics=metrics,
         clock=parts.clock,
         start=lifetime.start,
@@ -140,7 +145,7 @@ def _routes(
     health: Health,
 ) -> dict[str, Route]:
     """Return the whole table: what is not in it is not there."""
-    description = describe(project, version("feilun"), capabilities, views)
+    description = describe(project, version("feilun"))
     encoded = msgspec.json.encode(description)
 
     async def openapi(_: Request) -> Response:
@@ -158,7 +163,8 @@ def _routes(
         ("/status", Route({"GET": health.status})),
         ("/openapi.json", Route({"GET": openapi})),
         ("/docs", Route({"GET": docs})),
-        (collect.path, Route({"POST": collect.answer}, BODY_LIMIT)),
+        (TRACKER_PATH, Route({"GET": TrackerFile().answer}, pages=True)),
+        (collect.path, Route({"POST": collect.answer}, BODY_LIMIT, pages=True)),
         *((c.spec.path, Route({"GET": c.answer, "POST": c.answer})) for c in capabilities),
         *((view.path, Route({"GET": view.answer})) for view in views),
     ]

@@ -136,9 +136,16 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
     list_propensity: float = 1.0
     item_propensities: bytes = b""
 
+    @property
+    def personalised(self) -> bool:
+        """Return whether it knows whom it is about; else it cannot be joined with what followed."""
+        return NOT_PERSONALISED not in self.degraded
+
 
 PREDICTION_SCHEMA = "feilun.prediction.1"
 SHADOW_SCHEMA = "feilun.shadow.1"
 """What a shadow scored has a schema of its own: nothing that reads answers can take it for one."""
+NOT_PERSONALISED = "not_personalised"
+"""Flag of an answer: nothing of its subject was read, and nothing is kept."""
 RECOMPUTE = "recompute"
 """``Prediction.columns`` of vectors that are not whole: training computes them again."""

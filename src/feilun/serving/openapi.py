@@ -36,6 +36,7 @@ _EVENTS_TEXT = (
 )
 _MIN_OFFSET = "Answer only once the record at this log offset is in the features (for 2 s)."
 _AS_OF = "Replays only: the time of the read, µs UTC, later than every folded event."
+_PERSONALISED = "false: nothing that is known of whom the request is about is read or kept."
 
 
 class ErrorBody(msgspec.Struct):
@@ -153,11 +154,12 @@ def _capability_item(capability: Capability, schemas: Schemas) -> dict[str, Any]
         "required": [p.name for p in spec.parameters if p.required],
         "additionalProperties": False,
     }
-    get = {**base, "parameters": _query(spec.parameters, schemas)}
+    more = [_personalised()] if capability.is_personal else []
+    get = {**base, "parameters": _query(spec.parameters, schemas) + more}
     post = {
         **base,
         "operationId": f"{spec.name}_post",
-        "parameters": _options(),
+        "parameters": _options() + more,
         "requestBody": {
             "required": True,
             "content": {
@@ -301,6 +303,16 @@ def _options() -> list[dict[str, Any]]:
         }
         for name, text in (("min_offset", _MIN_OFFSET), ("as_of", _AS_OF))
     ]
+
+
+def _personalised() -> dict[str, Any]:
+    return {
+        "name": "personalised",
+        "in": "query",
+        "required": False,
+        "description": _PERSONALISED,
+        "schema": {"type": "boolean", "default": True},
+    }
 
 
 def _parameter_schema(parameter: ParameterSpec, schemas: Schemas) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from feilun.definitions.specs import (
     CapabilitySpec,
     EntitySpec,
     FeatureSpec,
+    Readable,
     RequestSpec,
     features_of,
     inputs_of,
 )
 from feilun.features.expressions import complete, request_columns
-from feilun.features.online import OnlineReader, Snapshot
+from feilun.features.online import OnlineReader, Snapshot, missing_column
 from feilun.features.vectors import assemble
 from feilun.records.record import RECOMPUTE
 from feilun.serving.candidates import Candidates
@@ -76,6 +77,11 @@ class Reader:
             if p.name in entities and p.name != spec.item and not is_list(p.annotation)
         )
 
+    @property
+    def subject(self) -> str | None:
+        """The entity that requests are about: the first that they name; None if they name none."""
+        return next(iter(self._keys), None)
+
     def keys(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return the entities that a request names."""
         return {name: parameters[name] for name in self._keys}
@@ -105,6 +111,8 @@ class Reader:
             The items to read for, where they are known.
         """
         keys = self.keys(parameters)
+        if not options.personalised and self.subject is not None:
+            del keys[self.subject]
         wanted = (*columns.columns, *self._spec.reads, *self._candidates.values)
         with self._reader.snapshot() as snapshot:
             mark = snapshot.mark
@@ -119,6 +127,7 @@ class Reader:
         said = request_columns((*columns.request, *self._said), [as_of], [parameters])
         values = complete(wanted, {**lists, **read, **said})
         matrix, missing = assemble(columns.columns, values, len(items), columns.categories)
+        unread = {each.address for each in columns.columns if not self._may_read(each, keys)}
         return Reading(
             keys=keys,
             items=items,
@@ -126,7 +135,7 @@ class Reader:
             as_of=as_of,
             folded_offset=mark.offset,
             matrix=matrix,
-            missing=list(dict.fromkeys(missing + unbuilt)),
+            missing=[each for each in dict.fromkeys(missing + unbuilt) if each not in unread],
             columns=RECOMPUTE if unbuilt else columns.digest,
         )
 
@@ -138,7 +147,21 @@ class Reader:
         items: Sequence[Any],
         as_of: int,
     ) -> dict[str, Column]:
-        return snapshot.read(features, keys, self._spec.item, items, as_of)
+        """Read features; those of an entity that is not in ``keys`` are missing, unlooked at."""
+        item = self._spec.item
+        if len(keys) == len(self._keys):
+            return snapshot.read(features, keys, item, items, as_of)
+        known = [feature for feature in features if self._may_read(feature, keys)]
+        columns = snapshot.read(known, keys, item, items, as_of)
+        for feature in features:
+            if feature.address not in columns:
+                each_item = item in [entity.name for entity in feature.keys]
+                columns[feature.address] = missing_column(feature, len(items) if each_item else 1)
+        return columns
+
+    def _may_read(self, wanted: Readable, keys: Mapping[str, Any]) -> bool:
+        named = {*keys, self._spec.item}
+        return all(key.name in named for each in features_of((wanted,)) for key in each.keys)
 
     def fallback_scores(self, reading: Reading) -> Any:
         """Return what the fallback makes of the items that were read."""

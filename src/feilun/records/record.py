@@ -110,6 +110,9 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
     that of each of its items at its place; NaN and empty where the function made another list than
     it drew.
 
+    ``reply`` is the body that the caller got, for one who asks again; empty where nothing is kept
+    of whom it is about.
+
     A body of a ``feilun.shadow.1`` record is the same, of a version that answered nobody: its arm
     is ``shadow``, its answer empty.
     """
@@ -135,6 +138,7 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
     exploration: str = ""
     list_propensity: float = 1.0
     item_propensities: bytes = b""
+    reply: bytes = b""
 
     @property
     def personalised(self) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from feilun.clock import Clock
-from feilun.errors import FeilunError, UnknownName
+from feilun.errors import FeilunError, TooLate, UnknownName
 from feilun.events.ids import uuid7
 from feilun.serving.http import (
     MethodError,
@@ -24,6 +25,7 @@ from feilun.serving.http import (
     read_body,
     read_head,
     send_response,
+    timeout_of,
 )
 from feilun.serving.metrics import Metrics
 
@@ -105,7 +107,7 @@ class Gateway:
         head.id = head.id or uuid7(self._clock.now())
         path = scope["path"]
         try:
-            response = await self._answer(head, scope, receive)
+            response = await self._answer_in_time(head, scope, receive)
         except FeilunError as error:
             if error.status >= 500:
                 _log.warning("%s %s %s: %s", head.id, scope["method"], path[:200], error)
@@ -119,6 +121,22 @@ class Gateway:
         name = path if path in self.routes else _UNMATCHED
         self._metrics.add("feilun_requests_total", route=name, status=str(response.status))
         self._metrics.observe("feilun_request_seconds", time.perf_counter() - started, route=name)
+
+    async def _answer_in_time(self, head: RequestHead, scope: Scope, receive: Receive) -> Response:
+        """Answer for as long as the caller says that it waits."""
+        seconds = timeout_of(head)
+        if seconds is None:
+            return await self._answer(head, scope, receive)
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await self._answer(head, scope, receive)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise TooLate(
+                f"The request was not answered within {seconds:g} s, as it asked.",
+                "Send it again under the same id, with more time.",
+            ) from error
 
     async def _answer(self, head: RequestHead, scope: Scope, receive: Receive) -> Response:
         check_origin(head, self._hosts)

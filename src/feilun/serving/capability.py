@@ -34,6 +34,8 @@ from feilun.serving.scoring import Scores
 from feilun.serving.shadow import ShadowCall, Shadows
 from feilun.serving.views import plain
 
+REPLAYED = ((b"idempotent-replayed", b"true"),)
+"""The header of a reply that was given before."""
 NO_MODEL = "no_model"
 MODEL_FAILED = "model_failed"
 CHALLENGER_FAILED = "challenger_failed"
@@ -105,7 +107,7 @@ class Capability:
         self._encoder = msgspec.json.Encoder(enc_hook=plain)
 
     async def answer(self, request: Request) -> Response:
-        """Answer one request.
+        """Answer one request; one that comes again gets the very answer that it got.
 
         Raises
         ------
@@ -148,6 +150,7 @@ class Capability:
             arm=assigned.arm,
             propensity=assigned.propensity,
             rollout=0 if lineup.rollout is None else lineup.rollout.sequence,
+            reply=body if options.personalised else b"",
         )
         if explorer is not None:
             drawn = explorer.of(prediction.answer)
@@ -158,7 +161,9 @@ class Capability:
                 item_propensities=drawn.item_propensities,
             )
         digest = self._digest(parameters, options)
-        await self._tools.predictions.keep(prediction, digest)
+        first = await self._tools.predictions.keep(prediction, digest)
+        if first:
+            return Response(first, headers=REPLAYED)
         self._count(reply)
         if lineup.shadow is not None:
             self._offer(lineup.shadow, ranked, prediction, digest, parameters)

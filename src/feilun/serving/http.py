@@ -6,6 +6,7 @@ What arrives is judged before it is parsed: the host it was sent to, its size, i
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ BODY_SECONDS = 30.0
 """How long a client may take to send its body."""
 QUERY_BYTES = 16_384
 """The most bytes of a query; longer lists of parameters are sent by POST."""
+_SECONDS = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,9})?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -83,11 +85,17 @@ class RequestHead(msgspec.Struct):
     content_length: bytes = b""
     content_encoding: bytes = b""
     fetch_site: bytes = b""
+    timeout: bytes = b""
 
 
 def read_head(headers: Headers) -> RequestHead:
-    """Read the headers that matter. A request id that is missing or malformed is empty."""
+    """Read the headers that matter. A request id that is missing or malformed is empty.
+
+    An idempotency key is the request's id; one with other characters is named by its digest, for
+    it must never be lost.
+    """
     head = RequestHead(hosts=[], id="")
+    key = ""
     for name, value in headers:
         if name == b"host":
             head.hosts.append(value.decode("latin-1"))
@@ -101,9 +109,31 @@ def read_head(headers: Headers) -> RequestHead:
             head.fetch_site = value
         elif name == b"x-request-id":
             head.id = value.decode("latin-1")
+        elif name == b"idempotency-key":
+            key = value.decode("latin-1").strip('"')
+        elif name == b"request-timeout":
+            head.timeout = value
+    if key:
+        digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+        head.id = key if _REQUEST_ID.fullmatch(key) else digest
     if not _REQUEST_ID.fullmatch(head.id):
         head.id = ""
     return head
+
+
+def timeout_of(head: RequestHead) -> float | None:
+    """Return how many seconds the caller waits, as it says in ``Request-Timeout``; None: for ever.
+
+    Raises
+    ------
+    InputError
+        If it is no number of seconds.
+    """
+    if not head.timeout:
+        return None
+    if not _SECONDS.fullmatch(head.timeout):
+        raise InputError("Request-Timeout is no number of seconds.", "Write Request-Timeout: 0.2")
+    return float(head.timeout)
 
 
 def check_origin(head: RequestHead, hosts: frozenset[str]) -> None:

@@ -144,4 +144,5 @@ def _scored(call: ShadowCall, reading: Reading, scores: Scores) -> Prediction:
         exploration="",
         list_propensity=1.0,
         item_propensities=b"",
+        reply=b"",
     )

@@ -98,7 +98,7 @@ def make_app(parts: GatewayParts) -> Gateway:
     )
     committer = WatchedCommitter(parts.log)
     reader = OnlineReader(parts.project, parts.store)
-    predictions = PredictionLog(committer.commit)
+    predictions = PredictionLog(committer.commit, parts.log)
     shadows = Shadows(predictions, metrics)
     tools = Tools(reader, champions, moments, predictions, shadows, metrics)
     capabilities = [

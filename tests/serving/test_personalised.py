@@ -1,5 +1,8 @@
 """A request that is not personalised: nothing of its subject is read, nothing is kept."""
 
+import dataclasses
+import json
+
 import msgspec
 import numpy as np
 import pytest
@@ -7,6 +10,8 @@ import pytest
 from feilun.models.example_log import ExampleLog
 from feilun.records.codec import decode_prediction, encode_record
 from feilun.records.record import SHADOW_SCHEMA
+from feilun.serving.capability import Capability
+from feilun.serving.http import Request, Response
 
 USER = 7_310_445_902_117  # no other number in the log is this one
 KEY = msgspec.msgpack.encode(USER)
@@ -146,3 +151,34 @@ def test_what_is_about_nobody_has_no_such_parameter(shop):
         for path in ("/api/recommend", "/api/inventory", "/api/user_profile")
     }
     assert [path for path, found in names.items() if "personalised" in found] == ["/api/recommend"]
+
+
+def opted_out(shop, *users, building=False):
+    """Answer requests of a capability whose flag is that somebody has ordered anything."""
+    route = shop.app.routes["/api/recommend"].methods["GET"].__self__
+    (flag,) = [f for f in shop.project.views["user_profile"].features if f.name == "orders"]
+    if building:  # of a fold that nothing has been built of
+        fold = dataclasses.replace(flag.fold, hop=flag.fold.hop // 24)
+        flag = dataclasses.replace(flag, fold=fold, window=flag.window // 2)
+    spec = dataclasses.replace(route.spec, opt_out=flag)
+    answer = Capability(spec, shop.project, route._tools).answer
+    requests = [Request("GET", spec.path, f"user_id={u}".encode(), b"", f"r-{u}") for u in users]
+    return [json.loads(reply.body) for reply in shop.run(*map(answer, requests), ask(shop, **OFF))
+            if isinstance(reply, Response)]  # fmt: skip
+
+
+def test_who_has_opted_out_need_not_ask(shop):
+    known_user(shop)
+    shop.train((1, 0, 1))
+    out, other = opted_out(shop, USER, 999)
+    assert "not_personalised" in out["degraded"]
+    assert "not_personalised" not in other["degraded"]
+    assert KEY not in log_bytes(shop)
+    keys = {p.request_id: p.keys for p in shop.predictions()}
+    assert (keys[f"r-{USER}"], keys["r-999"]) == ({}, {"user_id": 999})
+
+
+def test_while_nobody_knows_who_has_opted_out_all_have(shop):
+    shop.train((1, 0, 1))
+    (reply,) = opted_out(shop, 999, building=True)
+    assert "not_personalised" in reply["degraded"]

@@ -122,6 +122,8 @@ class Capability:
         """
         parameters, options = self._parameters.read(request)
         await self._tools.moments.reach(options)
+        if options.personalised and self._reader.wants_none(parameters, options):
+            options = options._replace(personalised=False)
         lineup = self._tools.champions.lineup(self.spec.model)
         keys = self._reader.keys(parameters) if options.personalised else {}
         assigned = lineup.assign(unit_of(keys, request.id))

@@ -71,6 +71,7 @@ class Reader:
         self._moments = moments
         self._said = tuple(each for each in inputs_of(spec.reads) if isinstance(each, RequestSpec))
         self._candidates = Candidates(spec, entities[spec.item])
+        self._wish = () if spec.opt_out is None else (spec.opt_out,)
         self._keys = tuple(
             p.name
             for p in spec.parameters
@@ -85,6 +86,19 @@ class Reader:
     def keys(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return the entities that a request names."""
         return {name: parameters[name] for name in self._keys}
+
+    def wants_none(self, parameters: Mapping[str, Any], options: ReadOptions) -> bool:
+        """Return whether the subject has opted out of personalisation; nothing else is read.
+
+        While the engine is still building the feature nobody knows, and it is taken for yes.
+        """
+        wish = self._wish
+        if not wish:
+            return False
+        with self._reader.snapshot() as snapshot:
+            as_of = self._moments.as_of(snapshot.mark, options)
+            row = snapshot.read_row(wish, self.keys(parameters), as_of)
+            return bool(row.values[wish[0].address]) or bool(snapshot.unbuilt(wish))
 
     def read(
         self,

@@ -103,7 +103,8 @@ class Shadows:
             reading = call.read()
             scores = await call.served.scorer.score(reading.matrix, aside=True)
         except Exception as error:  # whatever a shadow does, the next one has its turn
-            _log.warning("The shadow of version %d failed: %s", version, error)
+            defect = not isinstance(error, FeilunError)
+            _log.warning("The shadow of version %d failed: %s", version, error, exc_info=defect)
             self._count(call, "failed")
             return
         try:

@@ -27,7 +27,8 @@ BODY_SECONDS = 30.0
 QUERY_BYTES = 16_384
 """The most bytes of a query; longer lists of parameters are sent by POST."""
 _SECONDS = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,9})?")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+REQUEST_ID_LENGTH = 64
+_REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{REQUEST_ID_LENGTH}}}")
 
 
 class MethodError(InputError):
@@ -234,8 +235,15 @@ async def send_response(send: Send, response: Response, request_id: str) -> None
 
 
 def error_response(error: FeilunError, request_id: str) -> Response:
+    """Return the reply that says what went wrong."""
+    headers = ((b"retry-after", b"1"),) if error.status == 503 else ()
+    body = msgspec.json.encode(error_body(error, request_id))
+    return Response(body, error.status, headers=headers)
+
+
+def error_body(error: FeilunError, request_id: str) -> dict[str, dict[str, str]]:
     """Return what a caller sees of an error: its code, message and hint."""
-    body = {
+    return {
         "error": {
             "code": error.code,
             "message": error.message,
@@ -243,5 +251,3 @@ def error_response(error: FeilunError, request_id: str) -> Response:
             "request_id": request_id,
         }
     }
-    headers = ((b"retry-after", b"1"),) if error.status == 503 else ()
-    return Response(msgspec.json.encode(body), error.status, headers=headers)

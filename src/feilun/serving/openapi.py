@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from feilun.definitions.specs import ParameterSpec, Project
+from feilun.serving.batch import MAX_REQUESTS
 from feilun.serving.capability import Capability, CapabilityReply
 from feilun.serving.collect import Collect, EventsReply
 from feilun.serving.requests import is_list
@@ -36,6 +37,10 @@ _EVENTS_TEXT = (
 )
 _MIN_OFFSET = "Answer only once the record at this log offset is in the features (for 2 s)."
 _AS_OF = "Replays only: the time of the read, µs UTC, later than every folded event."
+_BATCH = (
+    "Each request is answered, and logged, for itself, in the order of the body: its status, and "
+    "its reply or its error. Its id is the batch's with its place, <id>.0."
+)
 _PERSONALISED = "false: nothing that is known of whom the request is about is read or kept."
 
 
@@ -71,10 +76,12 @@ def describe(
     annotations = [p.annotation for c in capabilities for p in c.spec.parameters]
     annotations += [c.spec.returns for c in capabilities]
     schemas = Schemas([CapabilityReply, ViewReply, EventsReply, ErrorReply, *annotations])
+    items = {each.spec.path: _capability_item(each, schemas) for each in capabilities}
     paths: dict[str, Any] = {
         Collect.path: {"post": _events_operation(project)},
-        **{capability.spec.path: _capability_item(capability, schemas)
-           for capability in capabilities},
+        **items,
+        **{f"{path}/batch": {"post": _batch_operation(item["post"])}
+           for path, item in items.items()},
         **{view.path: {"get": _view_operation(view, schemas)} for view in views},
         **{path: {"get": operation} for path, operation in _own_operations().items()},
     }  # fmt: skip
@@ -171,6 +178,49 @@ def _capability_item(capability: Capability, schemas: Schemas) -> dict[str, Any]
         },
     }
     return {"get": get, "post": post}
+
+
+def _batch_operation(post: dict[str, Any]) -> dict[str, Any]:
+    """Return the operation for many requests at once, from the one for one of them."""
+    asked = post["requestBody"]["content"][_JSON]
+    answered = post["responses"]["200"]["content"][_JSON]
+    one = {
+        "type": "object",
+        "properties": {
+            "status": {"type": "integer"},
+            "reply": answered["schema"],
+            "error": {"$ref": "#/components/schemas/ErrorBody"},
+        },
+        "required": ["status"],
+    }
+    schema = {
+        "type": "object",
+        "properties": {
+            "replies": {"type": "array", "items": one},
+            "request_id": {"type": "string"},
+        },
+        "required": ["replies", "request_id"],
+    }
+    example = {
+        "replies": [{"status": 200, "reply": answered["example"]}],
+        "request_id": _EXAMPLE_ID,
+    }
+    media = {"schema": schema, "example": example}
+    body = {"type": "array", "items": asked["schema"], "maxItems": MAX_REQUESTS}
+    return {
+        **post,
+        "operationId": post["operationId"].removesuffix("post") + "batch",
+        "summary": f"Many at once: {post['summary']}",
+        "description": f"{post['description']}\n\n{_BATCH}",
+        "requestBody": {
+            "required": True,
+            "content": {_JSON: {"schema": body, "example": [asked["example"]]}},
+        },
+        "responses": {
+            **post["responses"],
+            "200": {"description": "An answer to each.", "content": {_JSON: media}},
+        },
+    }
 
 
 def _view_operation(view: View, schemas: Schemas) -> dict[str, Any]:

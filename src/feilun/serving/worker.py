@@ -22,6 +22,7 @@ from feilun.ports.scorer import ScorerLoader
 from feilun.ports.skew_store import SkewStore
 from feilun.ports.turn_store import TurnStore
 from feilun.serving.app import Gateway, Route
+from feilun.serving.batch import Batch
 from feilun.serving.capability import Capability, Tools
 from feilun.serving.champion import Champions, stop
 from feilun.serving.collect import Collect
@@ -160,6 +161,7 @@ def _routes(
         ("/docs", Route({"GET": docs})),
         (collect.path, Route({"POST": collect.answer}, BODY_LIMIT)),
         *((c.spec.path, Route({"GET": c.answer, "POST": c.answer})) for c in capabilities),
+        *((batch.path, Route({"POST": batch.answer})) for batch in map(Batch, capabilities)),
         *((view.path, Route({"GET": view.answer})) for view in views),
     ]
     routes: dict[str, Route] = {}

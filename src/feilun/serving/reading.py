@@ -141,7 +141,10 @@ class Reader:
         said = request_columns((*columns.request, *self._said), [as_of], [parameters])
         values = complete(wanted, {**lists, **read, **said})
         matrix, missing = assemble(columns.columns, values, len(items), columns.categories)
-        unread = {each.address for each in columns.columns if not self._may_read(each, keys)}
+        missing = list(dict.fromkeys(missing + unbuilt))
+        if len(keys) < len(self._keys):
+            unread = {each.address for each in columns.columns if not self._may_read(each, keys)}
+            missing = [address for address in missing if address not in unread]
         return Reading(
             keys=keys,
             items=items,
@@ -149,7 +152,7 @@ class Reader:
             as_of=as_of,
             folded_offset=mark.offset,
             matrix=matrix,
-            missing=[each for each in dict.fromkeys(missing + unbuilt) if each not in unread],
+            missing=missing,
             columns=RECOMPUTE if unbuilt else columns.digest,
         )
 

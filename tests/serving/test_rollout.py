@@ -7,7 +7,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from feilun.flywheel.triggers import Watch
 from feilun.models.bundle import columns_of
+from feilun.models.example_log import ExampleLog
+from feilun.models.skew import Meanings
 from feilun.records.codec import decode_prediction
 from feilun.records.record import PREDICTION_SCHEMA, SHADOW_SCHEMA
 from feilun.records.split import gets_challenger
@@ -239,3 +242,33 @@ def test_what_is_let_go_is_not_kept_in_memory(shop):
     shop.roll_out("off")
     shop.champions.refresh()
     assert len(shop.champions._loaded["ranker"]) == 1
+
+
+def test_training_and_triggers_take_answers_of_both_arms_and_no_shadow(shop):
+    shop.train((0, 0, -1))
+    shop.roll_out("shadow", digest=shop.bundle())
+
+    async def later():
+        await until(shop.shadow_calls)
+        shop.roll_out("full", 100)
+        shop.champions.heed()
+        return await ask(shop, 1, "challenged")
+
+    shop.run(ask(shop, 1, "shadowed"), later())
+    assert shop.log.end() == 3
+    reader = ExampleLog(shop.project, shop.project.models["ranker"])
+    reader.advance(shop.log, shop.log.end())
+    kept = [each.prediction.request_id for each in reader._open]
+    assert kept == ["shadowed", "challenged"]
+    watch = Watch(shop.project.flywheels["ranker"], shop.project.models["ranker"])
+    assert watch.next_due(shop.log) is None
+    assert len(watch._open) == 2
+
+
+def test_what_a_challenger_answered_can_be_audited(shop):
+    shop.train((0, 0, -1))
+    shop.roll_out("full", 100, digest=shop.bundle())
+    shop.run(ask(shop, 1))
+    (found,) = logged(shop)
+    meaning = Meanings(shop.project, shop.releases, shop.root).of(found)
+    assert (found.version, meaning is not None) == (9, True)

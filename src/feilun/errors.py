@@ -12,6 +12,7 @@
     ├── Unavailable        cannot be answered now; trying again may help  (HTTP 503)
     │   ├── StoreFull      the disk or the byte quota is used up
     │   ├── Behind         the asked-for offset was not folded in time
+    │   ├── TooLate        the caller's own deadline has passed          (HTTP 504)
     │   └── NoModel        no version of the model is in production
     ├── CorruptData        stored bytes fail their check
     ├── ModelError         a model cannot be trained, converted, loaded or scored
@@ -123,6 +124,13 @@ class Behind(Unavailable):
     """The engine has not folded the asked-for offset before the deadline."""
 
     code = "behind"
+
+
+class TooLate(Unavailable):
+    """The time that the caller gave is over; what was begun may still be kept."""
+
+    status = 504
+    code = "too_late"
 
 
 class NoModel(Unavailable):

@@ -713,6 +713,16 @@ CAPABILITIES = {
         "is int, but as a feature it is str",
         "as str",
     ),
+    "opt-out not true or false": (
+        capability(opt_out="Profile.color"),
+        "profile:color is not true or false",
+        "bool",
+    ),
+    "opt-out of somebody else": (
+        capability(opt_out="Pair.orders"),
+        "pair:orders is not about whom the request is about",
+        "user_id",
+    ),
     "exploration not one": (
         capability(explore="0.1"),
         "explore=0.1 is no exploration",

@@ -189,9 +189,10 @@ def test_a_prediction_that_says_how_it_was_chosen():
         exploration="epsilon(0.5, top=2)",
         list_propensity=0.75,
         item_propensities=struct.pack("<2d", 0.75, 0.75),
+        reply=b"{}",
     )
     longest = (
-        b"\xdc\x00\x15"
+        b"\xdc\x00\x16"
         + PREDICTION_1[1:]
         + bytes.fromhex(
             "81 a1 6e 0a"  # request: n = 10
@@ -201,6 +202,7 @@ def test_a_prediction_that_says_how_it_was_chosen():
             "b3 657073696c6f6e28302e352c20746f703d3229"  # exploration
             "cb 3fe8000000000000"  # list_propensity
             "c410 000000000000e83f 000000000000e83f"  # item_propensities, float64 little-endian
+            "c402 7b7d"  # reply
         )
     )
     assert decode_prediction(longest) == chosen

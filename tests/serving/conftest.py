@@ -105,6 +105,8 @@ def client_of():
 
 
 NOW = 20_000 * DAY
+SALT = "9f2c"
+"""Of every rollout here."""
 
 USER = EntitySpec("user_id", "int")
 ITEM = EntitySpec("item_id", "int")
@@ -228,7 +230,7 @@ class Linear:
         if self.fault.startswith("hang"):
             time.sleep(60)
         if self.fault.startswith("slow"):
-            time.sleep(0.02)
+            time.sleep(0.06)
         scores = np.nan_to_num(matrix).astype(np.float64) @ self.weights
         if self.fault.startswith("nan"):
             scores[-1:] = np.nan
@@ -294,16 +296,39 @@ class Shop:
 
     def train(self, weights=(0, 0, 1), fault="", model="ranker", version=None, **changes):
         """Write a bundle of a linear model and put it in production."""
+        digest = self.bundle(weights, fault, model, trained={"version": version}, **changes)
+        version = version or len(self.releases.entries(model)) + 1
+        return self.release(model, version, digest)
+
+    def bundle(self, weights=(0, 0, 1), fault="", model="ranker", **changes):
+        """Write a bundle of a linear model; return its digest."""
         data = json.dumps([list(weights), fault]).encode()
         spec = self.project.models[model]
         fields = {
             "model": model, "columns": columns_of(spec, {}), "item": "item_id",
-            "scorer": scorer_file(data), "metric": "auc", "trained": {"version": version},
+            "scorer": scorer_file(data), "metric": "auc", "trained": {},
             "definition_digest": spec.definition_digest,
         }  # fmt: skip
-        digest = write_bundle(self.root, Bundle(**{**fields, **changes}), data)
-        version = version or len(self.releases.entries(model)) + 1
-        return self.release(model, version, digest)
+        return write_bundle(self.root, Bundle(**{**fields, **changes}), data)
+
+    def roll_out(self, stage, percent=0.0, *, digest=None, version=9, model="ranker"):
+        """Begin a rollout, or take it to another stage."""
+        release, known = self.releases.current(model), self.releases.rollout(model)
+        return self.releases.append_rollout(
+            model, stage, version, digest or known.bundle, percent=percent, salt=SALT,
+            release=release.sequence if release else 0, after=known.sequence if known else 0,
+            offset=self.log.end(), at=self.clock.now(), by="test",
+        )  # fmt: skip
+
+    def shadow_calls(self, *results, version=9):
+        """Return how many shadow calls of a version ended so."""
+        lines = self.shadows._metrics.expose().splitlines()
+        return sum(
+            int(line.rpartition(" ")[2])
+            for line in lines
+            if line.startswith("feilun_shadow_total{") and f'version="{version}"' in line
+            and (not results or any(f'result="{result}"' in line for result in results))
+        )  # fmt: skip
 
     def release(self, model, version, digest, action="promote"):
         return self.releases.append(
@@ -314,13 +339,20 @@ class Shop:
     def predictions(self):
         return [decode_prediction(record.body) for _, record in self.log.read(0)]
 
-    def run(self, *requests):
-        """Start the gateway, answer the requests one after the other, and stop it."""
+    def run(self, *requests, shadows=0):
+        """Start the gateway, answer the requests one after the other, and stop it.
+
+        First wait until so many shadow calls are through.
+        """
 
         async def session():
             await self.app.start()
             try:
-                return [await request for request in requests]
+                replies = [await request for request in requests]
+                async with asyncio.timeout(5):
+                    while self.shadow_calls() < shadows:
+                        await asyncio.sleep(0.005)
+                return replies
             finally:
                 await self.app.stop()
 

@@ -106,7 +106,7 @@ def test_a_reason_says_where(shop):
     old, new = changed(shop, returns=list[str])
     problems = breaking_changes(old, new)
     assert [problem.where for problem in problems] == [
-        "GET /api/recommend", "POST /api/recommend",
+        "GET /api/recommend", "POST /api/recommend", "POST /api/recommend/batch",
     ]  # fmt: skip
     assert problems[0].what == "reply.result[]: string does not fit integer."
 

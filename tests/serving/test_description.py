@@ -52,6 +52,8 @@ ROUTES = {
     "/api/user_item": {"GET"},
     "/api/trends": {"GET"},
 }
+ROUTES |= {f"{path}/batch": {"POST"} for path, methods in ROUTES.items() if len(methods) == 2}
+"""Whoever may ask a capability may ask it many things at once."""
 
 
 def test_these_routes_and_no_others_answer(shop):

@@ -7,33 +7,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from feilun.models.bundle import Bundle, columns_of, scorer_file, write_bundle
+from feilun.flywheel.triggers import Watch
+from feilun.models.bundle import columns_of
+from feilun.models.example_log import ExampleLog
+from feilun.models.skew import Meanings
 from feilun.records.codec import decode_prediction
 from feilun.records.record import PREDICTION_SCHEMA, SHADOW_SCHEMA
 from feilun.records.split import gets_challenger
 from feilun.serving import champion, shadow
 
 SALT = "9f2c"
-
-
-def bundle(shop, weights=(0, 0, 1), fault="", model="ranker", **changes):
-    data = json.dumps([list(weights), fault]).encode()
-    spec = shop.project.models[model]
-    fields = {
-        "model": model, "columns": columns_of(spec, {}), "item": "item_id",
-        "scorer": scorer_file(data), "metric": "auc", "trained": {},
-        "definition_digest": spec.definition_digest,
-    }  # fmt: skip
-    return write_bundle(shop.root, Bundle(**{**fields, **changes}), data)
-
-
-def roll_out(shop, stage, percent=0.0, *, digest=None, version=9, model="ranker"):
-    release, known = shop.releases.current(model), shop.releases.rollout(model)
-    return shop.releases.append_rollout(
-        model, stage, version, digest or known.bundle, percent=percent, salt=SALT,
-        release=release.sequence if release else 0, after=known.sequence if known else 0,
-        offset=shop.log.end(), at=shop.clock.now(), by="test",
-    )  # fmt: skip
 
 
 def ask(shop, user, id="", path="/api/recommend", **query):
@@ -53,34 +36,10 @@ async def until(condition, seconds=5.0):
     raise AssertionError("It did not come to be.")
 
 
-def session(shop, *requests, shadows=0):
-    """Answer requests and wait until so many shadow calls are through."""
-
-    async def run():
-        await shop.app.start()
-        replies = [await request for request in requests]
-        await until(lambda: counted(shop) >= shadows)
-        await shop.app.stop()
-        return replies
-
-    return asyncio.run(run())
-
-
-def counted(shop, *results):
-    """Return how many shadow calls ended so, of the version 9."""
-    lines = shop.shadows._metrics.expose().splitlines()
-    return sum(
-        int(line.rpartition(" ")[2])
-        for line in lines
-        if line.startswith("feilun_shadow_total{") and 'version="9"' in line
-        and (not results or any(f'result="{result}"' in line for result in results))
-    )  # fmt: skip
-
-
 def test_units_are_split_as_documented_and_stick(shop):
     shop.train((0, 0, -1))
-    roll_out(shop, "canary", 30, digest=bundle(shop))
-    replies = session(shop, *(ask(shop, user) for user in (*range(1, 40), *range(1, 40))))
+    shop.roll_out("canary", 30, digest=shop.bundle())
+    replies = shop.run(*(ask(shop, user) for user in (*range(1, 40), *range(1, 40))))
     versions = [reply.json["version"] for reply in replies]
     expected = [9 if gets_challenger(SALT, f"user_id={u}", 30) else 1 for u in range(1, 40)]
     assert versions == expected + expected
@@ -93,28 +52,28 @@ def test_units_are_split_as_documented_and_stick(shop):
 
 def test_without_a_rollout_the_champion_answers_for_certain(shop):
     shop.train()
-    session(shop, ask(shop, 1))
+    shop.run(ask(shop, 1))
     (found,) = logged(shop)
     assert (found.arm, found.propensity, found.rollout) == ("champion", 1.0, 0)
 
 
 def test_without_any_version_the_fallback_is_the_arm(shop):
-    session(shop, ask(shop, 1))
+    shop.run(ask(shop, 1))
     (found,) = logged(shop)
     assert (found.arm, found.propensity, found.version) == ("fallback", 1.0, 0)
 
 
 def test_a_rollout_may_come_before_any_release(shop):
-    roll_out(shop, "full", 100, digest=bundle(shop))
-    (reply,) = session(shop, ask(shop, 1))
+    shop.roll_out("full", 100, digest=shop.bundle())
+    reply = shop.run(ask(shop, 1))
     assert reply.json["version"] == 9
 
 
 @pytest.mark.parametrize("fault", ["raise", "nan", "shape"])
 def test_a_challenger_that_fails_gives_way_to_the_champion(shop, fault):
     shop.train((0, 0, -1))
-    roll_out(shop, "full", 100, digest=bundle(shop, fault=fault))
-    replies = session(shop, ask(shop, 1), ask(shop, 1, path="/api/strict"))
+    shop.roll_out("full", 100, digest=shop.bundle(fault=fault))
+    replies = shop.run(ask(shop, 1), ask(shop, 1, path="/api/strict"))
     for reply, prediction in zip(replies, logged(shop), strict=True):
         assert reply.status == 200
         assert (reply.json["version"], reply.json["result"]) == (1, [1, 2, 3, 4, 5])
@@ -125,16 +84,16 @@ def test_a_challenger_that_fails_gives_way_to_the_champion(shop, fault):
 
 
 def test_a_challenger_that_fails_without_a_champion_leaves_the_fallback(shop):
-    roll_out(shop, "full", 100, digest=bundle(shop, fault="nan"))
-    good, bad = session(shop, ask(shop, 1), ask(shop, 1, path="/api/strict"))
+    shop.roll_out("full", 100, digest=shop.bundle(fault="nan"))
+    good, bad = shop.run(ask(shop, 1), ask(shop, 1, path="/api/strict"))
     assert (good.json["version"], good.json["degraded"]) == (None, ["model_failed"])
     assert bad.status == 503
 
 
 def test_a_shadow_scores_what_the_champion_answers(shop):
     shop.train((0, 0, -1))
-    entry = roll_out(shop, "shadow", digest=bundle(shop, (0, 0, 5)))
-    (reply,) = session(shop, ask(shop, 1, "r-1"), shadows=1)
+    entry = shop.roll_out("shadow", digest=shop.bundle((0, 0, 5)))
+    reply = shop.run(ask(shop, 1, "r-1"), shadows=1)
     (answered,), (shadowed,) = logged(shop), logged(shop, SHADOW_SCHEMA)
     assert (reply.json["version"], answered.version, answered.arm) == (1, 1, "champion")
     assert (shadowed.version, shadowed.arm, shadowed.propensity) == (9, "shadow", 0.0)
@@ -143,14 +102,14 @@ def test_a_shadow_scores_what_the_champion_answers(shop):
     assert (shadowed.vectors, shadowed.columns) == (answered.vectors, answered.columns)
     ours, theirs = (np.frombuffer(p.scores) for p in (answered, shadowed))
     assert theirs.tolist() == (ours * -5).tolist()
-    assert counted(shop, "kept") == 1
+    assert shop.shadow_calls("kept") == 1
 
 
 def test_a_shadow_with_columns_of_its_own_reads_them(shop):
     shop.train((0, 0, -1))
     columns = columns_of(shop.project.models["ranker"], {})[:1]
-    roll_out(shop, "shadow", digest=bundle(shop, (2,), columns=columns))
-    session(shop, ask(shop, 1), shadows=1)
+    shop.roll_out("shadow", digest=shop.bundle((2,), columns=columns))
+    shop.run(ask(shop, 1), shadows=1)
     (answered,), (shadowed,) = logged(shop), logged(shop, SHADOW_SCHEMA)
     assert len(shadowed.vectors) == 4 * len(shadowed.items) == len(answered.vectors) // 3
     assert shadowed.columns != answered.columns
@@ -160,17 +119,17 @@ def test_a_shadow_with_columns_of_its_own_reads_them(shop):
 @pytest.mark.parametrize("fault", ["raise", "nan", "shape"])
 def test_a_shadow_that_fails_costs_the_request_nothing_and_is_counted(shop, fault):
     shop.train((0, 0, -1))
-    roll_out(shop, "shadow", digest=bundle(shop, fault=fault))
-    (reply,) = session(shop, ask(shop, 1), shadows=1)
+    shop.roll_out("shadow", digest=shop.bundle(fault=fault))
+    reply = shop.run(ask(shop, 1), shadows=1)
     assert (reply.status, reply.json["degraded"]) == (200, [])
-    assert counted(shop, "failed") == 1
+    assert shop.shadow_calls("failed") == 1
     assert logged(shop, SHADOW_SCHEMA) == []
 
 
 def test_a_shadow_that_hangs_delays_nobody_and_what_it_cannot_take_is_dropped(shop, monkeypatch):
     monkeypatch.setattr(shadow, "WAITING_ROWS", 20)  # of five items each: three may wait
     shop.train((0, 0, -1))
-    roll_out(shop, "shadow", digest=bundle(shop, fault="hang"))
+    shop.roll_out("shadow", digest=shop.bundle(fault="hang"))
 
     async def run():
         await shop.app.start()
@@ -184,41 +143,41 @@ def test_a_shadow_that_hangs_delays_nobody_and_what_it_cannot_take_is_dropped(sh
     replies, took = asyncio.run(run())
     assert {reply.status for reply in replies} == {200}
     assert took < 0.9  # one call of the shadow alone waits a second
-    assert counted(shop, "dropped") >= 17
-    assert counted(shop) <= 20
+    assert shop.shadow_calls("dropped") >= 17
+    assert shop.shadow_calls() <= 20
 
 
 def test_a_full_log_is_no_fault_of_the_shadow(shop, monkeypatch):
     from feilun.errors import StoreFull
 
     shop.train((0, 0, -1))
-    roll_out(shop, "shadow", digest=bundle(shop))
+    shop.roll_out("shadow", digest=shop.bundle())
 
     async def full(prediction, digest):
         raise StoreFull("No space.")
 
     monkeypatch.setattr(shop.shadows._predictions, "keep_shadow", full)
-    session(shop, ask(shop, 1), shadows=1)
-    assert counted(shop, "lost") == 1
+    shop.run(ask(shop, 1), shadows=1)
+    assert shop.shadow_calls("lost") == 1
 
 
 def test_a_retry_is_shadowed_once(shop):
     shop.train()
-    roll_out(shop, "shadow", digest=bundle(shop))
-    session(shop, ask(shop, 1, "again"), ask(shop, 1, "again"), shadows=2)
+    shop.roll_out("shadow", digest=shop.bundle())
+    shop.run(ask(shop, 1, "again"), ask(shop, 1, "again"), shadows=1)
     assert len(logged(shop, SHADOW_SCHEMA)) == len(logged(shop)) == 1
 
 
 def test_a_shadow_is_erased_with_whom_it_is_about(shop):
     shop.train()
-    roll_out(shop, "shadow", digest=bundle(shop))
-    session(shop, ask(shop, 1), shadows=1)
+    shop.roll_out("shadow", digest=shop.bundle())
+    shop.run(ask(shop, 1), shadows=1)
     assert {record.subject for _, record in shop.log.read(0)} == {"user_id=1"}
 
 
 def test_a_promotion_of_the_challenger_ends_the_rollout_without_loading(shop):
     shop.train((0, 0, -1))
-    entry = roll_out(shop, "canary", 50, digest=bundle(shop))
+    entry = shop.roll_out("canary", 50, digest=shop.bundle())
     shop.champions.refresh()
     scorer = shop.champions.lineup("ranker").challenger.scorer
     release = shop.release("ranker", 9, entry.bundle)
@@ -233,14 +192,14 @@ def test_a_stop_does_not_wait_for_what_is_loading(shop, monkeypatch):
     """Another version hangs while it is warmed; the challenger that does harm stops at once."""
     monkeypatch.setattr(champion, "WARM_SECONDS", 3.0)
     shop.train((0, 0, -1))
-    roll_out(shop, "full", 100, digest=bundle(shop))
+    shop.roll_out("full", 100, digest=shop.bundle())
 
     async def run():
         await shop.app.start()
         loop = asyncio.get_running_loop()
         shop.train((0,), "hang!", "demand")
         await asyncio.sleep(0.2)  # long enough to begin to load it
-        stopped, started = roll_out(shop, "off"), loop.time()
+        stopped, started = shop.roll_out("off"), loop.time()
         await until(lambda: shop.releases.following("ranker", 0).get("w1") == stopped.sequence, 2)
         took = loop.time() - started
         reply = await ask(shop, 1)
@@ -254,9 +213,9 @@ def test_a_stop_does_not_wait_for_what_is_loading(shop, monkeypatch):
 
 def test_a_challenger_that_cannot_be_loaded_answers_nobody(shop):
     shop.train((0, 0, -1))
-    digest = bundle(shop, fault="nan!")
-    roll_out(shop, "full", 100, digest=digest)
-    reply, status = session(shop, ask(shop, 1), shop.client.get("/status"))
+    digest = shop.bundle(fault="nan!")
+    shop.roll_out("full", 100, digest=digest)
+    reply, status = shop.run(ask(shop, 1), shop.client.get("/status"))
     assert reply.json["version"] == 1
     model = status.json["models"]["ranker"]
     assert (model["refused"], model["rollout"]) == (None, None)
@@ -268,8 +227,8 @@ def test_a_challenger_that_cannot_be_loaded_answers_nobody(shop):
 
 def test_status_and_metrics_say_what_is_rolled_out(shop):
     shop.train((0, 0, -1))
-    entry = roll_out(shop, "canary", 12.5, digest=bundle(shop))
-    status, metrics = session(shop, shop.client.get("/status"), shop.client.get("/metrics"))
+    entry = shop.roll_out("canary", 12.5, digest=shop.bundle())
+    status, metrics = shop.run(shop.client.get("/status"), shop.client.get("/metrics"))
     found = status.json["models"]["ranker"]["rollout"]
     assert found == json.loads(msgspec.json.encode(entry._asdict()))
     assert 'feilun_rollout_percent{worker="w1",model="ranker"} 12.5' in metrics.body.decode()
@@ -277,9 +236,39 @@ def test_status_and_metrics_say_what_is_rolled_out(shop):
 
 def test_what_is_let_go_is_not_kept_in_memory(shop):
     shop.train((0, 0, -1))
-    roll_out(shop, "shadow", digest=bundle(shop))
+    shop.roll_out("shadow", digest=shop.bundle())
     shop.champions.refresh()
     assert len(shop.champions._loaded["ranker"]) == 2
-    roll_out(shop, "off")
+    shop.roll_out("off")
     shop.champions.refresh()
     assert len(shop.champions._loaded["ranker"]) == 1
+
+
+def test_training_and_triggers_take_answers_of_both_arms_and_no_shadow(shop):
+    shop.train((0, 0, -1))
+    shop.roll_out("shadow", digest=shop.bundle())
+
+    async def later():
+        await until(shop.shadow_calls)
+        shop.roll_out("full", 100)
+        shop.champions.heed()
+        return await ask(shop, 1, "challenged")
+
+    shop.run(ask(shop, 1, "shadowed"), later())
+    assert shop.log.end() == 3
+    reader = ExampleLog(shop.project, shop.project.models["ranker"])
+    reader.advance(shop.log, shop.log.end())
+    kept = [each.prediction.request_id for each in reader._open]
+    assert kept == ["shadowed", "challenged"]
+    watch = Watch(shop.project.flywheels["ranker"], shop.project.models["ranker"])
+    assert watch.next_due(shop.log) is None
+    assert len(watch._open) == 2
+
+
+def test_what_a_challenger_answered_can_be_audited(shop):
+    shop.train((0, 0, -1))
+    shop.roll_out("full", 100, digest=shop.bundle())
+    shop.run(ask(shop, 1))
+    (found,) = logged(shop)
+    meaning = Meanings(shop.project, shop.releases, shop.root).of(found)
+    assert (found.version, meaning is not None) == (9, True)

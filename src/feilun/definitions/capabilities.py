@@ -31,6 +31,7 @@ class Capability(Generic[Request, Reply]):
     owner: str
     description: str
     explore: Epsilon | None
+    opt_out: Feature[bool] | Feature[int] | None
 
     @property
     def name(self) -> str:
@@ -58,6 +59,7 @@ def capability(
     owner: str = "",
     description: str = "",
     explore: Epsilon | None = None,
+    opt_out: Feature[bool] | Feature[int] | None = None,
 ) -> Callable[
     [Callable[Concatenate[Scored, Request], Reply]],
     Capability[Request, Reply],
@@ -85,13 +87,25 @@ def capability(
         For people; the description is by default the function's docstring.
     explore : Epsilon, optional
         How ``scored.top(k)`` tries other lists than the best one: :func:`epsilon`.
+    opt_out : Feature, optional
+        Of whom the request is about: where it is true, the answer is not personalised.
     """
 
     def decorate(
         function: Callable[Concatenate[Scored, Request], Reply],
     ) -> Capability[Request, Reply]:
         return Capability(
-            function, path, model, candidates, fallback, reads, item, owner, description, explore
+            function,
+            path,
+            model,
+            candidates,
+            fallback,
+            reads,
+            item,
+            owner,
+            description,
+            explore,
+            opt_out,
         )
 
     return decorate

@@ -66,6 +66,7 @@ class _CapabilityCompiler:
         reads = self._each(where, "reads", capability.reads)
         fallback = self._fallback(where, capability.fallback)
         self._check_explore(where, capability.explore)
+        opt_out = self._opt_out(where, capability.opt_out, parameters)
         model = self._model(where, capability.model)
         if model is None or name is None or len(self._problems.found) > already:
             return None
@@ -86,6 +87,7 @@ class _CapabilityCompiler:
             owner=capability.owner or self._scope.owner,
             description=capability.description or inspect.getdoc(capability.function) or "",
             explore=capability.explore,
+            opt_out=opt_out,
         )
         self._check_rows(where, spec, item)
         self._check_fallback(where, spec, item)
@@ -158,6 +160,28 @@ class _CapabilityCompiler:
             "Name features by their view: UserProfile.recent_items.",
         )
         return None
+
+    def _opt_out(
+        self, where: str, feature: object, parameters: Sequence[ParameterSpec]
+    ) -> FeatureSpec | None:
+        """Return the feature that is true of who wants no personalisation."""
+        spec = None if feature is None else self._feature(where, "opt_out", feature)
+        if spec is None:
+            return None
+        entities = {entity.name for entity in self._scope.entities.values()}
+        named = [p.name for p in parameters if p.name in entities and not list_type(p.annotation)]
+        yes_or_no = isinstance(spec, FeatureSpec) and spec.dtype in ("bool", "int")
+        if not yes_or_no or spec.is_list:
+            self._problems.add(
+                where, f"{spec.address} is not true or false.", "Take the last of a bool field."
+            )
+        elif [key.name for key in spec.keys] != named[:1]:
+            self._problems.add(
+                where,
+                f"{spec.address} is not about whom the request is about.",
+                f"Take it from a view of {_or_none(named[:1])}.",
+            )
+        return spec if isinstance(spec, FeatureSpec) else None
 
     def _check_explore(self, where: str, explore: object) -> None:
         if explore is None:

@@ -10,7 +10,7 @@ from feilun.errors import Problem
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
-READ_OPTIONS = frozenset({"min_offset", "as_of"})
+READ_OPTIONS = frozenset({"min_offset", "as_of", "personalised"})
 """Parameters that every read of the API has: nothing of the user's may be called so."""
 
 

@@ -445,7 +445,8 @@ class CapabilitySpec:
 
     ``item`` is the key that differs between the rows to score: filled from ``candidates``, or
     from a request parameter that is a list. ``reads`` is what the function looks at though the
-    model does not. ``explore`` says how its lists are drawn, where it explores.
+    model does not. ``explore`` says how its lists are drawn, where it explores;
+    ``opt_out``, where it is true, that nothing else of the request's subject may be read.
     """
 
     name: str
@@ -461,6 +462,7 @@ class CapabilitySpec:
     owner: str = ""
     description: str = ""
     explore: Epsilon | None = None
+    opt_out: FeatureSpec | None = None
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,8 @@ class Watch:
             self._counts[None] += 1
         if record.schema == PREDICTION_SCHEMA:
             prediction = decode_prediction(record.body)
-            if prediction.model == self._model.name and prediction.items:
+            mine = prediction.model == self._model.name and prediction.personalised
+            if mine and prediction.items:
                 heapq.heappush(self._open, prediction.as_of + self._model.label.within)
         elif not record.flags & (LATE | IMPORTED):
             self._counts[record.schema.partition(".")[0]] += 1

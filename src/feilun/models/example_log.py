@@ -138,7 +138,8 @@ class ExampleLog:
             self._now = max(self._now, record.received)
             if record.schema == PREDICTION_SCHEMA:
                 prediction = decode_prediction(record.body)
-                if prediction.model == self._model.name and prediction.items:
+                mine = prediction.model == self._model.name and prediction.personalised
+                if mine and prediction.items:
                     self._open.append(_Kept(offset, prediction))
                     self._learn_asked(prediction)
             elif record.schema.partition(".")[0] in self._read and not record.flags & LATE:

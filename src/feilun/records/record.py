@@ -99,6 +99,9 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
     that of each of its items at its place; NaN and empty where the function made another list than
     it drew.
 
+    ``reply`` is the body that the caller got, for one who asks again; empty where nothing is kept
+    of whom it is about.
+
     A body of a ``feilun.shadow.1`` record is the same, of a version that answered nobody: its arm
     is ``shadow``, its answer empty.
     """
@@ -124,10 +127,18 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
     exploration: str = ""
     list_propensity: float = 1.0
     item_propensities: bytes = b""
+    reply: bytes = b""
+
+    @property
+    def personalised(self) -> bool:
+        """Return whether it knows whom it is about; else it cannot be joined with what followed."""
+        return NOT_PERSONALISED not in self.degraded
 
 
 PREDICTION_SCHEMA = "feilun.prediction.1"
 SHADOW_SCHEMA = "feilun.shadow.1"
 """What a shadow scored has a schema of its own: nothing that reads answers can take it for one."""
+NOT_PERSONALISED = "not_personalised"
+"""Flag of an answer: nothing of its subject was read, and nothing is kept."""
 RECOMPUTE = "recompute"
 """``Prediction.columns`` of vectors that are not whole: training computes them again."""

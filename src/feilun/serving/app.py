@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from feilun.clock import Clock
-from feilun.errors import FeilunError, UnknownName
+from feilun.errors import FeilunError, TooLate, UnknownName
 from feilun.events.ids import uuid7
 from feilun.serving.http import (
     MethodError,
@@ -24,6 +25,7 @@ from feilun.serving.http import (
     read_body,
     read_head,
     send_response,
+    timeout_of,
 )
 from feilun.serving.metrics import Metrics
 from feilun.serving.pages import for_page, page_of, preflight
@@ -116,7 +118,7 @@ class Gateway:
         route = self.routes.get(path)
         page = page_of(head, self._origins) if route is not None and route.pages else ""
         try:
-            response = await self._answer(head, page, scope, receive)
+            response = await self._answer_in_time(head, page, scope, receive)
         except FeilunError as error:
             if error.status >= 500:
                 _log.warning("%s %s %s: %s", head.id, scope["method"], path[:200], error)
@@ -132,6 +134,24 @@ class Gateway:
         name = path if path in self.routes else _UNMATCHED
         self._metrics.add("feilun_requests_total", route=name, status=str(response.status))
         self._metrics.observe("feilun_request_seconds", time.perf_counter() - started, route=name)
+
+    async def _answer_in_time(
+        self, head: RequestHead, page: str, scope: Scope, receive: Receive
+    ) -> Response:
+        """Answer for as long as the caller says that it waits."""
+        seconds = timeout_of(head)
+        if seconds is None:
+            return await self._answer(head, page, scope, receive)
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await self._answer(head, page, scope, receive)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise TooLate(
+                f"The request was not answered within {seconds:g} s, as it asked.",
+                "Send it again under the same id, with more time.",
+            ) from error
 
     async def _answer(
         self, head: RequestHead, page: str, scope: Scope, receive: Receive

@@ -18,7 +18,7 @@ from feilun.definitions.rows import Scored
 from feilun.definitions.specs import CapabilitySpec, Project
 from feilun.errors import FeilunError, InputError, ModelError, NoModel, Unavailable
 from feilun.features.online import OnlineReader
-from feilun.records.record import Prediction
+from feilun.records.record import NOT_PERSONALISED, Prediction
 from feilun.records.split import unit_of
 from feilun.serving.candidates import answered_items
 from feilun.serving.champion import Champions, untrained_columns
@@ -34,6 +34,8 @@ from feilun.serving.scoring import Scores
 from feilun.serving.shadow import ShadowCall, Shadows
 from feilun.serving.views import plain
 
+REPLAYED = ((b"idempotent-replayed", b"true"),)
+"""The header of a reply that was given before."""
 NO_MODEL = "no_model"
 MODEL_FAILED = "model_failed"
 CHALLENGER_FAILED = "challenger_failed"
@@ -98,11 +100,14 @@ class Capability:
         entities = {
             p.name: project.entities[p.name] for p in spec.parameters if p.name in project.entities
         }
-        self._parameters = Parameters(spec.path, spec.parameters, entities)
+        self.is_personal = self._reader.subject is not None
+        self._parameters = Parameters(
+            spec.path, spec.parameters, entities, personal=self.is_personal
+        )
         self._encoder = msgspec.json.Encoder(enc_hook=plain)
 
     async def answer(self, request: Request) -> Response:
-        """Answer one request.
+        """Answer one request; one that comes again gets the very answer that it got.
 
         Raises
         ------
@@ -117,8 +122,11 @@ class Capability:
         """
         parameters, options = self._parameters.read(request)
         await self._tools.moments.reach(options)
+        if options.personalised and self._reader.wants_none(parameters, options):
+            options = options._replace(personalised=False)
         lineup = self._tools.champions.lineup(self.spec.model)
-        assigned = lineup.assign(unit_of(self._reader.keys(parameters), request.id))
+        keys = self._reader.keys(parameters) if options.personalised else {}
+        assigned = lineup.assign(unit_of(keys, request.id))
         ranked = await self._rank(parameters, options, lineup, assigned)
         reading = ranked.reading
         explorer = self._explorer(request.id)
@@ -132,6 +140,7 @@ class Capability:
             folded_offset=reading.folded_offset,
             degraded=[
                 *self._tools.moments.doubts(reading.as_of),
+                *([] if options.personalised else [NOT_PERSONALISED]),
                 *ranked.problems,
                 *(f"missing:{address}" for address in reading.missing),
             ],
@@ -143,6 +152,7 @@ class Capability:
             arm=assigned.arm,
             propensity=assigned.propensity,
             rollout=0 if lineup.rollout is None else lineup.rollout.sequence,
+            reply=body if options.personalised else b"",
         )
         if explorer is not None:
             drawn = explorer.of(prediction.answer)
@@ -153,7 +163,9 @@ class Capability:
                 item_propensities=drawn.item_propensities,
             )
         digest = self._digest(parameters, options)
-        await self._tools.predictions.keep(prediction, digest)
+        first = await self._tools.predictions.keep(prediction, digest)
+        if first:
+            return Response(first, headers=REPLAYED)
         self._count(reply)
         if lineup.shadow is not None:
             self._offer(lineup.shadow, ranked, prediction, digest, parameters)
@@ -233,6 +245,7 @@ class Capability:
     ) -> Prediction:
         """Return what is logged of an answer, but for how it was chosen."""
         reading = ranked.reading
+        hidden = self._reader.keys(parameters).keys() - reading.keys.keys()
         return Prediction(
             capability=self.spec.name,
             model=self.spec.model,
@@ -252,7 +265,7 @@ class Capability:
             request={
                 said.name: parameters[said.name]
                 for said in (*ranked.columns.request, *self._untrained.request)
-                if not said.is_moment
+                if not said.is_moment and said.name not in hidden
             },
         )
 
@@ -269,9 +282,9 @@ class Capability:
         def read() -> Reading:
             if shadow.columns == ranked.columns:
                 return ranked.reading
-            options = ReadOptions()
+            now = ReadOptions(personalised=prediction.personalised)
             items = ranked.reading.items
-            return self._reader.read(parameters, options, shadow.columns, model=True, items=items)
+            return self._reader.read(parameters, now, shadow.columns, model=True, items=items)
 
         self._tools.shadows.offer(ShadowCall(shadow, prediction, digest, read))
 
@@ -286,7 +299,10 @@ class Capability:
 
     def _digest(self, parameters: Mapping[str, Any], options: ReadOptions) -> bytes:
         """Digest what was asked, not what was answered: a retry asks the same."""
-        asked = _deterministic.encode((self.spec.name, parameters, options.as_of))
+        said = dict(parameters)
+        if not options.personalised and self._reader.subject is not None:
+            del said[self._reader.subject]  # a digest of few possible values tells the value
+        asked = _deterministic.encode((self.spec.name, said, options.as_of))
         return hashlib.blake2b(asked, digest_size=16).digest()
 
     def _count(self, reply: CapabilityReply) -> None:

@@ -71,11 +71,16 @@ _ERRORS: Mapping[int, _Error] = {
         "Not now; try again after Retry-After, under the same id.",
         "unavailable", "The log takes no records.", "Try again.",
     ),
+    504: _Error(
+        "Not within the seconds of Request-Timeout; try again under the same id, with more time.",
+        "too_late", "The request was not answered within 0.2 s, as it asked.",
+        "Send it again under the same id, with more time.",
+    ),
 }  # fmt: skip
 
-READ: tuple[int, ...] = (400, 401, 403, 413, 429, 500, 503)
+READ: tuple[int, ...] = (400, 401, 403, 413, 429, 500, 503, 504)
 """What a GET may be answered with."""
-SEND: tuple[int, ...] = (400, 401, 403, 413, 415, 429, 500, 503)
+SEND: tuple[int, ...] = (400, 401, 403, 413, 415, 429, 500, 503, 504)
 """What a POST may be answered with."""
 _RETRY_AFTER = {
     "Retry-After": {"description": "In how many seconds.", "schema": {"type": "integer"}}

@@ -6,6 +6,7 @@ What arrives is judged before it is parsed: the host it was sent to, its size, i
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ BODY_SECONDS = 30.0
 """How long a client may take to send its body."""
 QUERY_BYTES = 16_384
 """The most bytes of a query; longer lists of parameters are sent by POST."""
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SECONDS = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,9})?")
+REQUEST_ID_LENGTH = 64
+_REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{REQUEST_ID_LENGTH}}}")
 
 
 class MethodError(InputError):
@@ -87,11 +90,17 @@ class RequestHead(msgspec.Struct):
     content_encoding: bytes = b""
     fetch_site: bytes = b""
     origin: str = ""
+    timeout: bytes = b""
 
 
 def read_head(headers: Headers) -> RequestHead:
-    """Read the headers that matter. A request id that is missing or malformed is empty."""
+    """Read the headers that matter. A request id that is missing or malformed is empty.
+
+    An idempotency key is the request's id; one with other characters is named by its digest, for
+    it must never be lost.
+    """
     head = RequestHead(hosts=[], id="")
+    key = ""
     for name, value in headers:
         if name == b"host":
             head.hosts.append(value.decode("latin-1"))
@@ -107,9 +116,31 @@ def read_head(headers: Headers) -> RequestHead:
             head.origin = value.decode("latin-1")
         elif name == b"x-request-id":
             head.id = value.decode("latin-1")
+        elif name == b"idempotency-key":
+            key = value.decode("latin-1").strip('"')
+        elif name == b"request-timeout":
+            head.timeout = value
+    if key:
+        digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+        head.id = key if _REQUEST_ID.fullmatch(key) else digest
     if not _REQUEST_ID.fullmatch(head.id):
         head.id = ""
     return head
+
+
+def timeout_of(head: RequestHead) -> float | None:
+    """Return how many seconds the caller waits, as it says in ``Request-Timeout``; None: for ever.
+
+    Raises
+    ------
+    InputError
+        If it is no number of seconds.
+    """
+    if not head.timeout:
+        return None
+    if not _SECONDS.fullmatch(head.timeout):
+        raise InputError("Request-Timeout is no number of seconds.", "Write Request-Timeout: 0.2")
+    return float(head.timeout)
 
 
 def check_origin(head: RequestHead, hosts: frozenset[str], page: str = "") -> None:
@@ -215,8 +246,15 @@ async def send_response(send: Send, response: Response, request_id: str) -> None
 
 
 def error_response(error: FeilunError, request_id: str) -> Response:
+    """Return the reply that says what went wrong."""
+    headers = ((b"retry-after", b"1"),) if error.status == 503 else ()
+    body = msgspec.json.encode(error_body(error, request_id))
+    return Response(body, error.status, headers=headers)
+
+
+def error_body(error: FeilunError, request_id: str) -> dict[str, dict[str, str]]:
     """Return what a caller sees of an error: its code, message and hint."""
-    body = {
+    return {
         "error": {
             "code": error.code,
             "message": error.message,
@@ -224,5 +262,3 @@ def error_response(error: FeilunError, request_id: str) -> Response:
             "request_id": request_id,
         }
     }
-    headers = ((b"retry-after", b"1"),) if error.status == 503 else ()
-    return Response(msgspec.json.encode(body), error.status, headers=headers)

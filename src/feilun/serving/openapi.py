@@ -8,10 +8,12 @@ from typing import Any
 from feilun.definitions.specs import CapabilitySpec, EventSpec, ParameterSpec, Project, ViewSpec
 from feilun.events.collector import ITEM_LIMIT
 from feilun.serving.api_version import api_version, operation_version
+from feilun.serving.batch import MAX_REQUESTS
 from feilun.serving.capability import CapabilityReply
 from feilun.serving.collect import Collect, EventsReply
 from feilun.serving.error_replies import READ, SEND, ErrorReply, error_replies
 from feilun.serving.own_operations import own_operations
+from feilun.serving.reading import keys_of
 from feilun.serving.requests import is_list
 from feilun.serving.schemas import (
     EXAMPLE_ID,
@@ -38,6 +40,11 @@ _EVENTS_TEXT = (
 )
 _MIN_OFFSET = "Answer only once the record at this log offset is in the features (for 2 s)."
 _AS_OF = "Replays only: the time of the read, µs UTC, later than every folded event."
+_BATCH = (
+    "Each request is answered, and logged, for itself, in the order of the body: its status, and "
+    "its reply or its error. Its id is the batch's with its place, <id>.0."
+)
+_PERSONALISED = "false: nothing that is known of whom the request is about is read or kept."
 
 
 def describe(project: Project, version: str) -> dict[str, Any]:
@@ -58,9 +65,13 @@ def describe(project: Project, version: str) -> dict[str, Any]:
     annotations += [spec.returns for spec in capabilities]
     schemas = Schemas([CapabilityReply, ViewReply, EventsReply, ErrorReply], annotations)
     schemas.components |= {f"event.{e.name}": event_schema(e) for e in project.sent_events.values()}
+    items = {spec.path: _capability_item(spec, schemas, personal=bool(keys_of(spec, project.entities)))
+             for spec in capabilities}  # fmt: skip
     paths: dict[str, Any] = {
         Collect.path: {"post": _events_operation(project)},
-        **{spec.path: _capability_item(spec, schemas) for spec in capabilities},
+        **items,
+        **{f"{path}/batch": {"post": _batch_operation(item["post"])}
+           for path, item in items.items()},
         **{view_path(spec): {"get": _view_operation(spec, schemas)}
            for spec in project.views.values()},
     }  # fmt: skip
@@ -77,6 +88,7 @@ def describe(project: Project, version: str) -> dict[str, Any]:
         },
         "tags": [
             {"name": "capabilities", "description": "What the models do."},
+            {"name": "batches", "description": "The same, for many requests at once."},
             {"name": "views", "description": "The features, as they are now."},
             {"name": "events", "description": "What happened."},
             {"name": "operations", "description": "The gateway about itself."},
@@ -109,7 +121,7 @@ def _operation(
     }
 
 
-def _capability_item(spec: CapabilitySpec, schemas: Schemas) -> dict[str, Any]:
+def _capability_item(spec: CapabilitySpec, schemas: Schemas, *, personal: bool) -> dict[str, Any]:
     result = schemas.of(spec.returns)
     reply = reference(_typed_reply(f"capability.{spec.name}", CapabilityReply, schemas, result))
     example = {
@@ -145,11 +157,12 @@ def _capability_item(spec: CapabilitySpec, schemas: Schemas) -> dict[str, Any]:
         "required": [p.name for p in spec.parameters if p.required],
         "additionalProperties": False,
     }
-    get = {**base, "parameters": _query(spec.parameters, schemas)}
+    more = [_personalised()] if personal else []
+    get = {**base, "parameters": _query(spec.parameters, schemas) + more}
     post = {
         **base,
         "operationId": f"{spec.name}_post",
-        "parameters": _options(),
+        "parameters": _options() + more,
         "responses": {**base["responses"], **error_replies(SEND)},
         "requestBody": {
             "required": True,
@@ -174,6 +187,50 @@ def _typed_reply(name: str, reply: type, schemas: Schemas, typed: dict[str, Any]
         "properties": {**common["properties"], varying: typed},
     }
     return name
+
+
+def _batch_operation(post: dict[str, Any]) -> dict[str, Any]:
+    """Return the operation for many requests at once, from the one for one of them."""
+    asked = post["requestBody"]["content"][_JSON]
+    answered = post["responses"]["200"]["content"][_JSON]
+    one = {
+        "type": "object",
+        "properties": {
+            "status": {"type": "integer"},
+            "reply": answered["schema"],
+            "error": {"$ref": "#/components/schemas/ErrorBody"},
+        },
+        "required": ["status"],
+    }
+    schema = {
+        "type": "object",
+        "properties": {
+            "replies": {"type": "array", "items": one},
+            "request_id": {"type": "string"},
+        },
+        "required": ["replies", "request_id"],
+    }
+    example = {
+        "replies": [{"status": 200, "reply": answered["example"]}],
+        "request_id": EXAMPLE_ID,
+    }
+    media = {"schema": schema, "example": example}
+    body = {"type": "array", "items": asked["schema"], "maxItems": MAX_REQUESTS}
+    return {
+        **post,
+        "operationId": post["operationId"].removesuffix("post") + "batch",
+        "tags": ["batches"],
+        "summary": f"Many at once: {post['summary']}",
+        "description": f"{post['description']}\n\n{_BATCH}",
+        "requestBody": {
+            "required": True,
+            "content": {_JSON: {"schema": body, "example": [asked["example"]]}},
+        },
+        "responses": {
+            **post["responses"],
+            "200": {"description": "An answer to each.", "content": {_JSON: media}},
+        },
+    }
 
 
 def _view_operation(spec: ViewSpec, schemas: Schemas) -> dict[str, Any]:
@@ -270,6 +327,16 @@ def _options() -> list[dict[str, Any]]:
         }
         for name, text in (("min_offset", _MIN_OFFSET), ("as_of", _AS_OF))
     ]
+
+
+def _personalised() -> dict[str, Any]:
+    return {
+        "name": "personalised",
+        "in": "query",
+        "required": False,
+        "description": _PERSONALISED,
+        "schema": {"type": "boolean", "default": True},
+    }
 
 
 def _parameter_schema(parameter: ParameterSpec, schemas: Schemas) -> dict[str, Any]:

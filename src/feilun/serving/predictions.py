@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from feilun.errors import Conflict
-from feilun.ports.event_log import Appended
-from feilun.records.codec import encode_prediction
+from feilun.ports.event_log import Appended, EventLog
+from feilun.records.codec import decode_prediction, encode_prediction
 from feilun.records.record import PREDICTION_SCHEMA, SHADOW_SCHEMA, Prediction, Record
 
 SOURCE = "gateway"
@@ -24,13 +25,21 @@ class PredictionLog:
     ----------
     commit : callable
         The committer's way in; its answers are durable.
+    log : EventLog
+        Where they go: asked for what a request was answered before.
     """
 
-    def __init__(self, commit: Commit) -> None:
+    def __init__(self, commit: Commit, log: EventLog) -> None:
         self._commit = commit
+        self._log = log
 
-    async def keep(self, prediction: Prediction, digest: bytes) -> None:
+    async def keep(self, prediction: Prediction, digest: bytes) -> bytes:
         """Keep a prediction. A second one of the same request is not kept: the first counts.
+
+        Returns
+        -------
+        bytes
+            The first one's reply, if this is a second one; empty if it is not, or nothing was kept.
 
         Parameters
         ----------
@@ -52,6 +61,12 @@ class PredictionLog:
                 f"The request id {prediction.request_id!r} came before with another request.",
                 "Give each request an id of its own; repeat one only to retry the same request.",
             )
+        if answer.status != "duplicate":
+            return b""
+        # A thread: a batch of the log is decoded to find it.
+        found = await asyncio.to_thread(self._log.read, answer.offset, 1)
+        first = next((record for offset, record in found if offset == answer.offset), None)
+        return b"" if first is None else decode_prediction(first.body).reply
 
     async def keep_shadow(self, prediction: Prediction, digest: bytes) -> None:
         """Keep what a shadow scored, under its own schema; a second one of a request is not kept.

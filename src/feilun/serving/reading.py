@@ -18,7 +18,7 @@ from feilun.definitions.specs import (
 )
 from feilun.features.expressions import complete, request_columns
 from feilun.features.one_row import OneRow, is_plain
-from feilun.features.online import OnlineReader, Row, Snapshot
+from feilun.features.online import OnlineReader, Row, Snapshot, missing_column
 from feilun.features.vectors import assemble
 from feilun.records.record import RECOMPUTE
 from feilun.serving.candidates import Candidates
@@ -43,6 +43,13 @@ class Reading:
     matrix: Float32
     missing: list[str]
     columns: str
+
+
+def keys_of(spec: CapabilitySpec, entities: Mapping[str, EntitySpec]) -> tuple[str, ...]:
+    """Return the entities that a request names one of, the one it is about first."""
+    return tuple(
+        p.name for p in spec.parameters if p.name in entities and not is_list(p.annotation)
+    )
 
 
 class _Needs(NamedTuple):
@@ -83,14 +90,31 @@ class Reader:
         self._reader = reader
         self._moments = moments
         self._candidates = Candidates(spec, entities[spec.item])
-        self._keys = tuple(
-            p.name for p in spec.parameters if p.name in entities and not is_list(p.annotation)
-        )
+        self._wish = () if spec.opt_out is None else (spec.opt_out,)
+        self._keys = keys_of(spec, entities)
         self._needs: dict[str, _Needs] = {}
+
+    @property
+    def subject(self) -> str | None:
+        """The entity that requests are about: the first that they name; None if they name none."""
+        return next(iter(self._keys), None)
 
     def keys(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return the entities that a request names."""
         return {name: parameters[name] for name in self._keys}
+
+    def wants_none(self, parameters: Mapping[str, Any], options: ReadOptions) -> bool:
+        """Return whether the subject has opted out of personalisation; nothing else is read.
+
+        While the engine is still building the feature nobody knows, and it is taken for yes.
+        """
+        wish = self._wish
+        if not wish:
+            return False
+        with self._reader.snapshot() as snapshot:
+            as_of = self._moments.as_of(snapshot.mark, options)
+            row = snapshot.read_row(wish, self.keys(parameters), as_of)
+            return bool(row.values[wish[0].address]) or bool(snapshot.unbuilt(wish))
 
     def read(
         self,
@@ -118,6 +142,9 @@ class Reader:
         """
         keys = self.keys(parameters)
         needs = self._needs_of(columns)
+        if not options.personalised and self.subject is not None:
+            del keys[self.subject]
+        whole = len(keys) == len(self._keys)
         with self._reader.snapshot() as snapshot:
             mark = snapshot.mark
             as_of = self._moments.as_of(mark, options)
@@ -126,8 +153,10 @@ class Reader:
                 lists = self._read(snapshot, self._candidates.lists, keys, (), as_of)
             if items is None:
                 items = self._candidates.items(parameters, lists, model=model)
+            if not whole and self._spec.item == self.subject:
+                items = [type(item)() for item in items]  # nobody
             read: Row | Mapping[str, Column]
-            if needs.plain and len(items) == 1 and not lists:
+            if needs.plain and whole and len(items) == 1 and not lists:
                 row = {**keys, self._spec.item: items[0]}
                 read = self._read_row(snapshot, needs.features, row, as_of)
             else:
@@ -141,6 +170,10 @@ class Reader:
             said = request_columns(needs.said, [as_of], [parameters])
             values = complete(needs.wanted.values(), {**lists, **read, **said})
             matrix, missing = assemble(columns.columns, values, len(items), columns.categories)
+        missing = list(dict.fromkeys(missing + unbuilt))
+        if not whole:
+            unread = {each.address for each in columns.columns if not self._may_read(each, keys)}
+            missing = [address for address in missing if address not in unread]
         return Reading(
             keys=keys,
             items=items,
@@ -148,7 +181,7 @@ class Reader:
             as_of=as_of,
             folded_offset=mark.offset,
             matrix=matrix,
-            missing=list(dict.fromkeys(missing + unbuilt)),
+            missing=missing,
             columns=RECOMPUTE if unbuilt else columns.digest,
         )
 
@@ -173,7 +206,22 @@ class Reader:
         items: Sequence[Any],
         as_of: int,
     ) -> dict[str, Column]:
-        return snapshot.read(features, keys, self._spec.item, items, as_of)
+        """Read features; those of an entity that is not in ``keys`` are missing, unlooked at."""
+        item = self._spec.item
+        if len(keys) == len(self._keys):
+            return snapshot.read(features, keys, item, items, as_of)
+        known = [feature for feature in features if self._may_read(feature, keys)]
+        columns = snapshot.read(known, keys, item, items, as_of)
+        for feature in features:
+            if feature.address not in columns:
+                each_item = item in [entity.name for entity in feature.keys]
+                columns[feature.address] = missing_column(feature, len(items) if each_item else 1)
+        return columns
+
+    def _may_read(self, wanted: Readable, keys: Mapping[str, Any]) -> bool:
+        item = self._spec.item
+        named = {*keys} if item in self._keys else {*keys, item}
+        return all(key.name in named for each in features_of((wanted,)) for key in each.keys)
 
     def _read_row(
         self,

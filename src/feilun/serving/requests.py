@@ -20,13 +20,18 @@ KEY_BYTES = 200
 QUERY_FIELDS = 1_000
 _INT64 = range(-(2**63), 2**63)
 _OPTIONS = ("min_offset", "as_of")
+_PERSONALISED = "personalised"
 
 
 class ReadOptions(NamedTuple):
-    """What every read may ask for: to see the record at an offset, and to stand at a time (µs)."""
+    """What every read may ask for: to see the record at an offset, and to stand at a time (µs).
+
+    A capability may be asked to read nothing of its subject: ``personalised``.
+    """
 
     min_offset: int | None = None
     as_of: int | None = None
+    personalised: bool = True
 
 
 class Query(NamedTuple):
@@ -69,7 +74,7 @@ def parse_query(query: bytes) -> Query:
     for name, value in pairs:
         values.setdefault(name, []).append(value)
     options = [_offset(name, values.pop(name)) if name in values else None for name in _OPTIONS]
-    return Query(ReadOptions(*options), values)
+    return Query(ReadOptions(min_offset=options[0], as_of=options[1]), values)
 
 
 def _offset(name: str, values: Sequence[str]) -> int:
@@ -79,6 +84,12 @@ def _offset(name: str, values: Sequence[str]) -> int:
     if number not in _INT64:
         raise InputError(f"{name} is too large.", "It is a 64-bit number.")
     return number
+
+
+def _truth(values: Sequence[str]) -> bool:
+    if values not in (["true"], ["false"]):
+        raise InputError(f"{_PERSONALISED} must be true or false.", f"Write {_PERSONALISED}=false.")
+    return values == ["true"]
 
 
 class Parameters:
@@ -92,12 +103,20 @@ class Parameters:
         Names, types and defaults.
     entities : mapping
         By parameter name, the entity that it identifies: such values have narrower bounds.
+    personal : bool
+        Whether the caller may ask for an answer that is not personalised.
     """
 
     def __init__(
-        self, route: str, declared: Sequence[ParameterSpec], entities: Mapping[str, EntitySpec]
+        self,
+        route: str,
+        declared: Sequence[ParameterSpec],
+        entities: Mapping[str, EntitySpec],
+        *,
+        personal: bool = False,
     ) -> None:
         self._route = route
+        self._options = (*_OPTIONS, _PERSONALISED) if personal else _OPTIONS
         self._names = tuple(p.name for p in declared)
         self._entities = entities
         self._struct = msgspec.defstruct(
@@ -117,13 +136,16 @@ class Parameters:
             If one is missing, unknown, of another type, or out of bounds.
         """
         query = parse_query(request.query)
+        options = query.options
+        if _PERSONALISED in self._options and _PERSONALISED in query.values:
+            options = options._replace(personalised=_truth(query.values.pop(_PERSONALISED)))
         if request.method == "GET":
             parameters = self._from_query(query.values)
         else:
             if query.values:
                 raise InputError(
                     f"A POST to {self._route} takes its parameters in the body.",
-                    f"Only {' and '.join(_OPTIONS)} may be in the query.",
+                    f"Only {' and '.join(self._options)} may be in the query.",
                 )
             parameters = self._from_body(request.body)
         for name, value in parameters.items():
@@ -131,7 +153,7 @@ class Parameters:
                 self._check_list(name, value)
             else:
                 self._check_value(name, value)
-        return parameters, query.options
+        return parameters, options
 
     def _from_query(self, values: Mapping[str, list[str]]) -> dict[str, Any]:
         flat: dict[str, Any] = {}

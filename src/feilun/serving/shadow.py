@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import msgspec
 
 from feilun.errors import FeilunError
-from feilun.records.record import Prediction
+from feilun.records.record import NOT_PERSONALISED, Prediction
 from feilun.serving.champion import stop
 from feilun.serving.lineup import Served
 from feilun.serving.metrics import Metrics
@@ -73,7 +73,8 @@ class Shadows:
         self._news.set()
 
     def start(self) -> None:
-        """Begin to work."""
+        """Begin to work, in the event loop that runs now."""
+        self._news = asyncio.Event()
         self._running = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -102,7 +103,8 @@ class Shadows:
             reading = call.read()
             scores = await call.served.scorer.score(reading.matrix, aside=True)
         except Exception as error:  # whatever a shadow does, the next one has its turn
-            _log.warning("The shadow of version %d failed: %s", version, error)
+            defect = not isinstance(error, FeilunError)
+            _log.warning("The shadow of version %d failed: %s", version, error, exc_info=defect)
             self._count(call, "failed")
             return
         try:
@@ -133,11 +135,15 @@ def _scored(call: ShadowCall, reading: Reading, scores: Scores) -> Prediction:
         vectors=reading.matrix.tobytes(),
         scores=scores.tobytes(),
         answer=[],
-        degraded=[f"missing:{address}" for address in reading.missing],
+        degraded=[
+            *([] if call.answered.personalised else [NOT_PERSONALISED]),
+            *(f"missing:{address}" for address in reading.missing),
+        ],
         arm="shadow",
         propensity=0.0,
         rollout=call.served.release.sequence,
         exploration="",
         list_propensity=1.0,
         item_propensities=b"",
+        reply=b"",
     )

@@ -22,6 +22,7 @@ from feilun.ports.scorer import ScorerLoader
 from feilun.ports.skew_store import SkewStore
 from feilun.ports.turn_store import TurnStore
 from feilun.serving.app import Gateway, Route
+from feilun.serving.batch import Batch
 from feilun.serving.capability import Capability, Tools
 from feilun.serving.champion import Champions, stop
 from feilun.serving.collect import Collect
@@ -102,7 +103,7 @@ def make_app(parts: GatewayParts) -> Gateway:
     )
     committer = WatchedCommitter(parts.log)
     reader = OnlineReader(parts.project, parts.store)
-    predictions = PredictionLog(committer.commit)
+    predictions = PredictionLog(committer.commit, parts.log)
     shadows = Shadows(predictions, metrics)
     tools = Tools(reader, champions, moments, predictions, shadows, metrics)
     capabilities = [
@@ -166,6 +167,7 @@ def _routes(
         (TRACKER_PATH, Route({"GET": TrackerFile().answer}, pages=True)),
         (collect.path, Route({"POST": collect.answer}, BODY_LIMIT, pages=True)),
         *((c.spec.path, Route({"GET": c.answer, "POST": c.answer})) for c in capabilities),
+        *((batch.path, Route({"POST": batch.answer})) for batch in map(Batch, capabilities)),
         *((view.path, Route({"GET": view.answer})) for view in views),
     ]
     routes: dict[str, Route] = {}

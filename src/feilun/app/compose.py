@@ -123,9 +123,11 @@ def registry(config: Config) -> ModelRegistry:
 def scorer_loaders() -> dict[str, ScorerLoader]:
     """Return a loader for each model format that may run."""
     from feilun.adapters.lightgbm import LightGbmLoader
+    from feilun.adapters.onnx import OnnxLoader
+    from feilun.adapters.xgboost import XgboostLoader
 
-    loader = LightGbmLoader()
-    return {loader.format: loader}
+    loaders: list[ScorerLoader] = [LightGbmLoader(), XgboostLoader(), OnnxLoader()]
+    return {loader.format: loader for loader in loaders}
 
 
 def workshop(
@@ -134,7 +136,7 @@ def workshop(
     """Gather what turns work with. ``owner`` names this process in the leases of turns."""
     import time
 
-    from feilun.adapters.lightgbm import LightGbmLoader, to_model_text
+    from feilun.adapters.lightgbm import to_model_text
     from feilun.clock import SystemClock
     from feilun.flywheel.gate import SKEW_REQUESTS
     from feilun.flywheel.workshop import Workshop
@@ -150,7 +152,7 @@ def workshop(
         registry=registry(config),
         bundles=config.bundles_path,
         convert=to_model_text,
-        loader=LightGbmLoader(),
+        loaders=scorer_loaders(),
         clock=SystemClock(),
         pause=time.sleep,
         name_snapshot=partial(name_snapshot, config),

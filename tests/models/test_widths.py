@@ -77,9 +77,11 @@ def test_columns_are_found_again_in_another_order(trained, tmp_path):
     loader.load = lambda data, columns: Weighted(json.loads(data), columns)
     loaders = {loader.format: loader}
     codes = {"request:device": ("a", "b", "c")}
-    before = score(tmp_path, bundle, loaders, spec, there, codes)
+    before = score(tmp_path, bundle, loaders, spec, there, categories=codes)
     moved = dataclasses.replace(there, x=there.x[:, [4, 3, 0, 1, 2]])
-    np.testing.assert_array_equal(score(tmp_path, bundle, loaders, now, moved, codes), before)
+    np.testing.assert_array_equal(
+        score(tmp_path, bundle, loaders, now, moved, categories=codes), before
+    )
     assert np.isnan(before[there.x[:, 3] == 2]).all()  # "c" came after the training
     assert np.isfinite(before[there.x[:, 3] < 2]).all()
 
@@ -87,7 +89,7 @@ def test_columns_are_found_again_in_another_order(trained, tmp_path):
 def test_a_column_that_is_gone_cannot_be_scored(trained, tmp_path):
     spec, bundle, _ = trained
     now = dataclasses.replace(spec, columns=(DEVICE, world.FEATURES[0]))
-    assert score(tmp_path, bundle, {}, now, examples(2), {}) is None
+    assert score(tmp_path, bundle, {}, now, examples(2), categories={}) is None
 
 
 class Weighted:

@@ -70,8 +70,8 @@ def effect(
     if not len(since):
         return found | {"reason": "no outcome since the promotion"}
     try:
-        new = score(root, after.bundle, loaders, model, since, categories)
-        old = score(root, before.bundle, loaders, model, since, categories)
+        new = score(root, after.bundle, loaders, model, since, categories=categories)
+        old = score(root, before.bundle, loaders, model, since, categories=categories)
     except FeilunError as error:
         return found | {"reason": str(error)}
     if new is None or old is None:

@@ -336,7 +336,8 @@ class TurnRun:
 
     def _scores(self, bundle: str, examples: Examples) -> Any:
         shop = self._workshop
-        return score(shop.bundles, bundle, shop.loaders, self._model, examples, self._categories)
+        codes = self._categories
+        return score(shop.bundles, bundle, shop.loaders, self._model, examples, categories=codes)
 
     def _released(self) -> Release | None:
         entries = self._workshop.releases.entries(self._turn.model)

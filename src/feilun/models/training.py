@@ -156,6 +156,7 @@ def score(
     loaders: Mapping[str, ScorerLoader],
     model: ModelSpec,
     examples: Examples,
+    *,
     categories: Mapping[str, Sequence[str]],
 ) -> npt.NDArray[np.float64] | None:
     """Return the scores a bundle gives the examples; None if they lack a column that it reads.

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from feilun.errors import Conflict, Fenced, ModelError, UnknownName
 from feilun.ports.model_registry import ModelVersion
-from feilun.ports.releases import Release
+from feilun.ports.releases import Action, Release
 from feilun.ports.skew_store import SkewState
 from feilun.ports.turn_store import Step, Turn, TurnState
 
@@ -127,7 +126,7 @@ class InMemoryReleases:
         version: int,
         bundle: str,
         *,
-        action: Literal["promote", "rollback"],
+        action: Action,
         offset: int,
         at: int,
         turn: int | None,

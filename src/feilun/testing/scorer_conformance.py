@@ -85,9 +85,9 @@ class ScorerLoaderExam(ABC):
         wrong: list[int] = []
 
         def work(part: npt.NDArray[np.float32], scores: npt.NDArray[np.float64]) -> None:
-            for _ in range(20):
-                if not np.allclose(scorer.score(part), scores, rtol=1e-6):
-                    wrong.append(1)
+            wrong.extend(
+                1 for _ in range(20) if not np.allclose(scorer.score(part), scores, rtol=1e-6)
+            )
 
         half = len(known.rows) // 2
         parts = [(known.rows[:half], expected[:half]), (known.rows[half:], expected[half:])] * 2

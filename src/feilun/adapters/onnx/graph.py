@@ -30,24 +30,8 @@ _MESSAGES: Mapping[str, Mapping[int, str]] = {
     "tensor": {},
 }
 """For each message that is looked into, its fields that are messages to look into too."""
-_IR_VERSION, _OPSET = 1, 8
 _OPERATOR, _DOMAIN = 4, 7
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
-
-
-def looks_like_onnx(data: bytes) -> bool:
-    """Return whether the bytes are an ONNX model by their outermost fields: it has no mark.
-
-    Examples
-    --------
-    >>> looks_like_onnx(bytes([0x08, 0x09, 0x3A, 0x00, 0x42, 0x00])), looks_like_onnx(b"tree")
-    (True, False)
-    """
-    try:
-        numbers = {number for number, _, _ in _fields(data)}
-    except ValueError:
-        return False
-    return {_IR_VERSION, 7, _OPSET} <= numbers and max(numbers) <= 26
 
 
 def check_graph(data: bytes) -> None:

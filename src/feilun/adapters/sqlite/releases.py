@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from feilun.adapters.sqlite.database import Database
 from feilun.adapters.sqlite.turns import check_fence
-from feilun.ports.releases import Release
+from feilun.ports.releases import Action, Release
 
 _RELEASE = 'SELECT sequence, model, version, bundle, action, "offset", at, turn, "by" FROM releases'
 
@@ -30,7 +29,7 @@ class SqliteReleases:
         version: int,
         bundle: str,
         *,
-        action: Literal["promote", "rollback"],
+        action: Action,
         offset: int,
         at: int,
         turn: int | None,

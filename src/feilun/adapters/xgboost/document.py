@@ -230,7 +230,7 @@ def _check_categories(tree: Document, size: int, number: int) -> None:
     _require(nodes == [node for node, kind in enumerate(kinds) if kind == 1], wrong)
     _require(len(starts) == len(counts) == len(nodes), wrong)
     for start, count in zip(starts, counts, strict=True):
-        _require(0 <= start and 0 < count and start + count <= len(categories), wrong)
+        _require(start >= 0 and count > 0 and start + count <= len(categories), wrong)
     _require(all(0 <= each < MAX_CATEGORY for each in categories), wrong)
 
 

@@ -1,0 +1,71 @@
+"""Where an adopted model comes from: a file, or a folder of MLflow's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from feilun.errors import InputError, ModelError
+from feilun.flywheel.adoption import ModelFile
+from feilun.i18n import _
+from feilun.models.bundle import MAX_DESCRIPTION, MAX_MODEL
+
+
+def read_model(source: str) -> ModelFile:
+    """Read what ``feilun adopt`` names.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to read.
+    ModelError
+        If it is too large, or a folder of a kind that is not loaded.
+    """
+    path = Path(source)
+    if path.is_dir():
+        raise ModelError(
+            _("{path} is a folder of no kind that is known.", path=path),
+            _("Name a model's file."),
+        )
+    return ModelFile(_read(path, MAX_MODEL), path.name)
+
+
+def read_categories(path: Path | None) -> dict[str, list[str]]:
+    """Read the dictionaries of text columns, from a JSON file; nothing without one.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is no object of lists of texts.
+    """
+    if path is None:
+        return {}
+    try:
+        found = json.loads(_read(path, MAX_DESCRIPTION))
+    except ValueError as error:
+        raise InputError(_("{path} is not JSON: {reason}.", path=path, reason=error)) from error
+    if not isinstance(found, dict) or not all(
+        isinstance(values, list) and all(isinstance(value, str) for value in values)
+        for values in found.values()
+    ):
+        raise InputError(
+            _("{path} holds no dictionaries.", path=path),
+            '{"user_profile:city": ["上海", "北京"]}',
+        )
+    return found
+
+
+def _read(path: Path, cap: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(cap + 1)
+    except OSError as error:
+        raise InputError(
+            _("{path} cannot be read: {reason}.", path=path, reason=error.strerror or error)
+        ) from error
+    if len(data) > cap:
+        raise ModelError(
+            _("{path} has more than {cap} bytes.", path=path, cap=cap),
+            _("Serve it as an endpoint of its own, or make it smaller."),
+        )
+    return data

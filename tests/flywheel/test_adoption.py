@@ -116,7 +116,7 @@ def test_missing_features_are_tried_too(tmp_path):
 
 def test_another_number_of_columns_is_refused(tmp_path):
     shop = shop_of(tmp_path)
-    with pytest.raises(ModelError, match="3.* weights for 2 columns"):
+    with pytest.raises(ModelError, match=r"3.* weights for 2 columns"):
         take(shop, file((1, 2, 3)))
     assert_unchanged(shop)
 

@@ -270,9 +270,7 @@ def test_a_file_of_the_first_version_gets_what_was_added_since(path):
     releases = SqliteReleases(path)
     kept = releases.current("ranker")
     assert kept == (41, "ranker", 3, "b", "promote", 5, 6, 7, "ann")
-    adopted = releases.append(
-        "ranker", 4, "c", action="adopt", offset=5, at=7, turn=None, by="ann"
-    )
+    adopted = releases.append("ranker", 4, "c", action="adopt", offset=5, at=7, turn=None, by="ann")
     assert adopted.sequence == 42
     with pytest.raises(sqlite3.DatabaseError, match="append-only"):
         sqlite3.connect(path).execute("DELETE FROM releases")

@@ -1,14 +1,16 @@
-"""XGBoost's model document, read and checked before XGBoost's own parser sees it.
+"""XGBoost's model document, read, checked, and written anew for XGBoost's own parser.
 
-The library takes the numbers of children, columns and category sets at their word and follows them
-when it scores. Source of the format: ``doc/model.schema`` and ``src/tree/tree_model.cc`` of XGBoost
-3; of UBJSON, whose numbers are big-endian: https://ubjson.org.
+The library takes the document at its word: it follows the numbers of children, columns and category
+sets wherever they point, and ends the process at some that are of another type. So it never sees
+the file: what a model says is taken out of it piece by piece, and only that is handed on. Source of
+the format: ``doc/model.schema`` and ``src/tree/tree_model.cc`` of XGBoost 3; of UBJSON, whose
+numbers are big-endian: https://ubjson.org.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,14 +33,23 @@ _NUMBERS = {
     b"d": ">f4",
     b"D": ">f8",
 }
-_TREE_ARRAYS = (
-    "left_children", "right_children", "split_indices", "split_conditions", "default_left",
-    "base_weights", "parents", "sum_hessian", "loss_changes",
-)  # fmt: skip
+_WHOLE = ("left_children", "right_children", "split_indices", "default_left")
+_FLOATS = ("split_conditions", "base_weights", "sum_hessian", "loss_changes")
+_NO_PARENT = 2**31 - 1
 
 
-def read_document(data: bytes, columns: int) -> Document:
-    """Return the document of a model that gives one number a row.
+class Model(NamedTuple):
+    """A sound model: its document as JSON, and how many rounds of it count (0: all)."""
+
+    json: bytes
+    rounds: int
+
+
+def read_model(data: bytes, columns: int) -> Model:
+    """Read a model that gives one number a row.
+
+    Where training stopped early, the rounds up to the best one count, as scikit-learn's
+    ``predict`` has it.
 
     Raises
     ------
@@ -47,14 +58,15 @@ def read_document(data: bytes, columns: int) -> Document:
     """
     try:
         document = _decode(data)
-        _check(document, columns)
+        best = document["learner"].get("attributes", {}).get("best_iteration")
+        written = json.dumps(_rewritten(document, columns)).encode()
+        return Model(written, 0 if best is None else int(best) + 1)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         reason = f"no {error} in it" if isinstance(error, KeyError) else str(error)
         raise ModelError(
             f"This is not a sound XGBoost model: {reason[:300]}.",
             "Write it with booster.save_model('model.ubj').",
         ) from error
-    return document
 
 
 def _decode(data: bytes) -> Document:
@@ -160,7 +172,7 @@ class _Ubjson:
         return found
 
 
-def _check(document: Document, columns: int) -> None:
+def _rewritten(document: Document, columns: int) -> Document:
     learner = document["learner"]
     parameters = learner["learner_model_param"]
     found = int(parameters["num_feature"])
@@ -172,77 +184,166 @@ def _check(document: Document, columns: int) -> None:
     name = learner["objective"]["name"]
     _require(not name.startswith("multi:"), f"{name} gives several numbers a row")
     booster = learner["gradient_booster"]
-    _require(
-        booster["name"] in ("gbtree", "dart"), f"the booster {booster['name']!r} is not of trees"
-    )
-    inner = booster["gbtree"] if booster["name"] == "dart" else booster
-    model = inner["model"]
-    trees = model["trees"]
-    _require(len(trees) == int(model["gbtree_model_param"]["num_trees"]), "trees are missing")
-    _require(model["tree_info"] == [0] * len(trees), "its trees give several numbers a row")
-    bounds = model.get("iteration_indptr", [0, len(trees)])
-    _require(
-        bounds == sorted(bounds) and (bounds[0], bounds[-1]) == (0, len(trees)),
-        "its rounds do not fit its trees",
-    )
-    if booster["name"] == "dart":
-        _require(len(booster["weight_drop"]) == len(trees), "its trees' weights do not fit")
-    for number, tree in enumerate(trees):
-        _check_tree(tree, columns, number)
+    _require(booster["name"] == "gbtree", f"the booster {booster['name']!r} is not gbtree")
+    return {
+        "learner": {
+            "attributes": {},
+            "feature_names": [],
+            "feature_types": [],
+            "gradient_booster": {"model": _trees(booster["model"], columns), "name": "gbtree"},
+            "learner_model_param": _texts(parameters),
+            "objective": _texts(learner["objective"]),
+        },
+        "version": [_whole(each, 0, 1_000) for each in document["version"]],
+    }
 
 
-def _check_tree(tree: Document, columns: int, number: int) -> None:
+def _trees(model: Document, columns: int) -> Document:
+    trees = [_tree(tree, columns, number) for number, tree in enumerate(model["trees"])]
+    count = len(trees)
+    _require(int(model["gbtree_model_param"]["num_trees"]) == count, "trees are missing")
+    _require(model["tree_info"] == [0] * count, "its trees give several numbers a row")
+    parallel = int(model["gbtree_model_param"].get("num_parallel_tree", 1))
+    _require(parallel >= 1, "it grows no tree a round")
+    written = {
+        "gbtree_model_param": {"num_parallel_tree": str(parallel), "num_trees": str(count)},
+        "tree_info": [0] * count,
+        "trees": trees,
+    }
+    if "iteration_indptr" in model:
+        bounds = [_whole(each, 0, count) for each in model["iteration_indptr"]]
+        _require(
+            bounds == sorted(bounds) and (bounds[0], bounds[-1]) == (0, count),
+            "its rounds do not fit its trees",
+        )
+        written["iteration_indptr"] = bounds
+    if "cats" in model:
+        written["cats"] = {"enc": [], "feature_segments": [], "sorted_idx": []}
+    return written
+
+
+def _tree(tree: Document, columns: int, number: int) -> Document:
+    """Return a tree of the nodes that can be reached from its root, numbered anew."""
     parameters = tree["tree_param"]
     size = int(parameters["num_nodes"])
+    vector = int(parameters.get("size_leaf_vector", 1))
     _require(size >= 1, f"tree {number} has no node")
-    _require(int(parameters.get("size_leaf_vector", 1)) <= 1, "a leaf holds several numbers")
-    _require(int(parameters["num_feature"]) == columns, f"tree {number} has other columns")
-    for name in _TREE_ARRAYS:
+    _require(vector in (0, 1), "a leaf holds several numbers")
+    for name in (*_WHOLE, *_FLOATS):
         _require(len(tree[name]) == size, f"{name} of tree {number} has another length")
-    left, right, split = (tree[name] for name in _TREE_ARRAYS[:3])
-    _require(
-        all(type(each) is int for each in (*left, *right, *split)),
-        f"tree {number} is numbered with something but whole numbers",
-    )
+    nodes = _nodes(tree["left_children"], tree["right_children"], size, number)
+    places = {node: place for place, node in enumerate(nodes)}
+    left, right, parents = [], [], [_NO_PARENT] * len(nodes)
+    for place, node in enumerate(nodes):
+        pair = tree["left_children"][node], tree["right_children"][node]
+        children = (-1, -1) if pair == (-1, -1) else tuple(places[child] for child in pair)
+        left.append(children[0])
+        right.append(children[1])
+        for child in children:
+            if child > 0:
+                parents[child] = place
+    splits = [
+        _whole(tree["split_indices"][node], 0, columns - 1) if left[places[node]] > 0 else 0
+        for node in nodes
+    ]
+    return {
+        "id": number,
+        "tree_param": {
+            "num_deleted": "0",
+            "num_feature": str(columns),
+            "num_nodes": str(len(nodes)),
+            "size_leaf_vector": str(vector),
+        },
+        "left_children": left,
+        "right_children": right,
+        "parents": parents,
+        "split_indices": splits,
+        "default_left": [_whole(int(tree["default_left"][node]), 0, 1) for node in nodes],
+        **{name: [_float(tree[name][node]) for node in nodes] for name in _FLOATS},
+        **_categories(tree, places, left, number),
+    }
+
+
+def _nodes(left: list[Any], right: list[Any], size: int, number: int) -> list[int]:
+    """Return the numbers of the nodes below the root, each once."""
+    found = [0]
     seen = {0}
-    waiting = [0]
-    while waiting:
-        node = waiting.pop()
+    for node in found:  # it grows meanwhile
         children = left[node], right[node]
         if children == (-1, -1):
             continue
         for child in children:
-            _require(0 < child < size and child not in seen, f"tree {number} is not a tree")
+            _whole(child, 1, size - 1)
+            _require(child not in seen, f"tree {number} is not a tree")
             seen.add(child)
-            waiting.append(child)
-        _require(0 <= split[node] < columns, f"tree {number} splits on a column that is not there")
-    _check_categories(tree, size, number)
+            found.append(child)
+    return found
 
 
-def _check_categories(tree: Document, size: int, number: int) -> None:
-    kinds = tree.get("split_type", [])
-    _require(len(kinds) in (0, size), f"split_type of tree {number} has another length")
-    nodes = tree.get("categories_nodes", [])
-    starts, counts = tree.get("categories_segments", []), tree.get("categories_sizes", [])
+def _categories(tree: Document, places: dict[int, int], left: list[int], number: int) -> Document:
+    """Return the sets of categories of the nodes that split by one."""
+    size = int(tree["tree_param"]["num_nodes"])
+    kinds = tree.get("split_type", []) or [0] * size
+    _require(len(kinds) == size, f"split_type of tree {number} has another length")
     categories = tree.get("categories", [])
-    wrong = f"the category sets of tree {number} do not fit"
-    _require(set(kinds) <= {0, 1}, f"tree {number} has an unknown kind of split")
-    _require(nodes == [node for node, kind in enumerate(kinds) if kind == 1], wrong)
-    _require(len(starts) == len(counts) == len(nodes), wrong)
-    for start, count in zip(starts, counts, strict=True):
-        _require(start >= 0 and count > 0 and start + count <= len(categories), wrong)
-    _require(all(0 <= each < MAX_CATEGORY for each in categories), wrong)
+    sets = {
+        node: (_whole(start, 0, len(categories)), _whole(count, 1, len(categories)))
+        for node, start, count in zip(
+            tree.get("categories_nodes", []),
+            tree.get("categories_segments", []),
+            tree.get("categories_sizes", []),
+            strict=True,
+        )
+    }
+    written: Document = {
+        "split_type": [0] * len(places),
+        "categories": [],
+        "categories_nodes": [],
+        "categories_segments": [],
+        "categories_sizes": [],
+    }
+    for node, place in places.items():  # in order of their places, as the library needs it
+        if _whole(kinds[node], 0, 1) == 0 or left[place] < 0:
+            continue
+        start, count = sets[node]
+        values = [_whole(each, 0, MAX_CATEGORY) for each in categories[start : start + count]]
+        _require(len(values) == count, f"the category sets of tree {number} do not fit")
+        written["split_type"][place] = 1
+        written["categories_nodes"].append(place)
+        written["categories_segments"].append(len(written["categories"]))
+        written["categories_sizes"].append(count)
+        written["categories"] += sorted(values)
+    return written
+
+
+def _texts(found: Document) -> Document:
+    """Return parameters: texts by name, at most one level of them below."""
+    written: Document = {}
+    for name, value in found.items():
+        if isinstance(value, dict):
+            _require(all(type(each) is str for each in value.values()), f"{name} is no text")
+            written[name] = value
+        else:
+            _require(type(value) is str, f"{name} is no text")
+            written[name] = value
+    return written
+
+
+def _whole(value: Any, low: int, high: int) -> int:
+    _require(type(value) is int, "it numbers something with another thing than a whole number")
+    _require(low <= value <= high, f"it names {value} where there is {low} to {high}")
+    return int(value)
+
+
+def _float(value: Any) -> float:
+    """Return what XGBoost's parser reads back to the bit: the shortest text of a float32."""
+    _require(type(value) in (int, float), "a number is none")
+    return float(str(np.float32(value)))
 
 
 def _require(condition: bool, reason: str) -> None:
     if not condition:
         raise ValueError(reason)
-
-
-def best_iteration(document: Document) -> int | None:
-    """Return the round at which training would have stopped, as scikit-learn's predict takes it."""
-    best = document["learner"].get("attributes", {}).get("best_iteration")
-    return None if best is None else int(best)
 
 
 def column_names(data: bytes) -> tuple[str, ...]:

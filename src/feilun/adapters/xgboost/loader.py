@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from feilun.adapters.xgboost.document import best_iteration, column_names, read_document
+from feilun.adapters.xgboost.document import column_names, read_model
 from feilun.errors import MissingExtra, ModelError
 
 _PREDICTION = 0  # after the objective's link function, as Booster.predict gives it
@@ -94,9 +94,8 @@ class XgboostLoader:
     def load(self, data: bytes, columns: int) -> XgboostScorer:
         """Load a model of trees that takes ``columns`` columns and gives one number a row.
 
-        The document is checked in Python first, because XGBoost trusts it. Where training stopped
-        early, the rounds up to the best one count, as scikit-learn's ``predict`` has it. NaN is
-        missing.
+        The library sees a document written anew from what was checked, because it would trust the
+        file. NaN is missing.
 
         Raises
         ------
@@ -105,13 +104,12 @@ class XgboostLoader:
         MissingExtra
             If XGBoost is not installed.
         """
-        document = read_document(data, columns)
+        model = read_model(data, columns)
         library = _library()
         handle = ctypes.c_void_p()
         _check(library, library.XGBoosterCreate(None, 0, ctypes.byref(handle)))
-        best = best_iteration(document)
-        scorer = XgboostScorer(library, handle, columns, 0 if best is None else best + 1)
-        _check(library, library.XGBoosterLoadModelFromBuffer(handle, data, len(data)))
+        scorer = XgboostScorer(library, handle, columns, model.rounds)
+        _check(library, library.XGBoosterLoadModelFromBuffer(handle, model.json, len(model.json)))
         _check(library, library.XGBoosterSetParam(handle, b"nthread", b"1"))
         # The booster finishes its set-up at its first prediction, which threads must not share.
         scorer.score(np.zeros((1, columns), np.float32))

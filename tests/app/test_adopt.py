@@ -88,6 +88,26 @@ def test_two_formats_one_after_the_other(adopting, start, until):
     assert "nothing here trains it" in shop.run("train", "ranker", code=2).stderr
 
 
+def test_an_mlflow_folder_by_its_native_file(adopting):
+    shop = adopting
+    folder = shop.root / "logged"
+    folder.mkdir()
+    xgboost_file(folder / "model.ubj")
+    (folder / "MLmodel").write_text("flavors: {xgboost: {data: model.ubj}}")
+    adopted = shop.json("adopt", "ranker", folder)
+    assert (adopted["format"], adopted["release"]["version"]) == ("xgboost/1", 1)
+
+
+@pytest.mark.parametrize(
+    ("file", "way"),
+    [("saved_model.pb", "tf2onnx"), ("config.json", "optimum-cli"), ("other", "file")],
+)
+def test_other_folders_are_refused_with_the_way(adopting, file, way):
+    (adopting.root / "theirs").mkdir()
+    (adopting.root / "theirs" / file).write_bytes(b"\x08\x01")
+    assert way in adopting.run("adopt", "ranker", adopting.root / "theirs", code=1).stderr
+
+
 def test_what_cannot_be_adopted_is_said(adopting):
     shop = adopting
     (shop.root / "model.onnx").write_bytes(b"\x80\x04K\x01.")

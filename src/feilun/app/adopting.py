@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from feilun.app import compose
 from feilun.errors import InputError, ModelError
 from feilun.flywheel.adoption import ModelFile
 from feilun.i18n import _
 from feilun.models.bundle import MAX_DESCRIPTION, MAX_MODEL
+from feilun.models.formats import FOLDERS
 
 
 def read_model(source: str) -> ModelFile:
@@ -22,12 +24,20 @@ def read_model(source: str) -> ModelFile:
         If it is too large, or a folder of a kind that is not loaded.
     """
     path = Path(source)
-    if path.is_dir():
-        raise ModelError(
-            _("{path} is a folder of no kind that is known.", path=path),
-            _("Name a model's file."),
-        )
-    return ModelFile(_read(path, MAX_MODEL), path.name)
+    file = _file_of(path) if path.is_dir() else path
+    return ModelFile(_read(file, MAX_MODEL), path.resolve().name)
+
+
+def _file_of(folder: Path) -> Path:
+    """Return the file to adopt in a folder; only MLflow's have one."""
+    if (folder / "MLmodel").is_file():
+        return compose.mlflow_file(folder)
+    for name, way in FOLDERS.items():
+        if (folder / name).is_file():
+            raise ModelError(_("{path} is a folder that is not loaded.", path=folder), way)
+    raise ModelError(
+        _("{path} is a folder of no kind that is known.", path=folder), _("Name a model's file.")
+    )
 
 
 def read_categories(path: Path | None) -> dict[str, list[str]]:

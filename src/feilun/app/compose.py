@@ -120,6 +120,13 @@ def registry(config: Config) -> ModelRegistry:
     return MlflowRegistry(config.data / "mlflow.db", config.data / "mlartifacts")
 
 
+def mlflow_file(folder: Path) -> Path:
+    """Return the file of an MLflow model's folder that can be adopted."""
+    from feilun.adapters.mlflow.folder import native_file
+
+    return native_file(folder)
+
+
 def scorer_loaders() -> dict[str, ScorerLoader]:
     """Return a loader for each model format that may run."""
     from feilun.adapters.lightgbm import LightGbmLoader

@@ -72,7 +72,10 @@ def adopt(
     model: ModelName,
     *,
     source: Annotated[
-        str, typer.Argument(metavar="FILE", help=_("The model's file, in its own format."))
+        str,
+        typer.Argument(
+            metavar="FILE", help=_("The model's file in its own format, or a folder of MLflow's.")
+        ),
     ],
     categories: Annotated[
         Path | None,

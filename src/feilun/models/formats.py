@@ -38,6 +38,9 @@ class _Refused(NamedTuple):
     way: str
 
 
+FOLDERS = {"saved_model.pb": _TENSORFLOW, "config.json": _HUGGING_FACE}
+"""Folders that are not loaded, by a file in them, with the way to convert them."""
+
 _MARKS = {
     b"\x89HDF\r\n\x1a\n": _Refused("a Keras file in HDF5, which may hold functions", _KERAS),
     b"\x93NUMPY": _Refused("a NumPy array, which may hold a pickle", _OWN_FORMATS),
@@ -76,11 +79,11 @@ _TFLITE = _Refused(
 _ZIPPED = (
     (
         {"code/", "data.pkl"},
-        _Refused("a TorchScript file, which runs its own code when it is loaded", _TORCH),
+        _Refused("a TorchScript file: a program, whose operators may read and write files", _TORCH),
     ),
     (
         {"archive_format"},
-        _Refused("an exported program of PyTorch, which names functions to call", _TORCH),
+        _Refused("an exported program of PyTorch, which is loaded with pickles", _TORCH),
     ),
     (
         {"data.pkl"},

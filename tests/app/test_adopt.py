@@ -1,11 +1,16 @@
 """A model that somebody else has trained, in production by the command line alone."""
 
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("mlflow")
+sys.path.insert(0, str(Path(__file__).parents[1] / "adapters/http_endpoint"))
+from endpoint_server import serving, url_of
+
 pytestmark = pytest.mark.xdist_group("up")
 
 ADOPTED = """ranker = fl.adopted(
@@ -86,6 +91,33 @@ def test_two_formats_one_after_the_other(adopting, start, until):
     assert actions == ["adopt", "adopt", "rollback"]
     assert "adopted" in shop.run("history", "ranker").stdout
     assert "nothing here trains it" in shop.run("train", "ranker", code=2).stderr
+
+
+def test_an_endpoint_serves_and_may_fail(adopting, start, until):
+    shop = adopting
+    with serving() as endpoint:
+        url = url_of(endpoint, "/invocations")
+        assert "--private" in shop.run("adopt", "ranker", url, code=2).stderr
+        with start(shop):
+            until(lambda: shop.call("/status")[1]["lag"] == 0)
+            adopted = shop.json("adopt", "ranker", url, "--private")
+            assert adopted["format"] == "http-endpoint/1"
+            until(lambda: shop.call("/status")[1]["models"]["ranker"]["version"] == 1)
+            reply = shop.call("/api/recommend?user_id=7")[1]
+            assert (reply["version"], reply["degraded"], reply["result"][0]) == (1, [], 4)
+            endpoint.faults["/invocations"] = "hang"
+            status, reply = shop.call("/api/recommend?user_id=7")
+            assert status == 200
+            assert reply["degraded"], reply
+            assert reply["result"]  # the fallback's
+            endpoint.faults.clear()
+            endpoint.released.set()
+            assert shop.call("/api/recommend?user_id=7")[1]["degraded"] == []
+
+
+def test_options_of_endpoints_are_for_endpoints(adopting):
+    said = adopting.run("adopt", "ranker", "model.ubj", "--private", code=2).stderr
+    assert "endpoints" in said
 
 
 def test_an_mlflow_folder_by_its_native_file(adopting):

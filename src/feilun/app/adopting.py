@@ -1,4 +1,4 @@
-"""Where an adopted model comes from: a file, or a folder of MLflow's."""
+"""Where an adopted model comes from: a file, a folder of MLflow's, or an HTTP endpoint."""
 
 from __future__ import annotations
 
@@ -13,16 +13,33 @@ from feilun.models.bundle import MAX_DESCRIPTION, MAX_MODEL
 from feilun.models.formats import FOLDERS
 
 
-def read_model(source: str) -> ModelFile:
-    """Read what ``feilun adopt`` names.
+def read_model(source: str, columns: int, *, private: bool = False, secret: str = "") -> ModelFile:
+    """Read what ``feilun adopt`` names; an endpoint is described, and not asked yet.
+
+    Parameters
+    ----------
+    source : str
+        A file, a folder, or a URL.
+    columns : int
+        How many columns the model has.
+    private, secret : bool, str
+        Of an endpoint: whether it may be in a private network, and the variable that holds the
+        value of its Authorization header.
 
     Raises
     ------
     InputError
-        If there is nothing to read.
+        If there is nothing to read, or the URL cannot be asked.
     ModelError
         If it is too large, or a folder of a kind that is not loaded.
     """
+    if "://" in source:
+        data = compose.endpoint(source, columns, private=private, secret=secret)
+        return ModelFile(data, source, "http-endpoint/1")
+    if private or secret:
+        raise InputError(
+            _("--private and --secret are for endpoints, and {source} is none.", source=source)
+        )
     path = Path(source)
     file = _file_of(path) if path.is_dir() else path
     return ModelFile(_read(file, MAX_MODEL), path.resolve().name)

@@ -127,13 +127,26 @@ def mlflow_file(folder: Path) -> Path:
     return native_file(folder)
 
 
+def endpoint(url: str, columns: int, *, private: bool, secret: str) -> bytes:
+    """Return the bytes that stand for a model behind an HTTP endpoint."""
+    from feilun.adapters.http_endpoint import describe
+
+    return describe(url, columns, private=private, secret=secret)
+
+
 def scorer_loaders() -> dict[str, ScorerLoader]:
     """Return a loader for each model format that may run."""
+    from feilun.adapters.http_endpoint import EndpointLoader
     from feilun.adapters.lightgbm import LightGbmLoader
     from feilun.adapters.onnx import OnnxLoader
     from feilun.adapters.xgboost import XgboostLoader
 
-    loaders: list[ScorerLoader] = [LightGbmLoader(), XgboostLoader(), OnnxLoader()]
+    loaders: list[ScorerLoader] = [
+        LightGbmLoader(),
+        XgboostLoader(),
+        OnnxLoader(),
+        EndpointLoader(),
+    ]
     return {loader.format: loader for loader in loaders}
 
 

@@ -74,7 +74,10 @@ def adopt(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help=_("The model's file in its own format, or a folder of MLflow's.")
+            metavar="FILE|URL",
+            help=_(
+                "The model's file in its own format, a folder of MLflow's, or an endpoint's URL."
+            ),
         ),
     ],
     categories: Annotated[
@@ -96,6 +99,17 @@ def adopt(
     replace: Annotated[
         bool, typer.Option("--replace", help=_("Take the place of the version in production."))
     ] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help=_("The endpoint may be in a private network."))
+    ] = False,
+    secret: Annotated[
+        str,
+        typer.Option(
+            "--secret",
+            metavar="VARIABLE",
+            help=_("Holds the value of the endpoint's Authorization header."),
+        ),
+    ] = "",
     project: ProjectFolder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -106,10 +120,11 @@ def adopt(
 
     with _workshop(configured(project)) as workshop:
         _check_model(workshop, model)
+        columns = workshop.project.models[model].width
         adopted = put_in_production(
             workshop,
             model,
-            read_model(source),
+            read_model(source, columns, private=private, secret=secret),
             by=getpass.getuser(),
             categories=read_categories(categories),
             trained_until=None if trained_until is None else _moment(trained_until),

@@ -26,10 +26,14 @@ SAME = 1e-5
 
 
 class ModelFile(NamedTuple):
-    """A model's bytes, and where they came from, for the record."""
+    """A model's bytes, and where they came from, for the record.
+
+    ``format`` is given where the bytes were made here; files are told by their content.
+    """
 
     data: bytes
     source: str
+    format: str | None = None
 
 
 class Adopted(NamedTuple):
@@ -93,7 +97,7 @@ def adopt(
     spec = workshop.project.models[model]
     _check_place(workshop, model, file.data, replace)
     codes = _dictionaries(spec, categories)
-    format = recognise(file.data)
+    format = file.format or recognise(file.data)
     loader = workshop.loaders[format]
     scorer = loader.load(file.data, spec.width)
     columns = _pair(spec, loader.column_names(file.data))

@@ -73,7 +73,6 @@ def corpus():
             zipped(m__data_pkl=evil, m__code____torch___py=b"def f(): pass"),
             "torch.onnx.export",
         ),
-        "pt2": (zipped(m__archive_format=b"pt2", m__data_pkl=evil), "torch.onnx.export"),
         "npy": (numpy_bytes(np.save, objects, allow_pickle=True), "booster.save_model"),
         "npz": (numpy_bytes(np.savez, a=objects), "skl2onnx"),
         "skops": (zipped(schema_json=b'{"__class__": "system"}'), "skl2onnx"),
@@ -131,6 +130,17 @@ def test_whatever_the_bytes_are_they_are_a_format_or_refused(data):
         assert recognise(data) in FORMATS
     except ModelError as error:
         assert error.hint
+
+
+def test_an_exported_program_of_pickles_is_refused_by_its_loader(marker):
+    buffer = io.BytesIO(zipped(m__data_pkl=pickle.dumps(Exploit())))
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr("m/archive_format", b"pt2")
+    data = buffer.getvalue()
+    assert recognise(data) == "torch-export/1"
+    with pytest.raises(ModelError, match="holds 0 programs"):
+        scorer_loaders()["torch-export/1"].load(data, 2)
+    assert not marker.exists()
 
 
 def test_the_formats_that_are_loaded_are_recognised():

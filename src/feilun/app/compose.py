@@ -139,12 +139,14 @@ def scorer_loaders() -> dict[str, ScorerLoader]:
     from feilun.adapters.http_endpoint import EndpointLoader
     from feilun.adapters.lightgbm import LightGbmLoader
     from feilun.adapters.onnx import OnnxLoader
+    from feilun.adapters.torch import ExportedProgramLoader
     from feilun.adapters.xgboost import XgboostLoader
 
     loaders: list[ScorerLoader] = [
         LightGbmLoader(),
         XgboostLoader(),
         OnnxLoader(),
+        ExportedProgramLoader(),
         EndpointLoader(),
     ]
     return {loader.format: loader for loader in loaders}

@@ -43,6 +43,7 @@ FORMATS = {
     "lightgbm-text/1": "model.txt",
     "xgboost/1": "model.xgb",
     "onnx/1": "model.onnx",
+    "torch-export/1": "model.pt2",
     "http-endpoint/1": "endpoint.json",
 }
 """The formats that may be loaded, with the name of their file in a bundle. None can hold code."""

@@ -82,10 +82,6 @@ _ZIPPED = (
         _Refused("a TorchScript file: a program, whose operators may read and write files", _TORCH),
     ),
     (
-        {"archive_format"},
-        _Refused("an exported program of PyTorch, which is loaded with pickles", _TORCH),
-    ),
-    (
         {"data.pkl"},
         _Refused("a pickle of PyTorch, which runs code when it is loaded", _TORCH),
     ),
@@ -112,6 +108,8 @@ def recognise(data: bytes) -> str:
     >>> recognise(b"tree\nversion=v4\n")
     'lightgbm-text/1'
     """
+    if data.startswith(b"PK\x03\x04") and "archive_format" in _names(data):
+        return "torch-export/1"
     refused = _refusal(data)
     if refused is not None:
         raise ModelError(f"This is {refused.what}; such files are not loaded.", refused.way)
@@ -143,21 +141,24 @@ def _refusal(data: bytes) -> _Refused | None:
 
 
 def _of_zip(data: bytes) -> _Refused:
-    """Tell ZIP files apart by the names in them; nothing is unpacked."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            paths = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, OSError):
-        return _ARCHIVE
-    names = {path.rpartition("/")[2] for path in paths}
-    if any("/code/" in path for path in paths):
-        names.add("code/")
+    names = _names(data)
     for needed, found in _ZIPPED:
         if needed <= names:
             return found
     if names and all(name.endswith(".npy") for name in names):
         return _Refused("a file of NumPy arrays, which may hold pickles", _OWN_FORMATS)
     return _ARCHIVE
+
+
+def _names(data: bytes) -> set[str]:
+    """Return the names in a ZIP's index without their folders; nothing is unpacked."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            paths = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, OSError):
+        return set()
+    names = {path.rpartition("/")[2] for path in paths}
+    return names | {"code/"} if any("/code/" in path for path in paths) else names
 
 
 def _of_braces(data: bytes) -> str:

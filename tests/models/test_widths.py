@@ -10,6 +10,7 @@ import pytest
 
 from feilun.definitions.specs import FoldSpec, RequestSpec
 from feilun.models.examples import Examples
+from feilun.models import training
 from feilun.models.training import score, split, train
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "flywheel"))
@@ -98,3 +99,24 @@ class Weighted:
 
     def score(self, x):
         return x.astype(float) @ np.arange(1.0, 6.0)
+
+
+def test_a_scorer_that_waits_is_asked_about_a_few_rows_at_once(trained, tmp_path, monkeypatch):
+    spec, bundle, _ = trained
+    sizes = []
+
+    class Counted(Weighted):
+        def score(self, x):
+            sizes.append(len(x))
+            return super().score(x)
+
+    loader = world.LinearLoader()
+    loader.load = lambda data, columns: Counted(json.loads(data), columns)
+    codes = {"request:device": ("a", "b")}
+    there = examples(5)
+    whole = score(tmp_path, bundle, {loader.format: loader}, spec, there, categories=codes)
+    monkeypatch.setattr(training, "WAITING_ROWS", 15)
+    loader.waits = True
+    parts = score(tmp_path, bundle, {loader.format: loader}, spec, there, categories=codes)
+    np.testing.assert_array_equal(parts, whole)
+    assert sizes == [40, 15, 15, 10]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from feilun.definitions.specs import FoldSpec, RequestSpec
-from feilun.models.examples import Examples
 from feilun.models import training
+from feilun.models.examples import Examples
 from feilun.models.training import score, split, train
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "flywheel"))

@@ -127,14 +127,13 @@ def _input(session: Any, columns: int) -> str:
             "Convert it with one input of floats, such as "
             f"initial_types=[('x', FloatTensorType([None, {columns}]))].",
         )
-    shape = inputs[0].shape
-    if len(shape) != 2 or isinstance(shape[0], int) or shape[1] not in (columns, None):
-        open_width = len(shape) == 2 and not isinstance(shape[0], int) and isinstance(shape[1], str)
-        if not open_width:
-            raise ModelError(
-                f"The model takes an input of shape {shape}, not (any number, {columns}).",
-                "Convert it with an open number of rows and a column for each feature, in order.",
-            )
+    shape = inputs[0].shape  # a number where it is fixed, a name or None where it is open
+    open_rows = len(shape) == 2 and not isinstance(shape[0], int)
+    if not open_rows or (isinstance(shape[1], int) and shape[1] != columns):
+        raise ModelError(
+            f"The model takes an input of shape {shape}, not (any number, {columns}).",
+            "Convert it with an open number of rows and a column for each feature, in order.",
+        )
     return str(inputs[0].name)
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from feilun.definitions.exploration import epsilon
     from feilun.definitions.features import Expression, Feature, cosine, request, same
     from feilun.definitions.flywheels import Flywheel, Settings, after, better, no_worse
-    from feilun.definitions.models import model, outcome
+    from feilun.definitions.models import adopted, model, outcome
     from feilun.definitions.rows import Dataset, Scored
     from feilun.definitions.tables import Table
     from feilun.definitions.views import Entity, FeatureView
@@ -53,6 +53,7 @@ __all__ = [
     "Settings",
     "Table",
     "Vector",
+    "adopted",
     "after",
     "better",
     "capability",
@@ -96,6 +97,7 @@ _HOMES = {
     "Settings": "flywheels.Settings",
     "Table": "tables.Table",
     "Vector": "events.Vector",
+    "adopted": "models.adopted",
     "after": "flywheels.after",
     "better": "flywheels.better",
     "capability": "capabilities.capability",

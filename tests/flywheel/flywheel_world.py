@@ -34,7 +34,12 @@ from feilun.ports.skew_store import ModelSkew
 from feilun.records.codec import encode_prediction
 from feilun.records.record import PREDICTION_SCHEMA, Prediction
 from feilun.testing.fakes import MemoryLog
-from feilun.testing.platform_fakes import InMemoryRegistry, InMemoryReleases, InMemoryTurns
+from feilun.testing.platform_fakes import (
+    InMemoryRegistry,
+    InMemoryReleases,
+    InMemoryTurns,
+    LinearLoader,
+)
 from feilun.testing.records import START, make_record
 
 USER, ITEM = EntitySpec("user_id", "int"), EntitySpec("item_id", "int")
@@ -73,15 +78,6 @@ def to_bytes(estimator):
     if not isinstance(estimator, Linear):
         raise ModelError(f"{type(estimator).__name__} is not a Linear.")
     return json.dumps(estimator.weights).encode()
-
-
-class LinearLoader:
-    format = "lightgbm-text/1"
-
-    def load(self, data, columns):
-        weights = np.array(json.loads(data))
-        assert len(weights) == columns
-        return type("Scorer", (), {"score": lambda _, x: x.astype(float) @ weights})()
 
 
 def model(train=least_squares, **changes):
@@ -162,7 +158,7 @@ def workshop(folder, log, **parts):
         "registry": InMemoryRegistry(),
         "bundles": folder / "bundles",
         "convert": to_bytes,
-        "loader": LinearLoader(),
+        "loaders": {LinearLoader.format: LinearLoader()},
         "clock": ManualClock(START),
         "pause": lambda seconds: None,
         "name_snapshot": lambda name: None,

@@ -42,7 +42,7 @@ def test_a_real_turn(tmp_path, stores):
         project=world.project(world.model(boost)),
         registry=registry,
         convert=to_model_text,
-        loader=LightGbmLoader(),
+        loaders={LightGbmLoader.format: LightGbmLoader()},
         **stores,
     )
     (turn,) = Controller(shop).run_once()
@@ -66,7 +66,7 @@ def test_the_same_log_gives_the_same_bundle(tmp_path):
             world.shop_log(260),
             project=world.project(world.model(boost)),
             convert=to_model_text,
-            loader=LightGbmLoader(),
+            loaders={LightGbmLoader.format: LightGbmLoader()},
         )
         Controller(shop).run_once()
         bundles.append(shop.releases.current("ranker").bundle)

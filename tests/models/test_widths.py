@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from feilun.definitions.specs import FoldSpec, RequestSpec
+from feilun.models import training
 from feilun.models.examples import Examples
 from feilun.models.training import score, split, train
 
@@ -75,9 +76,13 @@ def test_columns_are_found_again_in_another_order(trained, tmp_path):
     there = examples(5)
     loader = world.LinearLoader()
     loader.load = lambda data, columns: Weighted(json.loads(data), columns)
-    before = score(tmp_path, bundle, loader, spec, there)
+    loaders = {loader.format: loader}
+    codes = {"request:device": ("a", "b", "c")}
+    before = score(tmp_path, bundle, loaders, spec, there, categories=codes)
     moved = dataclasses.replace(there, x=there.x[:, [4, 3, 0, 1, 2]])
-    np.testing.assert_array_equal(score(tmp_path, bundle, loader, now, moved), before)
+    np.testing.assert_array_equal(
+        score(tmp_path, bundle, loaders, now, moved, categories=codes), before
+    )
     assert np.isnan(before[there.x[:, 3] == 2]).all()  # "c" came after the training
     assert np.isfinite(before[there.x[:, 3] < 2]).all()
 
@@ -85,7 +90,7 @@ def test_columns_are_found_again_in_another_order(trained, tmp_path):
 def test_a_column_that_is_gone_cannot_be_scored(trained, tmp_path):
     spec, bundle, _ = trained
     now = dataclasses.replace(spec, columns=(DEVICE, world.FEATURES[0]))
-    assert score(tmp_path, bundle, world.LinearLoader(), now, examples(2)) is None
+    assert score(tmp_path, bundle, {}, now, examples(2), categories={}) is None
 
 
 class Weighted:
@@ -94,3 +99,24 @@ class Weighted:
 
     def score(self, x):
         return x.astype(float) @ np.arange(1.0, 6.0)
+
+
+def test_a_scorer_that_waits_is_asked_about_a_few_rows_at_once(trained, tmp_path, monkeypatch):
+    spec, bundle, _ = trained
+    sizes = []
+
+    class Counted(Weighted):
+        def score(self, x):
+            sizes.append(len(x))
+            return super().score(x)
+
+    loader = world.LinearLoader()
+    loader.load = lambda data, columns: Counted(json.loads(data), columns)
+    codes = {"request:device": ("a", "b")}
+    there = examples(5)
+    whole = score(tmp_path, bundle, {loader.format: loader}, spec, there, categories=codes)
+    monkeypatch.setattr(training, "WAITING_ROWS", 15)
+    loader.waits = True
+    parts = score(tmp_path, bundle, {loader.format: loader}, spec, there, categories=codes)
+    np.testing.assert_array_equal(parts, whole)
+    assert sizes == [40, 15, 15, 10]

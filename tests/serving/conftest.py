@@ -241,6 +241,7 @@ class LinearLoader:
     """Loads ``Linear`` from JSON, in the place of LightGBM."""
 
     format = "lightgbm-text/1"
+    waits = False
 
     def load(self, data, columns):
         weights, fault = json.loads(data)

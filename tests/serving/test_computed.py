@@ -107,6 +107,7 @@ class Sum:
 
 class SumLoader:
     format = "lightgbm-text/1"
+    waits = False
 
     def load(self, data, columns):
         return Sum(columns)

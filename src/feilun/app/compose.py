@@ -120,12 +120,36 @@ def registry(config: Config) -> ModelRegistry:
     return MlflowRegistry(config.data / "mlflow.db", config.data / "mlartifacts")
 
 
+def mlflow_file(folder: Path) -> Path:
+    """Return the file of an MLflow model's folder that can be adopted."""
+    from feilun.adapters.mlflow.folder import native_file
+
+    return native_file(folder)
+
+
+def endpoint(url: str, columns: int, *, private: bool, secret: str) -> bytes:
+    """Return the bytes that stand for a model behind an HTTP endpoint."""
+    from feilun.adapters.http_endpoint import describe
+
+    return describe(url, columns, private=private, secret=secret)
+
+
 def scorer_loaders() -> dict[str, ScorerLoader]:
     """Return a loader for each model format that may run."""
+    from feilun.adapters.http_endpoint import EndpointLoader
     from feilun.adapters.lightgbm import LightGbmLoader
+    from feilun.adapters.onnx import OnnxLoader
+    from feilun.adapters.torch import ExportedProgramLoader
+    from feilun.adapters.xgboost import XgboostLoader
 
-    loader = LightGbmLoader()
-    return {loader.format: loader}
+    loaders: list[ScorerLoader] = [
+        LightGbmLoader(),
+        XgboostLoader(),
+        OnnxLoader(),
+        ExportedProgramLoader(),
+        EndpointLoader(),
+    ]
+    return {loader.format: loader for loader in loaders}
 
 
 def workshop(
@@ -134,7 +158,7 @@ def workshop(
     """Gather what turns work with. ``owner`` names this process in the leases of turns."""
     import time
 
-    from feilun.adapters.lightgbm import LightGbmLoader, to_model_text
+    from feilun.adapters.lightgbm import to_model_text
     from feilun.clock import SystemClock
     from feilun.flywheel.gate import SKEW_REQUESTS
     from feilun.flywheel.workshop import Workshop
@@ -150,7 +174,7 @@ def workshop(
         registry=registry(config),
         bundles=config.bundles_path,
         convert=to_model_text,
-        loader=LightGbmLoader(),
+        loaders=scorer_loaders(),
         clock=SystemClock(),
         pause=time.sleep,
         name_snapshot=partial(name_snapshot, config),

@@ -1,10 +1,11 @@
-"""Models, their turns and what is in production: train, turn, history, rollback."""
+"""Models, their turns and what is in production: train, turn, adopt, history, rollback."""
 
 from __future__ import annotations
 
 import getpass
 import os
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from feilun.app.config import Config
+    from feilun.flywheel.adoption import Adopted
     from feilun.flywheel.workshop import Workshop
 
 POLL_SECONDS = 0.1
@@ -32,6 +34,8 @@ def register(app: typer.Typer) -> None:
     trains = _("Train a model now on what the log has; the gate decides whether it is promoted.")
     app.command("train", help=trains)(turn)
     app.command("turn", help=_("Take a turn of a model's loop now; the same as train."))(turn)
+    adopts = _("Put a model that somebody else has trained in production, after checking it.")
+    app.command("adopt", help=adopts)(adopt)
     app.command("history", help=_("Show what is and was in production."))(history)
     app.command("rollback", help=_("Put an earlier version of a model back in production."))(
         rollback
@@ -62,6 +66,96 @@ def turn(model: ModelName, project: ProjectFolder = None, as_json: AsJson = Fals
     else:
         say_table((_("turn"), str(opened.id)), [(k, v) for k, v in found.items() if k != "turn"])
     return 1 if found["state"] == "failed" else 0
+
+
+def adopt(
+    model: ModelName,
+    *,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|URL",
+            help=_(
+                "The model's file in its own format, a folder of MLflow's, or an endpoint's URL."
+            ),
+        ),
+    ],
+    categories: Annotated[
+        Path | None,
+        typer.Option(
+            "--categories",
+            metavar="FILE",
+            help=_("JSON: for each text column, its values in the order of their codes."),
+        ),
+    ] = None,
+    trained_until: Annotated[
+        str | None,
+        typer.Option(
+            "--trained-until",
+            metavar="TIME",
+            help=_("What came later is new to it (ISO 8601); default: now."),
+        ),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help=_("Take the place of the version in production."))
+    ] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help=_("The endpoint may be in a private network."))
+    ] = False,
+    secret: Annotated[
+        str,
+        typer.Option(
+            "--secret",
+            metavar="VARIABLE",
+            help=_("Holds the value of the endpoint's Authorization header."),
+        ),
+    ] = "",
+    project: ProjectFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Adopt a model, and show what it takes and who serves it."""
+    from feilun.app.adopting import read_categories, read_model
+    from feilun.app.terminal import say_json
+    from feilun.flywheel.adoption import adopt as put_in_production
+
+    with workshop_of(configured(project)) as workshop:
+        check_model(workshop, model)
+        columns = workshop.project.models[model].width
+        adopted = put_in_production(
+            workshop,
+            model,
+            read_model(source, columns, private=private, secret=secret),
+            by=getpass.getuser(),
+            categories=read_categories(categories),
+            trained_until=None if trained_until is None else _moment(trained_until),
+            replace=replace,
+        )
+    if as_json:
+        found = adopted._asdict()
+        say_json(found | {"release": adopted.release._asdict(), "columns": dict(adopted.columns)})
+    else:
+        _say_adopted(model, adopted)
+
+
+def _say_adopted(model: str, adopted: Adopted) -> None:
+    from feilun.app.terminal import say, say_table
+
+    say_table(
+        (_("column"), _("in the file")),
+        [(address, name or "–") for address, name in adopted.columns],
+    )
+    version = adopted.release.version
+    say(_("{model} version {version} is in production.", model=model, version=version))
+    if not adopted.scores_missing:
+        say(
+            _(
+                "It gives no score where features are missing: the fallback answers then. "
+                "Give the features a default=, or let the file fill in what is missing."
+            )
+        )
+    if adopted.behind:
+        workers = ", ".join(adopted.behind)
+        say(_("Not served yet by {workers}; see feilun status.", workers=workers))
 
 
 def history(
@@ -163,4 +257,8 @@ def _moment(text: str) -> int:
     return round(moment.timestamp() * 1_000_000)
 
 
-_ACTIONS = {"promote": lambda: _("promoted"), "rollback": lambda: _("rolled back to")}
+_ACTIONS = {
+    "promote": lambda: _("promoted"),
+    "rollback": lambda: _("rolled back to"),
+    "adopt": lambda: _("adopted"),
+}

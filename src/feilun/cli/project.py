@@ -221,6 +221,8 @@ def _users(found: Project, feature: FeatureSpec | ExpressionSpec) -> list[str]:
 
 
 def _triggers(found: Project, model: str) -> str:
+    if found.models[model].train is None:
+        return _("adopted")
     loop = found.flywheels.get(model)
     if loop is None:
         return _("by hand")

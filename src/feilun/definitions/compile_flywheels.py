@@ -36,6 +36,13 @@ def compile_flywheels(flywheels: Sequence[Flywheel], scope: Scope) -> dict[str, 
         model = scope.models.get(flywheel.model)
         if model is None or gate is None:
             continue  # either is wrong, and was noted
+        if model.train is None:
+            problems.add(
+                where,
+                f"nobody here trains the model {model.name!r}, which is adopted.",
+                "Take its flywheel away, or write a function that trains it with @fl.model.",
+            )
+            continue
         if model.name in specs:
             problems.add(
                 where,

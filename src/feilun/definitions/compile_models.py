@@ -52,7 +52,8 @@ class _ModelCompiler:
         already = len(self._problems.found)
         where = located(model.site, model.name)
         self._problems.check_name(where, model.name)
-        self._check_function(where, model.function)
+        if model.function is not None:
+            self._check_function(where, model.function)
         columns = self._columns(where, model)
         label = self._label(where, model)
         self._check_metric(where, model)
@@ -64,9 +65,9 @@ class _ModelCompiler:
             label=label,
             metric=model.metric,
             train=model.function,
-            code_digest=code_digest(model.function),
+            code_digest="" if model.function is None else code_digest(model.function),
             owner=model.owner or self._scope.owner,
-            description=model.description or inspect.getdoc(model.function) or "",
+            description=model.description or _doc(model.function),
         )
         self._check_label_keys(where, model, spec)
         return spec
@@ -182,3 +183,7 @@ class _ModelCompiler:
             if problem is not None:
                 what, fix = problem
                 self._problems.add(where, f"no outcome can be joined: {what}", fix)
+
+
+def _doc(function: Callable[..., Any] | None) -> str:
+    return "" if function is None else inspect.getdoc(function) or ""

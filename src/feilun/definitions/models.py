@@ -1,4 +1,4 @@
-"""Models: which features they read, what judges them, and the function that trains them."""
+"""Models: which features they read, what judges them, and who trains them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from feilun.definitions.events import Event
 from feilun.definitions.features import Feature
 from feilun.definitions.rows import Dataset
-from feilun.definitions.sites import Site, function_site
+from feilun.definitions.sites import Site, calling_site, function_site
 from feilun.definitions.views import FeatureView
 
 ColumnSource = type[FeatureView] | Feature[int | float | str | bool | tuple[float, ...]]
@@ -44,27 +44,24 @@ def outcome(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """A model. Made by :func:`model`; calling it trains, as the undecorated function does."""
+    """A model. Made by :func:`model` and :func:`adopted`.
 
-    function: Callable[[Dataset], Any]
+    Calling it trains, as the undecorated function does; ``function`` is None where nobody trains.
+    """
+
+    name: str
+    site: Site
+    function: Callable[[Dataset], Any] | None
     features: Sequence[ColumnSource]
     label: Outcome
     metric: str
     owner: str
     description: str
 
-    @property
-    def name(self) -> str:
-        """The function's name."""
-        return getattr(self.function, "__name__", "?")
-
-    @property
-    def site(self) -> Site:
-        """Where the function begins."""
-        return function_site(self.function)
-
     def __call__(self, data: Dataset) -> Any:
-        """Train on ``data``."""
+        """Train on ``data``; TypeError if it is adopted."""
+        if self.function is None:
+            raise TypeError(f"{self.name} is adopted: nothing here trains it.")
         return self.function(data)
 
 
@@ -93,6 +90,35 @@ def model(
     """
 
     def decorate(function: Callable[[Dataset], Any]) -> Model:
-        return Model(function, features, label, metric, owner, description)
+        name = getattr(function, "__name__", "?")
+        site = function_site(function)
+        return Model(name, site, function, features, label, metric, owner, description)
 
     return decorate
+
+
+def adopted(
+    name: str,
+    *,
+    features: Sequence[ColumnSource],
+    label: Outcome,
+    metric: str,
+    owner: str = "",
+    description: str = "",
+) -> Model:
+    """Make a model that somebody else trains; ``feilun adopt`` puts its file in production.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    features : sequence
+        As of :func:`model`, in the order in which the file takes its columns.
+    label : Outcome
+        What a prediction is judged by.
+    metric : str
+        As of :func:`model`.
+    owner, description : str
+        For people.
+    """
+    return Model(name, calling_site(), None, features, label, metric, owner, description)

@@ -377,6 +377,8 @@ class OutcomeSpec:
 class ModelSpec:
     """A model: the columns it reads, what it is judged by, and the function that trains it.
 
+    ``train`` is None where somebody else trains it: its versions are adopted.
+
     ``columns`` are what it is trained on and scores, in order; ``features`` are what is read to
     compute them.
     """
@@ -385,7 +387,7 @@ class ModelSpec:
     columns: tuple[Readable, ...]
     label: OutcomeSpec
     metric: str
-    train: Callable[..., Any] = dataclasses.field(compare=False)
+    train: Callable[..., Any] | None = dataclasses.field(compare=False)
     code_digest: str
     owner: str = ""
     description: str = ""

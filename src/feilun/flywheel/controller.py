@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from feilun.errors import Fenced
+from feilun.errors import Fenced, InputError
 from feilun.flywheel.triggers import BY_HAND, Watch
 from feilun.flywheel.turn import TurnRun
 from feilun.flywheel.workshop import Workshop
@@ -57,8 +57,18 @@ class Controller:
         is: this is what ``feilun train`` does.
 
         If there was a turn at this very offset already, it is returned.
+
+        Raises
+        ------
+        InputError
+            If nothing here trains the model.
         """
         shop = self._workshop
+        if shop.project.models[model].train is None:
+            raise InputError(
+                f"{model} is adopted: nothing here trains it.",
+                "Adopt its next version: feilun adopt … --replace",
+            )
         return shop.turns.open(model, BY_HAND, shop.log.end(), shop.clock.now())
 
     def _run_model(self, model: str) -> list[Turn]:

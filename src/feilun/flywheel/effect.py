@@ -6,6 +6,7 @@ happened. Customers were not asked twice, so it is no uplift.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ METHOD = "replayed foresight"
 
 def effect(
     root: Path,
-    loader: ScorerLoader,
+    loaders: Mapping[str, ScorerLoader],
     model: ModelSpec,
     examples: Examples,
     releases: tuple[Release, Release],
     *,
+    categories: Mapping[str, Sequence[str]],
     seed: int,
 ) -> dict[str, Any]:
     """Measure what a release changed, on the requests logged since it.
@@ -37,14 +39,16 @@ def effect(
     ----------
     root : Path
         The folder of bundles.
-    loader : ScorerLoader
-        Loads them.
+    loaders : mapping
+        By format, what loads them.
     model : ModelSpec
         Whose releases they are.
     examples : Examples
         Ripe requests; those before the release are left out.
     releases : pair of Release
         The one before, and the one to measure.
+    categories : mapping
+        What the examples' texts are coded by.
     seed : int
         Chooses the bootstrap's resamples.
 
@@ -66,8 +70,8 @@ def effect(
     if not len(since):
         return found | {"reason": "no outcome since the promotion"}
     try:
-        new = score(root, after.bundle, loader, model, since)
-        old = score(root, before.bundle, loader, model, since)
+        new = score(root, after.bundle, loaders, model, since, categories=categories)
+        old = score(root, before.bundle, loaders, model, since, categories=categories)
     except FeilunError as error:
         return found | {"reason": str(error)}
     if new is None or old is None:

@@ -272,7 +272,15 @@ class TurnRun:
             shop = self._workshop
             seed = int(collected["digest"][:8], 16)
             pair = (before, after)
-            return effect(shop.bundles, shop.loader, self._model, self._logged, pair, seed=seed)
+            return effect(
+                shop.bundles,
+                shop.loaders,
+                self._model,
+                self._logged,
+                pair,
+                categories=self._categories,
+                seed=seed,
+            )
 
         self._step("effect", (before.sequence, after.sequence, collected["digest"]), work)
 
@@ -327,7 +335,9 @@ class TurnRun:
         return max((turn.cut for turn in turns if turn.cut < self._turn.cut), default=0)
 
     def _scores(self, bundle: str, examples: Examples) -> Any:
-        return score(self._workshop.bundles, bundle, self._workshop.loader, self._model, examples)
+        shop = self._workshop
+        codes = self._categories
+        return score(shop.bundles, bundle, shop.loaders, self._model, examples, categories=codes)
 
     def _released(self) -> Release | None:
         entries = self._workshop.releases.entries(self._turn.model)

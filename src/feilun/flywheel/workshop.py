@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +31,8 @@ class Workshop:
         The folder that bundles are written to, and that the gateway reads.
     convert : Converter
         Makes a gateway's model of what a training function returns.
-    loader : ScorerLoader
-        Loads that model, as the gateway does.
+    loaders : mapping
+        By format, what loads models, as the gateway does.
     clock : Clock
         Dates turns and releases, and times the steps.
     pause : callable
@@ -54,7 +54,7 @@ class Workshop:
     registry: ModelRegistry
     bundles: Path
     convert: Converter
-    loader: ScorerLoader
+    loaders: Mapping[str, ScorerLoader]
     clock: Clock
     pause: Callable[[float], None]
     name_snapshot: Callable[[str], int | None]

@@ -32,13 +32,20 @@ from feilun.definitions.specs import (
     Project,
     Readable,
     RequestSpec,
+    digest,
 )
 from feilun.disk import sync_folder
 from feilun.errors import ConfigError, CorruptData, ModelError, StoreFull
 
 FORMAT_VERSION = 2
 
-FORMATS = {"lightgbm-text/1": "model.txt"}
+FORMATS = {
+    "lightgbm-text/1": "model.txt",
+    "xgboost/1": "model.xgb",
+    "onnx/1": "model.onnx",
+    "torch-export/1": "model.pt2",
+    "http-endpoint/1": "endpoint.json",
+}
 """The formats that may be loaded, with the name of their file in a bundle. None can hold code."""
 
 MAX_DESCRIPTION = 16 << 20
@@ -145,6 +152,7 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         What it was judged by.
     trained : dict
         Where it came from: log offsets, digests, run id, as the trainer likes. JSON values only.
+        ``adopted`` in it says that somebody else trained it, and what was known of it.
     definition_digest : str
         ``ModelSpec.definition_digest`` at training.
     format_version : int
@@ -159,6 +167,30 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trained: dict[str, Any]
     definition_digest: str
     format_version: int = FORMAT_VERSION
+
+    @property
+    def categories(self) -> dict[str, tuple[str, ...]]:
+        """The known values of each text column, by its address; a value's code is its place."""
+        return {
+            column.address: column.categories or ()
+            for column in self.columns
+            if isinstance(column, FeatureColumn | RequestColumn) and column.dtype == "str"
+        }
+
+    def logged_columns(self, columns_digest: str) -> str:
+        """Return what its logged vectors are called: two of one name may be trained on together.
+
+        Codes of texts come from the log, and are the same in every version trained here. A version
+        that was adopted has codes of its own.
+
+        Parameters
+        ----------
+        columns_digest : str
+            ``ModelSpec.columns_digest`` of its columns.
+        """
+        categories = self.categories
+        own_codes = "adopted" in self.trained and categories
+        return digest(columns_digest, categories) if own_codes else columns_digest
 
 
 def columns_of(model: ModelSpec, categories: Mapping[str, Sequence[str]]) -> tuple[ColumnSpec, ...]:

@@ -25,7 +25,7 @@ from feilun.definitions.specs import (
     RequestSpec,
 )
 from feilun.errors import CorruptData, ModelError
-from feilun.models.bundle import FeatureColumn, RequestColumn, read_bundle, resolve_columns
+from feilun.models.bundle import read_bundle, resolve_columns
 from feilun.models.past_vectors import PastRequest, past_vectors
 from feilun.models.relevant_events import RelevantEvents
 from feilun.ports.event_log import EventLog
@@ -51,6 +51,7 @@ class Meaning(NamedTuple):
 
     model: ModelSpec
     categories: Mapping[str, Sequence[str]]
+    logged: str
 
 
 class Meanings:
@@ -79,12 +80,12 @@ class Meanings:
         if key not in self._known:
             self._known[key] = self._find(model, prediction.version)
         meaning = self._known[key]
-        same = meaning is not None and meaning.model.columns_digest == prediction.columns
+        same = meaning is not None and meaning.logged == prediction.columns
         return meaning if same else None
 
     def _find(self, model: ModelSpec, version: int) -> Meaning | None:
         if version == 0:  # nothing scored; a text has no code yet
-            return Meaning(model, {})
+            return Meaning(model, {}, model.columns_digest)
         entries: list[Release | Rollout] = [*self._releases.entries(model.name)]
         entries += self._releases.rollouts(model.name)
         digest = next((entry.bundle for entry in entries if entry.version == version), None)
@@ -95,12 +96,8 @@ class Meanings:
             columns = resolve_columns(bundle.columns, self.project)
         except (ModelError, CorruptData):
             return None
-        categories = {
-            column.address: column.categories or ()
-            for column in bundle.columns
-            if isinstance(column, FeatureColumn | RequestColumn) and column.dtype == "str"
-        }
-        return Meaning(replace(model, columns=columns), categories)
+        meant = replace(model, columns=columns)
+        return Meaning(meant, bundle.categories, bundle.logged_columns(meant.columns_digest))
 
 
 class Sample:

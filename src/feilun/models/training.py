@@ -31,6 +31,9 @@ MOST_HELD_OUT, LEAST_HELD_OUT = 0.2, 0.05
 ENOUGH_HELD_OUT = 500
 """Requests that make an interval narrow enough; more would only make the challenger stale."""
 
+WAITING_ROWS = 500
+"""Rows that a scorer in another process is asked about at once."""
+
 
 class Converter(Protocol):
     """Turns what a training function returned into bytes that the gateway can load."""
@@ -151,9 +154,17 @@ def trained_until(root: Path, digest: str) -> int:
 
 
 def score(
-    root: Path, digest: str, loader: ScorerLoader, model: ModelSpec, examples: Examples
+    root: Path,
+    digest: str,
+    loaders: Mapping[str, ScorerLoader],
+    model: ModelSpec,
+    examples: Examples,
+    *,
+    categories: Mapping[str, Sequence[str]],
 ) -> npt.NDArray[np.float64] | None:
     """Return the scores a bundle gives the examples; None if they lack a column that it reads.
+
+    ``loaders`` are by format; ``categories`` are those that the examples' texts are coded by.
 
     Raises
     ------
@@ -164,19 +175,48 @@ def score(
     known = columns_of(model, {})
     starts = dict(zip(known, _starts(known), strict=True))
     places: list[int] = []
-    dictionaries: list[tuple[int, int]] = []
+    codes: list[tuple[int, npt.NDArray[np.float32]]] = []
     for column in bundle.columns:
         start = starts.get(_meaning(column))
         if start is None:
             return None
         if isinstance(column, FeatureColumn | RequestColumn) and column.categories is not None:
-            dictionaries.append((len(places), len(column.categories)))
+            known_here = categories.get(column.address, ())
+            codes.append((len(places), _translation(known_here, column.categories)))
         places += range(start, start + column.width)
     x = examples.x[:, places]
-    for place, size in dictionaries:
-        # Values that it did not know when it was trained are none to it.
-        x[x[:, place] >= size, place] = np.nan
-    return loader.load(data, len(places)).score(np.ascontiguousarray(x))
+    for place, translated in codes:
+        coded = np.nan_to_num(x[:, place], nan=len(translated) - 1).astype(np.int64)
+        x[:, place] = translated[np.minimum(coded, len(translated) - 1)]
+    loader = loader_of(loaders, bundle)
+    scorer = loader.load(data, len(places))
+    # One in another process has a deadline for each call, which a whole holdout would not keep.
+    step = WAITING_ROWS if loader.waits else max(len(x), 1)
+    parts = [
+        scorer.score(np.ascontiguousarray(x[start : start + step]))
+        for start in range(0, len(x), step)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def loader_of(loaders: Mapping[str, ScorerLoader], bundle: Bundle) -> ScorerLoader:
+    """Return what loads a bundle's model.
+
+    Raises
+    ------
+    ModelError
+        If nothing here does.
+    """
+    loader = loaders.get(bundle.scorer.format)
+    if loader is None:
+        raise ModelError(f"Nothing here loads models in the format {bundle.scorer.format}.")
+    return loader
+
+
+def _translation(known: Sequence[str], own: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Return a model's own code for each code; NaN, as the last of all, for what it never saw."""
+    places = {value: place for place, value in enumerate(own)}
+    return np.array([*(places.get(value, np.nan) for value in known), np.nan], np.float32)
 
 
 def _starts(columns: Sequence[Readable | ColumnSpec]) -> list[int]:
@@ -199,6 +239,11 @@ def text_columns(model: ModelSpec) -> list[Readable]:
 
 def _call(model: ModelSpec, examples: Examples, categorical: tuple[int, ...]) -> Any:
     """Run the user's code: whatever it raises fails the turn, not the process."""
+    if model.train is None:
+        raise ModelError(
+            f"{model.name} is adopted: nothing here trains it.",
+            "Adopt its next version with feilun adopt.",
+        )
     try:
         return model.train(examples.dataset(categorical))
     except FeilunError:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, Protocol
 
+Action = Literal["promote", "rollback", "adopt"]
+"""Why a version came into production: a turn, a step back, or somebody else trained it."""
+
 
 class Release(NamedTuple):
     """One entry of the history: from ``offset`` on, ``version`` of ``model`` is in production."""
@@ -15,7 +18,7 @@ class Release(NamedTuple):
     model: str
     version: int
     bundle: str
-    action: Literal["promote", "rollback"]
+    action: Action
     offset: int
     at: int
     turn: int | None
@@ -67,7 +70,7 @@ class ReleaseHistory(Protocol):
         version: int,
         bundle: str,
         *,
-        action: Literal["promote", "rollback"],
+        action: Action,
         offset: int,
         at: int,
         turn: int | None,
@@ -76,9 +79,9 @@ class ReleaseHistory(Protocol):
     ) -> Release:
         """Put a version in production.
 
-        Called by the flywheel at the end of a turn, and by ``feilun rollback``. Idempotent by
-        (model, turn): a turn's second try returns its first entry; without a turn each call is
-        an entry. Durable when it returns.
+        Called by the flywheel at the end of a turn, by ``feilun rollback`` and by
+        ``feilun adopt``. Idempotent by (model, turn): a turn's second try returns its first
+        entry; without a turn each call is an entry. Durable when it returns.
 
         Raises
         ------

@@ -32,9 +32,14 @@ class Scorer(Protocol):
 
 
 class ScorerLoader(Protocol):
-    """Turns the bytes of one model format into a scorer. ``format`` is ``name/version``."""
+    """Turns the bytes of one model format into a scorer.
+
+    ``format`` is ``name/version``. ``waits`` says that its scorers wait for another process, so
+    that they are never called where waiting would hold up other requests.
+    """
 
     format: str
+    waits: bool
 
     def load(self, data: bytes, columns: int) -> Scorer:
         """Load a model.
@@ -48,5 +53,12 @@ class ScorerLoader(Protocol):
             If it is not a model of this format, or takes another number of columns.
         MissingExtra
             If the library it needs is not installed.
+        """
+        ...
+
+    def column_names(self, data: bytes) -> tuple[str, ...]:
+        """Return what the model calls its columns, in order; empty where it does not say.
+
+        Called once, when a model is adopted, with bytes that `load` has accepted.
         """
         ...

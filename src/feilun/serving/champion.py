@@ -29,7 +29,8 @@ from feilun.definitions.specs import (
     inputs_of,
 )
 from feilun.errors import FeilunError, ModelError
-from feilun.models.bundle import Bundle, FeatureColumn, RequestColumn, read_bundle, resolve_columns
+from feilun.models.bundle import Bundle, read_bundle, resolve_columns
+from feilun.models.training import loader_of
 from feilun.ports.releases import Release, ReleaseHistory, Rollout, going_on
 from feilun.ports.scorer import ScorerLoader
 from feilun.records.record import RECOMPUTE
@@ -203,15 +204,10 @@ class Champions:
                 f"Bundle {release.bundle[:12]} is of model {bundle.model!r}, not {release.model!r}."
             )
         columns = self._columns(bundle)
-        loader = self._loaders.get(bundle.scorer.format)
-        if loader is None:
-            raise ModelError(
-                f"This gateway has no loader for {bundle.scorer.format}.",
-                'Install it with: pip install "feilun[models]"',
-            )
+        loader = loader_of(self._loaders, bundle)
         try:
             width = sum(column.width for column in columns.columns)
-            scorer = GuardedScorer(loader.load(data, width), width)
+            scorer = GuardedScorer(loader.load(data, width), width, waits=loader.waits)
         except FeilunError:
             raise
         except Exception as error:  # a loader is an adapter: nothing it does may end the follower
@@ -233,12 +229,8 @@ class Champions:
                 )
             _check_parameters(columns, capability)
         model = replace(self._project.models[bundle.model], columns=columns)
-        categories = {
-            column.address: column.categories or ()
-            for column in bundle.columns
-            if isinstance(column, FeatureColumn | RequestColumn) and column.dtype == "str"
-        }
-        return Columns(columns, model.features, model.request, categories, model.columns_digest)
+        logged = bundle.logged_columns(model.columns_digest)
+        return Columns(columns, model.features, model.request, bundle.categories, logged)
 
     def _acknowledge(self, model: str, newest: _Newest) -> None:
         lineup = self._lineups[model]

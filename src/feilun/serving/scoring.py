@@ -50,15 +50,22 @@ class GuardedScorer:
         Of the matrices that it takes.
     timer : callable
         Seconds that only grow.
+    waits : bool
+        Whether it waits for another process: then it never runs in the event loop.
     """
 
     def __init__(
-        self, scorer: Scorer, columns: int, timer: Callable[[], float] = time.perf_counter
+        self,
+        scorer: Scorer,
+        columns: int,
+        timer: Callable[[], float] = time.perf_counter,
+        *,
+        waits: bool = False,
     ) -> None:
         self._scorer = scorer
         self._columns = columns
         self._timer = timer
-        self._aside = False
+        self._waits = self._aside = waits
         self._slow_calls = 0
         self._quick_calls = 0
         self._quick_enough = QUICK_CALLS
@@ -79,7 +86,7 @@ class GuardedScorer:
             _, seconds = self._start(matrix).result(deadline)
         except TimeoutError as error:
             raise ModelError(f"The model took more than {deadline:.0f} s to warm up.") from error
-        self._aside = seconds > SLOW_SECONDS
+        self._aside = self._waits or seconds > SLOW_SECONDS
 
     async def score(self, matrix: Matrix, *, aside: bool = False) -> Scores:
         """Return one finite score a row.
@@ -114,7 +121,7 @@ class GuardedScorer:
         if seconds <= SLOW_SECONDS:
             self._slow_calls = 0
             self._quick_calls += 1
-            if self._aside and self._quick_calls >= self._quick_enough:
+            if self._aside and not self._waits and self._quick_calls >= self._quick_enough:
                 self._aside = False
                 self._quick_enough *= 2
             return

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
-from feilun.errors import Conflict, Fenced, UnknownName
+import numpy as np
+import numpy.typing as npt
+
+from feilun.errors import Conflict, Fenced, ModelError, UnknownName
 from feilun.ports.model_registry import ModelVersion
-from feilun.ports.releases import Release, Rollout, Stage
+from feilun.ports.releases import Action, Release, Rollout, Stage
 from feilun.ports.skew_store import SkewState
 from feilun.ports.turn_store import Step, Turn, TurnState
 
@@ -124,7 +127,7 @@ class InMemoryReleases:
         version: int,
         bundle: str,
         *,
-        action: Literal["promote", "rollback"],
+        action: Action,
         offset: int,
         at: int,
         turn: int | None,
@@ -263,3 +266,38 @@ class InMemoryRegistry:
     def versions(self, model: str) -> list[ModelVersion]:
         """Return every version, oldest first."""
         return list(self._versions.get(model, []))
+
+
+class LinearScorer:
+    """`Scorer` that adds its columns up, each with a weight."""
+
+    def __init__(self, weights: npt.NDArray[np.float64]) -> None:
+        self._weights = weights
+
+    def score(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return the sum of each row; NaN where one of its columns is missing."""
+        fits = matrix.ndim == 2 and matrix.shape[1] == len(self._weights)
+        if matrix.dtype != np.float32 or not fits or not matrix.flags.c_contiguous:
+            raise ModelError(f"The matrix {matrix.dtype} {matrix.shape} does not fit.")
+        return matrix.astype(np.float64) @ self._weights
+
+
+class LinearLoader:
+    """`ScorerLoader` of a JSON list of weights, in the place of LightGBM's."""
+
+    format = "lightgbm-text/1"
+    waits = False
+
+    def load(self, data: bytes, columns: int) -> LinearScorer:
+        """Load the weights."""
+        try:
+            weights = np.array(json.loads(data), np.float64)
+        except (ValueError, TypeError) as error:
+            raise ModelError(f"These are no weights: {error}.") from error
+        if weights.shape != (columns,):
+            raise ModelError(f"There are {weights.shape} weights for {columns} columns.")
+        return LinearScorer(weights)
+
+    def column_names(self, data: bytes) -> tuple[str, ...]:  # noqa: ARG002  it has only numbers
+        """Return nothing."""
+        return ()

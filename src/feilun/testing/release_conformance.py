@@ -54,6 +54,14 @@ class ReleaseHistoryExam(ABC):
         )
         assert back[1:] == ("ranker", 1, "bundle-1", "rollback", 9, 40, None, "ann")
 
+    def test_what_somebody_else_trained_is_told_apart(self, stores: Stores) -> None:
+        """An adoption is no turn's."""
+        made = stores.releases.append(
+            "ranker", 1, "bundle-1", action="adopt", offset=9, at=40, turn=None, by="ann"
+        )
+        assert stores.releases.entries("ranker") == [made]
+        assert (made.action, made.turn) == ("adopt", None)
+
     def test_it_knows_what_was_in_production_at_any_time(self, stores: Stores) -> None:
         """From its own moment on, until the next."""
         for version, at in ((1, 10), (2, 20)):

@@ -260,11 +260,20 @@ def test_a_file_of_the_first_version_gets_what_was_added_since(path):
     older = sqlite3.connect(path)
     older.executescript(database._SCHEMAS[0])
     older.execute("INSERT INTO examined VALUES ('ranker', 7)")
+    older.execute("INSERT INTO releases VALUES (41, 'ranker', 3, 'b', 'promote', 5, 6, 7, 'ann')")
     older.execute("PRAGMA user_version = 1")
     older.commit()
     older.close()
     syncs, turns = SqliteSyncs(path), SqliteTurns(path)
     assert syncs.statuses() == {}
     assert turns.examined("ranker") == 7
+    releases = SqliteReleases(path)
+    kept = releases.current("ranker")
+    assert kept == (41, "ranker", 3, "b", "promote", 5, 6, 7, "ann")
+    adopted = releases.append("ranker", 4, "c", action="adopt", offset=5, at=7, turn=None, by="ann")
+    assert adopted.sequence == 42
+    with pytest.raises(sqlite3.DatabaseError, match="append-only"):
+        sqlite3.connect(path).execute("DELETE FROM releases")
+    releases.close()
     syncs.close()
     turns.close()

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from feilun.adapters.lightgbm.text import check_model_text
+from feilun.adapters.lightgbm.text import check_model_text, column_names
 from feilun.errors import MissingExtra, ModelError
 
 _FLOAT32 = 0
@@ -113,6 +113,7 @@ class LightGbmLoader:
     """Loads ``lightgbm-text/1``: what ``Booster.model_to_string`` writes."""
 
     format = "lightgbm-text/1"
+    waits = False
 
     def load(self, data: bytes, columns: int) -> LightGbmScorer:
         """Load a model that takes ``columns`` columns and gives one number a row.
@@ -146,6 +147,12 @@ class LightGbmLoader:
                 f"its bundle says {columns} and 1."
             )
         return scorer
+
+    def column_names(self, data: bytes) -> tuple[str, ...]:
+        """Return the names in the text's header; empty where LightGBM made them up."""
+        names = column_names(data)
+        made_up = tuple(f"Column_{place}" for place in range(len(names)))
+        return () if names == made_up else names
 
 
 def _check(library: ctypes.CDLL, code: int) -> None:

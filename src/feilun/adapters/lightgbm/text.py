@@ -50,6 +50,13 @@ def check_model_text(data: bytes, columns: int) -> None:
         ) from error
 
 
+def column_names(data: bytes) -> tuple[str, ...]:
+    """Return what a sound model calls its columns, in order."""
+    head, _, _ = data.partition(b"\n\n")
+    names = _fields(head.removeprefix(b"tree\n"))[b"feature_names"]
+    return tuple(names.decode("utf-8", "replace").split())
+
+
 def _check(data: bytes, columns: int) -> None:
     _require(data.startswith(b"tree\n"), "it does not begin with 'tree'")
     _require(not _CONTROL.search(data), "it holds control characters")

@@ -119,7 +119,29 @@ CREATE TRIGGER rollouts_keep_values BEFORE UPDATE ON rollouts
     BEGIN SELECT RAISE(ABORT, 'the history of rollouts is append-only'); END;
 ALTER TABLE workers ADD COLUMN rollout INTEGER NOT NULL DEFAULT 0;
 """
-_SCHEMAS = (_TURNS_AND_RELEASES, _SYNCS, _SKEW, _ROLLOUTS)
+_ADOPTIONS = """
+CREATE TABLE releases_with_adoptions (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    model TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    bundle TEXT NOT NULL,
+    action TEXT NOT NULL CHECK (action IN ('promote', 'rollback', 'adopt')),
+    "offset" INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    turn INTEGER,
+    "by" TEXT NOT NULL
+) STRICT;
+INSERT INTO releases_with_adoptions SELECT * FROM releases;
+DROP TABLE releases;
+ALTER TABLE releases_with_adoptions RENAME TO releases;
+CREATE INDEX releases_by_model ON releases (model, sequence);
+CREATE UNIQUE INDEX releases_once_a_turn ON releases (model, turn) WHERE turn IS NOT NULL;
+CREATE TRIGGER releases_keep_rows BEFORE DELETE ON releases
+    BEGIN SELECT RAISE(ABORT, 'the history of releases is append-only'); END;
+CREATE TRIGGER releases_keep_values BEFORE UPDATE ON releases
+    BEGIN SELECT RAISE(ABORT, 'the history of releases is append-only'); END;
+"""
+_SCHEMAS = (_TURNS_AND_RELEASES, _SYNCS, _SKEW, _ROLLOUTS, _ADOPTIONS)
 """What each version of the schema added to the one before."""
 SCHEMA_VERSION = len(_SCHEMAS)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from feilun.adapters.sqlite.database import Database
 from feilun.adapters.sqlite.turns import check_fence
 from feilun.errors import Conflict
-from feilun.ports.releases import Release, Rollout, Stage
+from feilun.ports.releases import Action, Release, Rollout, Stage
 
 _RELEASE = 'SELECT sequence, model, version, bundle, action, "offset", at, turn, "by" FROM releases'
 _ROLLOUT = (
@@ -35,7 +34,7 @@ class SqliteReleases:
         version: int,
         bundle: str,
         *,
-        action: Literal["promote", "rollback"],
+        action: Action,
         offset: int,
         at: int,
         turn: int | None,

@@ -1,0 +1,213 @@
+"""The gateway's side: starts the worker, asks it within a deadline, starts it again."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+
+import numpy as np
+import numpy.typing as npt
+
+from feilun.adapters.worker.frames import LENGTH, MAX_HEADER, Header, pack, unpack
+from feilun.errors import ModelError
+
+START_SECONDS = 60.0
+"""How long a worker may take to import its library and to load its model."""
+DEADLINE_SECONDS = 0.9
+"""For one answer; below what a request waits for a slow scorer."""
+PAUSE_SECONDS = 1.0
+"""Between two starts: a model that ends its process at once must not keep the machine busy."""
+
+
+class _Gone(Exception):
+    """The worker has ended, or is ended because it was too slow."""
+
+
+class WorkerScorer:
+    """A model in a process of its own. Thread-safe: calls take turns.
+
+    Parameters
+    ----------
+    command : sequence of str
+        The program and its arguments; it calls :func:`feilun.adapters.worker.serve`.
+    data : bytes
+        The model, which is sent to each worker that is started.
+    columns : int
+        How many columns it has.
+
+    Raises
+    ------
+    ModelError
+        If the worker cannot load the model.
+    """
+
+    def __init__(self, command: Sequence[str], data: bytes, columns: int) -> None:
+        self._command = list(command)
+        self._data = data
+        self._columns = columns
+        self._turn = threading.Lock()
+        self._starting = threading.Lock()
+        self._started = 0.0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reason = ""
+        self._running: list[subprocess.Popen[bytes]] = []
+        weakref.finalize(self, _end_all, self._running)
+        self._start()
+        if self._process is None:
+            raise ModelError(self._reason)
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id; None while there is none."""
+        process = self._process
+        return None if process is None else process.pid
+
+    def score(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return one score a row.
+
+        Raises
+        ------
+        ModelError
+            If the matrix does not fit, the model fails or is too slow, or its worker is not there:
+            then it is started again.
+        """
+        if (
+            matrix.dtype != np.float32
+            or matrix.ndim != 2
+            or matrix.shape[1] != self._columns
+            or not matrix.flags.c_contiguous
+        ):
+            raise ModelError(
+                f"The model takes a C-ordered float32 matrix of {self._columns} columns, "
+                f"not {matrix.dtype} {matrix.shape}.",
+                "Build it with feilun.features.vectors.assemble.",
+            )
+        if len(matrix) == 0:
+            return np.empty(0, np.float64)
+        until = time.monotonic() + DEADLINE_SECONDS
+        if not self._turn.acquire(timeout=DEADLINE_SECONDS):
+            raise ModelError("The model's worker is busy.")
+        try:
+            scores = self._ask(matrix, until)
+        finally:
+            self._turn.release()
+        if len(scores) != len(matrix):
+            raise ModelError(f"The model gave {len(scores)} scores for {len(matrix)} rows.")
+        return scores
+
+    def _ask(self, matrix: npt.NDArray[np.float32], until: float) -> npt.NDArray[np.float64]:
+        process = self._process
+        if process is None:
+            self._start_again()
+            raise ModelError(f"The model's worker is being started again. {self._reason}".strip())
+        try:
+            data = matrix.tobytes()
+            header, reply = _exchange(process, Header(len(data), self._columns), data, until)
+        except _Gone as gone:
+            self._process = None
+            self._reason = str(gone)
+            _end(process, self._running)
+            self._start_again()
+            raise ModelError(f"{gone} It is started again.") from gone
+        if header.error:
+            raise ModelError(f"The model failed: {header.error}")
+        return np.frombuffer(reply, np.float64).copy()
+
+    def _start_again(self) -> None:
+        """Start a worker in a thread, so that no request waits for it."""
+        if self._starting.locked():
+            return
+        threading.Thread(target=self._start, name="worker-start", daemon=True).start()
+
+    def _start(self) -> None:
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
+            if self._process is not None:
+                return
+            time.sleep(max(0.0, self._started + PAUSE_SECONDS - time.monotonic()))
+            self._started = time.monotonic()
+            process = subprocess.Popen(  # noqa: S603  the command is an adapter's, never a file's
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            )
+            self._running.append(process)
+            header = Header(len(self._data), self._columns)
+            try:
+                said, _ = _exchange(process, header, self._data, self._started + START_SECONDS)
+            except _Gone as gone:
+                said = Header(0, error=str(gone))
+            if said.error:
+                self._reason = said.error
+                _end(process, self._running)
+            else:
+                self._process = process
+        except OSError as error:
+            self._reason = f"The model's worker cannot be started: {error}."
+        finally:
+            self._starting.release()
+
+
+def _exchange(
+    process: subprocess.Popen[bytes], header: Header, data: bytes, until: float
+) -> tuple[Header, bytes]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    asked, answers = process.stdin.fileno(), process.stdout.fileno()
+    os.set_blocking(asked, False)
+    rest = memoryview(pack(header) + data)
+    while rest:
+        _wait(asked, select.POLLOUT, until)
+        try:
+            rest = rest[os.write(asked, rest) :]
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            raise _Gone("The model's worker has ended.") from error
+    size = LENGTH.unpack(_read(answers, LENGTH.size, until))[0]
+    try:
+        said = unpack(_read(answers, min(size, MAX_HEADER), until))
+    except ModelError as error:
+        raise _Gone(error.message) from error
+    return said, _read(answers, said.bytes, until)
+
+
+def _read(answers: int, count: int, until: float) -> bytes:
+    parts = []
+    while count:
+        _wait(answers, select.POLLIN, until)
+        part = os.read(answers, min(count, 1 << 20))
+        if not part:
+            raise _Gone("The model's worker has ended.")
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def _wait(descriptor: int, event: int, until: float) -> None:
+    waiting = select.poll()
+    waiting.register(descriptor, event)
+    if not waiting.poll(max(0.0, until - time.monotonic()) * 1_000):
+        raise _Gone("The model's worker was too slow.")
+
+
+def _end(process: subprocess.Popen[bytes], running: list[subprocess.Popen[bytes]]) -> None:
+    """End a worker and give back its pipes."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.close()
+    with suppress(ValueError):
+        running.remove(process)
+
+
+def _end_all(running: list[subprocess.Popen[bytes]]) -> None:
+    for process in list(running):
+        _end(process, running)

@@ -1,0 +1,81 @@
+"""The worker's side: load one model, then score until the gateway closes the pipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+from feilun.adapters.worker.frames import LENGTH, MAX_HEADER, Header, pack, unpack
+from feilun.errors import FeilunError, ModelError
+from feilun.ports.scorer import Scorer
+
+
+def serve(load: Callable[[bytes, int], Scorer]) -> None:
+    """Answer on standard output what comes on standard input. Returns when that is closed.
+
+    Parameters
+    ----------
+    load : callable
+        Makes a scorer of a model's bytes and its number of columns. It and the scorer may raise
+        what they like: the reason is told, and the worker goes on.
+    """
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what a library prints must not get between the answers
+    model = _receive()
+    if model is None:
+        return
+    header, data = model
+    scorer: Scorer | None = None
+    try:
+        scorer = load(data, header.columns)
+        _send(answers, b"")
+    except Exception as error:  # told to the gateway, which refuses the model
+        _send(answers, b"", _reason(error))
+        return
+    while (asked := _receive()) is not None:
+        header, data = asked
+        matrix = np.frombuffer(data, np.float32).reshape(-1, header.columns)
+        try:
+            scores = scorer.score(matrix)
+            _send(answers, np.ascontiguousarray(scores, np.float64).tobytes())
+        except Exception as error:  # the model's fault: the next matrix may be right
+            _send(answers, b"", _reason(error))
+
+
+def _receive() -> tuple[Header, bytes] | None:
+    length = _read(LENGTH.size)
+    if length is None:
+        return None
+    text = _read(min(LENGTH.unpack(length)[0], MAX_HEADER))
+    if text is None:
+        return None
+    header = unpack(text)
+    data = _read(header.bytes)
+    return None if data is None else (header, data)
+
+
+def _read(count: int) -> bytes | None:
+    """Return so many bytes of standard input; None where it ends before."""
+    parts = []
+    while count:
+        part = os.read(0, min(count, 1 << 20))
+        if not part:
+            return None
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def _send(answers: int, data: bytes, error: str = "") -> None:
+    rest = memoryview(pack(Header(len(data), error=error)) + data)
+    while rest:
+        rest = rest[os.write(answers, rest) :]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ModelError):
+        return error.message[:1000]
+    known = isinstance(error, FeilunError)
+    return str(error)[:1000] if known else f"{type(error).__name__}: {error}"[:1000]

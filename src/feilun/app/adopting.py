@@ -1,0 +1,98 @@
+"""Where an adopted model comes from: a file, a folder of MLflow's, or an HTTP endpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from feilun.app import compose
+from feilun.errors import InputError, ModelError
+from feilun.flywheel.adoption import ModelFile
+from feilun.i18n import _
+from feilun.models.bundle import MAX_DESCRIPTION, MAX_MODEL
+from feilun.models.formats import FOLDERS
+
+
+def read_model(source: str, columns: int, *, private: bool = False, secret: str = "") -> ModelFile:
+    """Read what ``feilun adopt`` names; an endpoint is described, and not asked yet.
+
+    Parameters
+    ----------
+    source : str
+        A file, a folder, or a URL.
+    columns : int
+        How many columns the model has.
+    private, secret : bool, str
+        Of an endpoint: whether it may be in a private network, and the variable that holds the
+        value of its Authorization header.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to read, or the URL cannot be asked.
+    ModelError
+        If it is too large, or a folder of a kind that is not loaded.
+    """
+    if "://" in source:
+        data = compose.endpoint(source, columns, private=private, secret=secret)
+        return ModelFile(data, source, "http-endpoint/1")
+    if private or secret:
+        raise InputError(
+            _("--private and --secret are for endpoints, and {source} is none.", source=source)
+        )
+    path = Path(source)
+    file = _file_of(path) if path.is_dir() else path
+    return ModelFile(_read(file, MAX_MODEL), path.resolve().name)
+
+
+def _file_of(folder: Path) -> Path:
+    """Return the file to adopt in a folder; only MLflow's have one."""
+    if (folder / "MLmodel").is_file():
+        return compose.mlflow_file(folder)
+    for name, way in FOLDERS.items():
+        if (folder / name).is_file():
+            raise ModelError(_("{path} is a folder that is not loaded.", path=folder), way)
+    raise ModelError(
+        _("{path} is a folder of no kind that is known.", path=folder), _("Name a model's file.")
+    )
+
+
+def read_categories(path: Path | None) -> dict[str, list[str]]:
+    """Read the dictionaries of text columns, from a JSON file; nothing without one.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is no object of lists of texts.
+    """
+    if path is None:
+        return {}
+    try:
+        found = json.loads(_read(path, MAX_DESCRIPTION))
+    except ValueError as error:
+        raise InputError(_("{path} is not JSON: {reason}.", path=path, reason=error)) from error
+    if not isinstance(found, dict) or not all(
+        isinstance(values, list) and all(isinstance(value, str) for value in values)
+        for values in found.values()
+    ):
+        raise InputError(
+            _("{path} holds no dictionaries.", path=path),
+            '{"user_profile:city": ["上海", "北京"]}',
+        )
+    return found
+
+
+def _read(path: Path, cap: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(cap + 1)
+    except OSError as error:
+        raise InputError(
+            _("{path} cannot be read: {reason}.", path=path, reason=error.strerror or error)
+        ) from error
+    if len(data) > cap:
+        raise ModelError(
+            _("{path} has more than {cap} bytes.", path=path, cap=cap),
+            _("Serve it as an endpoint of its own, or make it smaller."),
+        )
+    return data

@@ -1,0 +1,245 @@
+"""Adopting a model that somebody else has trained: checked, tried, and put in production."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from feilun.definitions.specs import ModelSpec
+from feilun.errors import ConfigError, InputError, ModelError
+from feilun.flywheel.release import await_workers
+from feilun.flywheel.workshop import Workshop
+from feilun.models.bundle import Bundle, columns_of, read_bundle, scorer_file, write_bundle
+from feilun.models.example_log import capability_of
+from feilun.models.formats import recognise
+from feilun.models.training import text_columns
+from feilun.ports.releases import Release
+from feilun.ports.scorer import Scorer
+
+TRIAL_ROWS = 32
+SAME = 1e-5
+"""By how much (relatively) a row's score may differ alone and among others."""
+
+
+class ModelFile(NamedTuple):
+    """A model's bytes, and where they came from, for the record.
+
+    ``format`` is given where the bytes were made here; files are told by their content.
+    """
+
+    data: bytes
+    source: str
+    format: str | None = None
+
+
+class Adopted(NamedTuple):
+    """What was adopted.
+
+    ``columns`` pairs each column with what the file calls it; ``scores_missing`` says whether a
+    row without any feature has a score.
+    """
+
+    release: Release
+    format: str
+    sha256: str
+    columns: tuple[tuple[str, str], ...]
+    scores_missing: bool
+    serving: Sequence[str]
+    behind: Sequence[str]
+
+
+def adopt(
+    workshop: Workshop,
+    model: str,
+    file: ModelFile,
+    *,
+    by: str,
+    categories: Mapping[str, Sequence[str]],
+    trained_until: int | None = None,
+    replace: bool = False,
+) -> Adopted:
+    """Put a model that was trained elsewhere in production.
+
+    Nothing is changed unless every check passes: its format, its number of columns and their
+    order where it names them, dictionaries for texts, and scores for rows made up.
+
+    Parameters
+    ----------
+    workshop : Workshop
+        What to work with.
+    model : str
+        The model whose version it becomes; a capability uses it.
+    file : ModelFile
+        What to adopt.
+    by : str
+        Who does it, for the history.
+    categories : mapping
+        By address, the values of each text column in the order of their codes.
+    trained_until : int, optional
+        Since when (µs UTC) nothing was seen in its training; by default, since now. Turns judge
+        it by what came later.
+    replace : bool
+        Whether it may take the place of a version that is in production.
+
+    Raises
+    ------
+    InputError
+        If there is a version in production, or a dictionary is missing or of no text column.
+    ModelError
+        If the file cannot be loaded or does not fit; with the way to convert it.
+    ConfigError
+        If no capability uses the model.
+    """
+    spec = workshop.project.models[model]
+    _check_place(workshop, model, file.data, replace)
+    codes = _dictionaries(spec, categories)
+    format = file.format or recognise(file.data)
+    loader = workshop.loaders[format]
+    scorer = loader.load(file.data, spec.width)
+    columns = _pair(spec, loader.column_names(file.data))
+    scores_missing = _try(scorer, spec.width)
+    adopted = {"source": file.source, "by": by, "at": workshop.clock.now()}
+    bundle = Bundle(
+        model=model,
+        columns=columns_of(spec, codes),
+        item=_item(workshop, spec),
+        scorer=scorer_file(file.data, format),
+        metric=spec.metric,
+        trained={
+            "adopted": adopted,
+            "until": workshop.clock.now() if trained_until is None else trained_until,
+        },
+        definition_digest=spec.definition_digest,
+    )
+    release = _release(workshop, bundle, write_bundle(workshop.bundles, bundle, file.data), by)
+    taken = await_workers(workshop, release)
+    return Adopted(release, format, bundle.scorer.sha256, columns, scores_missing, **taken)
+
+
+def _check_place(workshop: Workshop, model: str, data: bytes, replace: bool) -> None:
+    current = workshop.releases.current(model)
+    if current is None:
+        return
+    bundle, _ = read_bundle(workshop.bundles, current.bundle)
+    if bundle.scorer.sha256 == hashlib.sha256(data).hexdigest():
+        raise InputError(f"This file is version {current.version} of {model}, in production.")
+    if not replace:
+        raise InputError(
+            f"Version {current.version} of {model} is in production.",
+            "feilun adopt … --replace puts the file in its place; feilun rollback takes that back.",
+        )
+
+
+def _dictionaries(
+    spec: ModelSpec, categories: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, ...]]:
+    texts = [column.address for column in text_columns(spec)]
+    missing = [address for address in texts if address not in categories]
+    if missing:
+        raise InputError(
+            f"{spec.name} reads texts, and nothing says their codes: {', '.join(missing)}.",
+            'Give --categories FILE: {"address": ["the text of code 0", "of code 1", …]} as JSON.',
+        )
+    unknown = sorted(set(categories) - set(texts))
+    if unknown:
+        raise InputError(
+            f"{', '.join(unknown)}: no text column of {spec.name} has that address.",
+            f"Its text columns: {', '.join(texts) or 'none'}.",
+        )
+    for address, values in categories.items():
+        if len(set(values)) != len(values):
+            raise InputError(f"The dictionary of {address} has a value twice.")
+    return {address: tuple(categories[address]) for address in texts}
+
+
+def _pair(spec: ModelSpec, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Pair columns with the file's names; refuse the same names in another order."""
+    addresses = [
+        f"{column.address}[{place}]" if column.width > 1 else column.address
+        for column in spec.columns
+        for place in range(column.width)
+    ]
+    short = [address.rpartition(":")[2] for address in addresses]
+    for own in (addresses, short):
+        if len(set(own)) == len(own) and set(own) == set(names) and own != list(names):
+            raise ModelError(
+                f"The file takes its columns in another order than {spec.name}: "
+                f"{', '.join(names)}.",
+                "Write features= in the file's order.",
+            )
+    return tuple(zip(addresses, names or [""] * len(addresses), strict=True))
+
+
+def _try(scorer: Scorer, columns: int) -> bool:
+    """Score made-up rows; return whether one without any feature has a score, too."""
+    rows = np.random.default_rng(0).integers(0, 3, (TRIAL_ROWS, columns)).astype(np.float32)
+    rows[0] = 0
+    scores = _scores(scorer, rows)
+    if not np.isfinite(scores).all():
+        raise ModelError(
+            "The model gives scores that are not finite numbers, for rows of small whole numbers.",
+            "Convert it again, and try it where it was trained.",
+        )
+    alone = np.concatenate([_scores(scorer, row[None].copy()) for row in rows[:4]])
+    if not np.allclose(alone, scores[:4], rtol=SAME, atol=SAME):
+        raise ModelError(
+            "The model scores a row otherwise alone than among others.",
+            "Convert it for inference: without batch statistics, dropout, or a fixed batch.",
+        )
+    try:
+        missing = _scores(scorer, np.full((1, columns), np.nan, np.float32))
+    except ModelError:
+        return False
+    return bool(np.isfinite(missing).all())
+
+
+def _scores(scorer: Scorer, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    try:
+        scores = scorer.score(rows)
+    except ModelError:
+        raise
+    except Exception as error:  # a library that is not ours: whatever it raises is the model's
+        raise ModelError(f"The model raised {type(error).__name__}: {error}") from error
+    if scores.shape != (len(rows),):
+        raise ModelError(f"The model did not give one score for each of {len(rows)} rows.")
+    return scores
+
+
+def _item(workshop: Workshop, spec: ModelSpec) -> str:
+    try:
+        return capability_of(workshop.project, spec).item
+    except ModelError as error:
+        raise ConfigError(error.message, error.hint) from error
+
+
+def _release(workshop: Workshop, bundle: Bundle, digest: str, by: str) -> Release:
+    adopted: dict[str, Any] = bundle.trained["adopted"]
+    version = workshop.registry.register(
+        bundle.model,
+        digest,
+        workshop.bundles / digest,
+        params={"format": bundle.scorer.format},
+        metrics={},
+        tags={
+            "feilun.adopted": adopted["source"],
+            "feilun.by": by,
+            "feilun.file": bundle.scorer.sha256,
+            "feilun.definition": bundle.definition_digest,
+        },
+    )
+    release = workshop.releases.append(
+        bundle.model,
+        version.version,
+        digest,
+        action="adopt",
+        offset=workshop.log.end(),
+        at=workshop.clock.now(),
+        turn=None,
+        by=by,
+    )
+    workshop.registry.set_alias(bundle.model, "champion", version.version)
+    return release

@@ -101,7 +101,6 @@ cdef extern from *:
     ) noexcept nogil
 
 cdef enum:
-    WORD = 8
     BLOCK = 128
     MOST_BYTES = 64
 
@@ -128,7 +127,9 @@ cdef void cut(const Part* part, Py_ssize_t at, char* block, Py_ssize_t into) noe
         memcpy(block + first - at, part.data + first - into, end - first)
 
 
-cdef void hash_few(const Part* begun, const Part* values, int count, Py_ssize_t size, char* found):
+cdef void hash_few(
+    const Part* begun, const Part* values, int count, Py_ssize_t size, char* found
+) noexcept nogil:
     """Hash up to ``LANES`` values side by side."""
     cdef uint64_t[8][LANES] words
     cdef uint64_t[16][LANES] block

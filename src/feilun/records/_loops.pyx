@@ -22,11 +22,11 @@ cdef extern from *:
     #define LANES 8
     typedef uint64_t Lanes __attribute__((vector_size(8 * LANES)));
 
-    /* Compiled for several processors, and chosen when it is loaded; elsewhere for the plainest. */
+    /* Compiled twice, and chosen when the module is loaded: some registers hold eight words. */
     #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-    #define FOR_EACH_PROCESSOR __attribute__((target_clones("avx512f", "avx2", "default")))
+    #define FOR_WIDE_REGISTERS_TOO __attribute__((target_clones("avx512f", "default")))
     #else
-    #define FOR_EACH_PROCESSOR
+    #define FOR_WIDE_REGISTERS_TOO
     #endif
 
     /* RFC 7693, 2.6. */
@@ -58,7 +58,7 @@ cdef extern from *:
 
     /* Mix a block into the words of each lane: RFC 7693, 3.2. `mixed` is how many bytes there are
        with it, and `last` all ones in a lane whose last block it is. */
-    FOR_EACH_PROCESSOR static void compress(
+    FOR_WIDE_REGISTERS_TOO static void compress(
         uint64_t words[8][LANES], uint64_t block[16][LANES],
         uint64_t mixed[LANES], uint64_t last[LANES]
     ) {
@@ -101,7 +101,6 @@ cdef extern from *:
     ) noexcept nogil
 
 cdef enum:
-    WORD = 8
     BLOCK = 128
     MOST_BYTES = 64
 
@@ -128,7 +127,9 @@ cdef void cut(const Part* part, Py_ssize_t at, char* block, Py_ssize_t into) noe
         memcpy(block + first - at, part.data + first - into, end - first)
 
 
-cdef void hash_few(const Part* begun, const Part* values, int count, Py_ssize_t size, char* found):
+cdef void hash_few(
+    const Part* begun, const Part* values, int count, Py_ssize_t size, char* found
+) noexcept nogil:
     """Hash up to ``LANES`` values side by side."""
     cdef uint64_t[8][LANES] words
     cdef uint64_t[16][LANES] block

@@ -135,7 +135,7 @@ def columns_of(rows: Sequence[Record | None]) -> Columns:
         at += count
     try:
         return _columns(runs, ordered, places)
-    except (struct.error, OverflowError, ValueError) as error:
+    except (struct.error, ValueError) as error:
         raise InputError(f"A record has a number that cannot be kept: {error}.") from error
 
 
@@ -208,7 +208,7 @@ def _array(bodies: Sequence[bytes]) -> bytes:
 
 
 def _numbers(values: list[int]) -> bytes:
-    return _once(np.array(values, "<i8").tobytes(), NUMBER_BYTES)
+    return _once(_packed("q", values), NUMBER_BYTES)
 
 
 def _packed(form: str, values: Sequence[int]) -> bytes:

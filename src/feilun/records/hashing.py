@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 
 from feilun.records.compiled import loops
 
 
-def digests(begun: bytes, values: Sequence[str] | Sequence[bytes], size: int) -> bytes:
+def digests(begun: bytes, values: list[str] | list[bytes], size: int) -> bytes:
     """Return BLAKE2b of ``begun`` and each value, ``size`` bytes each, one after another.
 
     A str is hashed as its UTF-8.

@@ -71,7 +71,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return int.from_bytes(tie_digests([self.source], [self.id]), "big")
 
 
-def tie_digests(sources: Sequence[str], ids: Sequence[str]) -> bytes:
+def tie_digests(sources: list[str], ids: list[str]) -> bytes:
     """Return the ties of names: BLAKE2b-64 of each ``source NUL id``, one after another."""
     if len(set(sources)) == 1:
         return digests(f"{sources[0]}\0".encode(), ids, _TIE_BYTES)

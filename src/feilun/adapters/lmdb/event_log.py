@@ -198,7 +198,7 @@ class LmdbEventLog:
         late: list[str] = []
         if any(rows.flags):
             late = [s for s, flags in zip(rows.schema, rows.flags, strict=True) if flags & LATE]
-        for schema in set(rows.schema):
+        for schema in dict.fromkeys(rows.schema):
             key = _COUNT_PREFIX + schema.encode()
             raw = txn.get(key, db=self._env.meta)
             before = Count(0, 0) if raw is None else Count(*_COUNT.unpack(raw))

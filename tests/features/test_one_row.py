@@ -13,7 +13,7 @@ from feilun.definitions.compiler import compile_project
 from feilun.definitions.specs import ExpressionSpec, RequestSpec, features_of, inputs_of
 from feilun.features.engine import Engine
 from feilun.features.expressions import complete, request_columns
-from feilun.features.one_row import OneRow, is_plain
+from feilun.features.one_row import OneRow, RowMatrix, is_plain
 from feilun.features.online import OnlineReader
 from feilun.features.vectors import assemble
 from feilun.testing.fakes import MemoryLog, MemoryStore
@@ -147,7 +147,7 @@ def test_one_row_is_what_many_give(reader, who, said, later):
 
     known = {each.address: each for each in (*wanted, *inputs_of(wanted))}
     one = OneRow(known, row, as_of, said)
-    found, absent = one.matrix(MODEL.columns, CATEGORIES)
+    found, absent = RowMatrix(MODEL.columns, CATEGORIES).of(row.values, as_of, said)
     assert found.tobytes() == matrix.tobytes()
     assert found.dtype == np.float32
     assert found.flags.c_contiguous

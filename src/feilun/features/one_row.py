@@ -70,17 +70,48 @@ class OneRow(Mapping[str, Column]):
         missing = each.address in self._row.missing
         return column_of(each, None if missing else self._row.values[each.address])
 
-    def matrix(
+
+class RowMatrix:
+    """Makes the matrix of one row, as `vectors.assemble` makes it, to the bit.
+
+    Parameters
+    ----------
+    columns : sequence of Readable
+        What it holds, in order; see `is_plain`.
+    categories : mapping
+        Address of each text to its categories.
+
+    Raises
+    ------
+    ModelError
+        If a text has no categories.
+    """
+
+    def __init__(
         self, columns: Sequence[Readable], categories: Mapping[str, Sequence[str]]
+    ) -> None:
+        self._columns = [
+            (
+                column.address,
+                column if isinstance(column, RequestSpec) else None,
+                codes_of(column, categories) if column.dtype == "str" else None,
+            )
+            for column in columns
+        ]
+
+    def of(
+        self, values: Mapping[str, Any], as_of: int, said: Mapping[str, Any]
     ) -> tuple[Float32, list[str]]:
-        """Return what `vectors.assemble` makes of plain columns of one row, to the bit.
+        """Make it.
 
         Parameters
         ----------
-        columns : sequence of Readable
-            What the matrix holds, in order; see `is_plain`.
-        categories : mapping
-            Address of each text to its categories.
+        values : mapping
+            The features' values by address.
+        as_of : int
+            The moment of the request, µs UTC.
+        said : mapping
+            The parameters of the request.
 
         Returns
         -------
@@ -88,19 +119,15 @@ class OneRow(Mapping[str, Column]):
         list of str
             Addresses of what has no value.
         """
-        found = self._row.values
         numbers = []
         missing = []
-        for column in columns:
-            if isinstance(column, RequestSpec):
-                value = request_value(column, self._as_of, self._said)
-            else:
-                value = found[column.address]
-            if column.dtype == "str" and value is not None:
-                value = codes_of(column, categories).get(value)
+        for address, request, codes in self._columns:
+            value = values[address] if request is None else request_value(request, as_of, said)
+            if codes is not None and value is not None:
+                value = codes.get(value)
             if value is None or value != value:  # noqa: PLR0124  (NaN alone is not itself)
-                missing.append(column.address)
+                missing.append(address)
                 value = np.nan
             numbers.append(value)
-        with np.errstate(all="ignore"):  # a float beyond float32 is infinite
+        with np.errstate(over="ignore"):  # a float beyond float32 is infinite
             return np.array([numbers], np.float64).astype(np.float32), missing

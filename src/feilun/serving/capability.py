@@ -263,9 +263,9 @@ class Capability:
             request_id=reply.request_id,
             # What the next version is trained on counts too, though this one does not read it.
             request={
-                said.name: parameters[said.name]
-                for said in (*ranked.columns.request, *self._untrained.request)
-                if not said.is_moment and said.name not in hidden
+                name: parameters[name]
+                for name in (*ranked.columns.said, *self._untrained.said)
+                if name not in hidden
             },
         )
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from feilun.definitions.specs import FeatureSpec, Readable, RequestSpec
+from feilun.features.one_row import RowMatrix, is_plain
 from feilun.ports.releases import Release, Rollout
 from feilun.records.split import gets_challenger
 from feilun.serving.scoring import GuardedScorer
@@ -26,6 +28,16 @@ class Columns:
     request: tuple[RequestSpec, ...]
     categories: Mapping[str, Sequence[str]]
     digest: str
+
+    @cached_property
+    def row(self) -> RowMatrix | None:
+        """What makes the matrix of one row quickly; None where that takes arithmetic."""
+        return RowMatrix(self.columns, self.categories) if is_plain(self.columns) else None
+
+    @cached_property
+    def said(self) -> tuple[str, ...]:
+        """The parameters of the request that are columns, or parts of them."""
+        return tuple(each.name for each in self.request if not each.is_moment)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from feilun.definitions.specs import (
     inputs_of,
 )
 from feilun.features.expressions import complete, request_columns
-from feilun.features.one_row import OneRow, is_plain
+from feilun.features.one_row import OneRow
 from feilun.features.online import OnlineReader, Row, Snapshot, missing_column
 from feilun.features.vectors import assemble
 from feilun.records.record import RECOMPUTE
@@ -61,7 +61,6 @@ class _Needs(NamedTuple):
     wanted: Mapping[str, Readable]
     features: tuple[FeatureSpec, ...]
     said: tuple[RequestSpec, ...]
-    plain: bool
 
 
 class Reader:
@@ -156,7 +155,7 @@ class Reader:
             if not whole and self._spec.item == self.subject:
                 items = [type(item)() for item in items]  # nobody
             read: Row | Mapping[str, Column]
-            if needs.plain and whole and len(items) == 1 and not lists:
+            if columns.row is not None and whole and len(items) == 1 and not lists:
                 row = {**keys, self._spec.item: items[0]}
                 read = self._read_row(snapshot, needs.features, row, as_of)
             else:
@@ -164,8 +163,9 @@ class Reader:
             unbuilt = snapshot.unbuilt(columns.features)
         values: Mapping[str, Column]
         if isinstance(read, Row):
-            values = one = OneRow(needs.wanted, read, as_of, parameters)
-            matrix, missing = one.matrix(columns.columns, columns.categories)
+            assert columns.row is not None
+            values = OneRow(needs.wanted, read, as_of, parameters)
+            matrix, missing = columns.row.of(read.values, as_of, parameters)
         else:
             said = request_columns(needs.said, [as_of], [parameters])
             values = complete(needs.wanted.values(), {**lists, **read, **said})
@@ -194,7 +194,6 @@ class Reader:
                 wanted={**inputs, **{each.address: each for each in wanted}},
                 features=features_of(wanted),
                 said=tuple(each for each in inputs.values() if isinstance(each, RequestSpec)),
-                plain=is_plain(columns.columns),
             )
         return needs
 

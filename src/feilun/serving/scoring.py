@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -172,6 +173,6 @@ class GuardedScorer:
         seconds = self._timer() - started
         if not isinstance(scores, np.ndarray) or scores.shape != (len(matrix),):
             raise ModelError(f"The model did not give one score for each of {len(matrix)} rows.")
-        if not np.isfinite(scores).all():
+        if not (math.isfinite(scores[0]) if len(scores) == 1 else np.isfinite(scores).all()):
             raise ModelError("The model gave a score that is not a finite number.")
         return scores, seconds

@@ -7,14 +7,23 @@ import time
 
 import pytest
 
-from feilun.adapters.sqlite import SqliteReleases, SqliteSkew, SqliteSyncs, SqliteTurns
-from feilun.errors import ConfigError, CorruptData, FeilunError
+from feilun.adapters.sqlite import (
+    SqliteReleases,
+    SqliteSkew,
+    SqliteSyncs,
+    SqliteTeams,
+    SqliteTurns,
+)
+from feilun.errors import ConfigError, CorruptData, FeilunError, Unavailable
+from feilun.ports.teams import NewKey
 from feilun.ports.turn_store import Step
 from feilun.testing.platform_fakes import InMemoryReleases, InMemorySkew, InMemoryTurns
 from feilun.testing.release_conformance import ReleaseHistoryExam, Stores
 from feilun.testing.skew_store_conformance import SkewStoreExam
 from feilun.testing.sync_store_conformance import SyncStoreExam
 from feilun.testing.table_fakes import InMemorySyncs
+from feilun.testing.team_conformance import TeamStoreExam
+from feilun.testing.team_fakes import InMemoryTeams
 from feilun.testing.turn_conformance import TurnStoreExam
 
 
@@ -79,6 +88,16 @@ class TestInMemorySyncs(SyncStoreExam):
         return InMemorySyncs()
 
 
+class TestSqliteTeams(TeamStoreExam):
+    def make(self, folder):
+        return SqliteTeams(folder / "platform.db")
+
+
+class TestInMemoryTeams(TeamStoreExam):
+    def make(self, folder):
+        return InMemoryTeams()
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "data" / "platform.db"
@@ -87,6 +106,13 @@ def path(tmp_path):
 @pytest.fixture
 def releases(path):
     store = SqliteReleases(path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def teams(path):
+    store = SqliteTeams(path)
     yield store
     store.close()
 
@@ -277,3 +303,100 @@ def test_a_file_of_the_first_version_gets_what_was_added_since(path):
     releases.close()
     syncs.close()
     turns.close()
+
+
+def add_team(teams, name="growth", id="aa11"):
+    return teams.add(name, ["events"], 5.0, NewKey(id, b"d" * 32), at=1, by="ann")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit SET by = 'eve'",
+        "DELETE FROM audit",
+        "REPLACE INTO audit SELECT * FROM audit",
+        "UPDATE keys SET revoked = NULL",
+        "UPDATE keys SET expires = 9",
+        "DELETE FROM keys",
+    ],
+)
+def test_what_was_done_to_keys_cannot_be_undone_by_hand(path, teams, statement):
+    add_team(teams)
+    teams.revoke("growth", at=2, by="ann")
+    before = teams.load(), teams.audit(10)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA recursive_triggers = ON")
+    with pytest.raises(sqlite3.IntegrityError):
+        other.execute(statement)
+    other.close()
+    assert (teams.load(), teams.audit(10)) == before
+
+
+def test_promotions_are_audited_once(releases, turns, teams):
+    turn = turns.open("ranker", "t", 1, now=0).id
+    fence = turns.claim(turn, "one", now=0, lease=10)
+    promote(releases, 3, turn=turn, fence=fence)
+    promote(releases, 3, turn=turn, fence=fence)
+    promote(releases, 2, action="rollback", by="bob")
+    assert [entry[1:] for entry in teams.audit(10)] == [
+        (10, "test", "promote", "ranker", "version 3, bundle b3"),
+        (10, "bob", "rollback", "ranker", "version 2, bundle b2"),
+    ]
+
+
+def test_stages_of_a_rollout_are_audited(releases, teams):
+    promoted = promote(releases, 3)
+    releases.append_rollout(
+        "ranker", "canary", 4, "b4", percent=5, salt="s", release=promoted.sequence, after=0,
+        offset=0, at=11, by="ann",
+    )  # fmt: skip
+    assert teams.audit(1)[0][1:] == (
+        11,
+        "ann",
+        "rollout",
+        "ranker",
+        "canary, version 4, 5 %, bundle b4",
+    )
+
+
+def test_what_another_process_changed_is_seen_at_the_next_look(path, teams):
+    add_team(teams)
+    assert len(teams.load().teams) == 1
+    other = SqliteTeams(path)
+    add_team(other, "ads", "bb22")
+    assert len(teams.load().teams) == 2
+    other.revoke("growth", at=3, by="ann")
+    assert [team.revoked for team in teams.load().teams] == [None, 3]
+    other.close()
+
+
+def test_teams_that_nobody_changes_are_cheap_to_look_at(path, teams):
+    for number in range(200):
+        add_team(teams, f"team{number}", f"{number:012x}")
+    assert len(teams.load().keys) == 200
+    assert min(_seconds(teams.load, 200) for _ in range(10)) / 200 < 100e-6
+
+
+def test_a_database_that_is_gone_is_not_read_from_memory(path, teams):
+    add_team(teams)
+    teams.load()
+    away = path.with_name("away.db")
+    path.rename(away)
+    with pytest.raises(Unavailable, match="cannot be found"):
+        teams.load()
+    away.rename(path)
+    assert [team.name for team in teams.load().teams] == ["growth"]
+
+
+def test_a_database_that_was_put_back_is_the_one_that_counts(tmp_path, path, teams):
+    elsewhere = SqliteTeams(tmp_path / "copy" / "platform.db")
+    add_team(elsewhere, "ads")
+    elsewhere.close()
+    add_team(teams)
+    teams.load()
+    for left in path.parent.iterdir():
+        left.unlink()
+    (tmp_path / "copy" / "platform.db").rename(path)
+    assert [team.name for team in teams.load().teams] == ["ads"]
+    add_team(teams, "growth", "cc33")
+    assert [team.name for team in teams.load().teams] == ["ads", "growth"]

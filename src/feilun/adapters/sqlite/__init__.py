@@ -1,8 +1,9 @@
-"""Turns, releases, synchronisations and the audit in one SQLite file, ``platform.db``."""
+"""Turns, releases, synchronisations, skew and teams in one SQLite file, ``platform.db``."""
 
 from feilun.adapters.sqlite.releases import SqliteReleases
 from feilun.adapters.sqlite.skew import SqliteSkew
 from feilun.adapters.sqlite.syncs import SqliteSyncs
+from feilun.adapters.sqlite.teams import SqliteTeams
 from feilun.adapters.sqlite.turns import SqliteTurns
 
-__all__ = ["SqliteReleases", "SqliteSkew", "SqliteSyncs", "SqliteTurns"]
+__all__ = ["SqliteReleases", "SqliteSkew", "SqliteSyncs", "SqliteTeams", "SqliteTurns"]

@@ -141,7 +141,51 @@ CREATE TRIGGER releases_keep_rows BEFORE DELETE ON releases
 CREATE TRIGGER releases_keep_values BEFORE UPDATE ON releases
     BEGIN SELECT RAISE(ABORT, 'the history of releases is append-only'); END;
 """
-_SCHEMAS = (_TURNS_AND_RELEASES, _SYNCS, _SKEW, _ROLLOUTS, _ADOPTIONS)
+_TEAMS = """
+CREATE TABLE teams (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    scopes TEXT NOT NULL,
+    quota REAL NOT NULL,
+    created INTEGER NOT NULL,
+    revoked INTEGER
+) STRICT;
+CREATE TABLE keys (
+    id TEXT PRIMARY KEY,
+    team INTEGER NOT NULL REFERENCES teams (number),
+    digest BLOB NOT NULL,
+    created INTEGER NOT NULL,
+    expires INTEGER,
+    revoked INTEGER
+) STRICT;
+CREATE TABLE "usage" (
+    day INTEGER NOT NULL,
+    team TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    model TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    requests INTEGER NOT NULL,
+    PRIMARY KEY (day, team, scope, model, version)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    "by" TEXT NOT NULL,
+    action TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    detail TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX audit_uses ON audit ("by", detail, at) WHERE action = 'use';
+CREATE TRIGGER audit_keeps_rows BEFORE DELETE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER audit_keeps_values BEFORE UPDATE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER keys_keep_rows BEFORE DELETE ON keys
+    BEGIN SELECT RAISE(ABORT, 'keys are revoked, never deleted'); END;
+CREATE TRIGGER keys_stay_revoked BEFORE UPDATE ON keys WHEN OLD.revoked IS NOT NULL
+    BEGIN SELECT RAISE(ABORT, 'a revoked key stays revoked'); END;
+"""
+_SCHEMAS = (_TURNS_AND_RELEASES, _SYNCS, _SKEW, _ROLLOUTS, _ADOPTIONS, _TEAMS)
 """What each version of the schema added to the one before."""
 SCHEMA_VERSION = len(_SCHEMAS)
 
@@ -185,6 +229,8 @@ class Database:
             except BaseException:
                 self._connection.close()
                 raise
+            found = self.path.stat()
+            self._place = (found.st_dev, found.st_ino)
 
     def _prepare(self) -> None:
         execute = self._connection.execute
@@ -220,6 +266,32 @@ class Database:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
+
+    def return_to_place(self) -> bool:
+        """Open the file that lies at ``path`` now, if it is another one than was opened.
+
+        Returns whether it was another one.
+
+        A file that was moved away or put back from a copy goes on being readable under its old
+        connection, and would for ever say what it said then.
+
+        Raises
+        ------
+        Unavailable
+            If there is none.
+        """
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            raise Unavailable(
+                f"{self.path} cannot be found: {error.strerror}.", "Put it back."
+            ) from error
+        with self._lock:
+            moved = (found.st_dev, found.st_ino) != self._place
+            if moved:
+                self._connection.close()
+                self._open()
+            return moved
 
     def read(self, query: str, *values: object) -> list[Any]:
         """Return the rows of one SELECT. Cheap: gateways poll through here."""

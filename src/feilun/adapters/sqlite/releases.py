@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from feilun.adapters.sqlite.audit import audit
 from feilun.adapters.sqlite.database import Database
 from feilun.adapters.sqlite.turns import check_fence
 from feilun.errors import Conflict
@@ -55,6 +56,8 @@ class SqliteReleases:
                     (model, version, bundle, action, offset, at, turn, by),
                 ).lastrowid
                 row = db.execute(f"{_RELEASE} WHERE sequence = ?", (sequence,)).fetchone()
+                detail = f"version {version}, bundle {bundle}"
+                audit(db, at=at, by=by, action=action, subject=model, detail=detail)
             return Release(*row)
 
     def current(self, model: str) -> Release | None:
@@ -111,6 +114,8 @@ class SqliteReleases:
                 (model, stage, version, bundle, float(percent), salt, release, offset, at, by),
             ).lastrowid
             row = db.execute(f"{_ROLLOUT} WHERE sequence = ?", (sequence,)).fetchone()
+            detail = f"{stage}, version {version}, {percent:g} %, bundle {bundle}"
+            audit(db, at=at, by=by, action="rollout", subject=model, detail=detail)
             return Rollout(*row)
 
     def rollout(self, model: str) -> Rollout | None:

@@ -15,8 +15,9 @@ import random
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -24,6 +25,7 @@ from feilun.clock import Clock, SystemClock
 from feilun.errors import ConfigError, InputError, Unavailable
 from feilun.events.collector import BODY_LIMIT, ITEM_LIMIT, ItemAnswer
 from feilun.events.ids import uuid7
+from feilun.events.local_token import local_token
 
 PATH = "/api/events"
 BUFFER = 10_000
@@ -62,13 +64,14 @@ class Client:
     buffer : int
         How many events may wait.
     key : str or None
-        A team's key that may send events; by default what the environment has as ``FEILUN_KEY``.
+        A team's key that may send events. By default what the environment has as ``FEILUN_KEY``,
+        else, within a project, the token of its own gateway on this machine.
 
     Raises
     ------
     ConfigError
-        If the URL is not http or https with a host, or has a password or a key in it; or
-        if the key is none.
+        If the URL is not http or https with a host, or has a password or a query in it; or
+        if the key has characters that no key has.
     """
 
     def __init__(
@@ -87,9 +90,7 @@ class Client:
             raise ConfigError("A key does not go into the address.", "Give it as key=.")
         self._parts = parts
         self._headers = {"Content-Type": "application/json"}
-        found = (os.environ.get(KEY_VARIABLE, "") if key is None else key).strip()
-        if not (found.isascii() and found.isprintable()):
-            raise ConfigError("The key holds what no key has.", "Is it the whole key, and only it?")
+        found = _key(parts, key)
         if found:
             self._headers["Authorization"] = f"Bearer {found}"
         self._source = source
@@ -301,3 +302,13 @@ class Client:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _key(parts: SplitResult, given: str | None) -> str:
+    """Return the key to send; empty for none. Raises ConfigError if it cannot be one."""
+    found = (os.environ.get(KEY_VARIABLE, "") if given is None else given).strip()
+    if not (found.isascii() and found.isprintable()):
+        raise ConfigError("The key holds what no key has.", "Is it the whole key, and only it?")
+    if found or given is not None:
+        return found
+    return local_token(str(parts.hostname), parts.port or 80, Path.cwd())

@@ -60,10 +60,45 @@ def test_all_problems_come_at_once(tmp_path):
         assert part in caught.value.message
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.com", ""])
-def test_only_loopback_until_there_are_keys(tmp_path, host):
-    with pytest.raises(ConfigError, match="keys"):
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::"])
+def test_only_loopback_unless_keys_are_required(tmp_path, host):
+    with pytest.raises(ConfigError, match='keys = "required"'):
         load(write(tmp_path, f'[platform]\nhost = "{host}"'))
+    config = load(write(tmp_path, f'[platform]\nhost = "{host}"\nkeys = "required"'))
+    assert not config.is_loopback
+
+
+@pytest.mark.parametrize("host", ["example.com", "", "127.0.0.1:80", "loopback"])
+def test_a_host_is_an_address(tmp_path, host):
+    with pytest.raises(ConfigError, match="not an address"):
+        load(write(tmp_path, f'[platform]\nhost = "{host}"\nkeys = "required"'))
+
+
+def test_names_of_a_proxy_need_keys_too(tmp_path):
+    with pytest.raises(ConfigError, match='keys = "required"'):
+        load(write(tmp_path, '[platform]\nhosts = ["shop.example"]'))
+    config = load(write(tmp_path, '[platform]\nhosts = ["Shop.Example"]\nkeys = "required"'))
+    assert config.hosts == {"shop.example"}
+
+
+@pytest.mark.parametrize("name", ["http://a", "a:80", "*", "a/b", "", "-a", "a b"])
+def test_what_is_no_name_of_a_host_is_refused(tmp_path, name):
+    with pytest.raises(ConfigError, match="not a host's name"):
+        load(write(tmp_path, f'[platform]\nhosts = ["{name}"]\nkeys = "required"'))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('hosts = "a"', "must be a list"),
+        ("hosts = [1]", "not a host's name"),
+        ('keys = "none"', "must be auto or required"),
+        ("keys = true", "must be text"),
+    ],
+)
+def test_other_values_of_hosts_and_keys_are_refused(tmp_path, line, said):
+    with pytest.raises(ConfigError, match=said):
+        load(write(tmp_path, f"[platform]\n{line}"))
 
 
 @pytest.mark.parametrize(
@@ -72,10 +107,13 @@ def test_only_loopback_until_there_are_keys(tmp_path, host):
         ("127.0.0.1", "http://127.0.0.1:9"),
         ("::1", "http://[::1]:9"),
         ("localhost", "http://localhost:9"),
+        ("0.0.0.0", "http://127.0.0.1:9"),
+        ("::", "http://[::1]:9"),
     ],
 )
-def test_loopback_hosts(tmp_path, host, url):
-    assert load(write(tmp_path, f'[platform]\nhost = "{host}"\nport = 9')).url == url
+def test_the_url_is_where_this_machine_reaches_it(tmp_path, host, url):
+    text = f'[platform]\nhost = "{host}"\nport = 9\nkeys = "required"'
+    assert load(write(tmp_path, text)).url == url
 
 
 def test_true_is_not_a_port(tmp_path):

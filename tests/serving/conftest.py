@@ -33,10 +33,13 @@ from feilun.features.engine import Engine
 from feilun.models.bundle import Bundle, columns_of, scorer_file, write_bundle
 from feilun.records.codec import decode_prediction
 from feilun.records.record import Record
+from feilun.serving.keys import make_key, make_token
+from feilun.serving.quota import OwnQuota
 from feilun.serving.scoring import WARM_ROWS
 from feilun.serving.worker import GatewayParts, make_app
 from feilun.testing.fakes import MemoryLog, MemoryStore
 from feilun.testing.platform_fakes import InMemoryReleases, InMemorySkew, InMemoryTurns
+from feilun.testing.team_fakes import InMemoryTeams
 
 
 @dataclass
@@ -253,7 +256,7 @@ class LinearLoader:
 class Shop:
     """A gateway over memory: its parts, and a client to it."""
 
-    def __init__(self, root, clock_mode="wall"):
+    def __init__(self, root, clock_mode="wall", keys_required=False):
         self.project = make_project()
         self.log = MemoryLog()
         self.store = MemoryStore()
@@ -262,6 +265,8 @@ class Shop:
         self.turns = InMemoryTurns()
         self.releases = InMemoryReleases(self.turns)
         self.skew = InMemorySkew()
+        self.teams = InMemoryTeams()
+        self.token = make_token()
         self.clock = ManualClock(NOW)
         self.root = root
         self.parts = GatewayParts(
@@ -271,11 +276,15 @@ class Shop:
             releases=self.releases,
             turns=self.turns,
             skew=self.skew,
+            teams=self.teams,
             loaders={LinearLoader.format: LinearLoader()},
             bundles=root,
             clock=self.clock,
             clock_mode=clock_mode,
             worker="w1",
+            token=self.token,
+            keys_required=keys_required,
+            quota=OwnQuota(),
         )
         orders = [(user, item, item * 10, NOW - HOUR * (item + 1))
                   for user in (1, 2) for item in range(1, 6) for _ in range(item)]  # fmt: skip
@@ -336,6 +345,12 @@ class Shop:
             model, version, digest, action=action, offset=self.log.end(), at=self.clock.now(),
             turn=None, by="test",
         )  # fmt: skip
+
+    def add_team(self, name, *scopes, quota=1_000.0, expires=None):
+        """Add a team; return its key."""
+        made = make_key(expires)
+        self.teams.add(name, scopes, quota, made.stored, at=self.clock.now(), by="test")
+        return made.text
 
     def predictions(self):
         return [decode_prediction(record.body) for _, record in self.log.read(0)]

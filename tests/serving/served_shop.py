@@ -6,13 +6,15 @@ import sys
 from pathlib import Path
 
 ROOT = "FEILUN_TEST_ROOT"
+TOKEN = "flt_" + "t" * 43
 
 
 def open_parts(root):
     from conftest import LinearLoader, make_project
     from feilun.adapters.lmdb import LmdbEventLog, LmdbOnlineStore
-    from feilun.adapters.sqlite import SqliteReleases, SqliteSkew, SqliteTurns
+    from feilun.adapters.sqlite import SqliteReleases, SqliteSkew, SqliteTeams, SqliteTurns
     from feilun.clock import SystemClock
+    from feilun.serving.quota import OwnQuota
     from feilun.serving.worker import GatewayParts
 
     return GatewayParts(
@@ -22,11 +24,15 @@ def open_parts(root):
         releases=SqliteReleases(root / "platform.db"),
         turns=SqliteTurns(root / "platform.db"),
         skew=SqliteSkew(root / "platform.db"),
+        teams=SqliteTeams(root / "platform.db"),
         loaders={LinearLoader.format: LinearLoader()},
         bundles=root / "bundles",
         clock=SystemClock(),
         clock_mode="wall",
         worker=f"w{os.getpid()}",
+        token=TOKEN,
+        keys_required=False,
+        quota=OwnQuota(),
     )
 
 

@@ -13,10 +13,13 @@ from feilun.features.engine import Engine
 from feilun.models.bundle import Bundle, columns_of, scorer_file, write_bundle
 from feilun.models.example_log import ExampleLog
 from feilun.records.codec import decode_prediction
+from feilun.serving.keys import make_token
+from feilun.serving.quota import OwnQuota
 from feilun.serving.worker import GatewayParts, make_app
 from feilun.testing.fakes import MemoryLog, MemoryStore
 from feilun.testing.platform_fakes import InMemoryReleases, InMemorySkew, InMemoryTurns
 from feilun.testing.records import make_record
+from feilun.testing.team_fakes import InMemoryTeams
 
 NOW = 20_000 * DAY + 17 * HOUR  # in Shanghai it is tomorrow, 1 o'clock: a Saturday
 
@@ -132,7 +135,8 @@ class World:
         parts = GatewayParts(
             project=PROJECT, log=self.log, store=self.store, releases=self.releases,
             turns=self.turns, skew=InMemorySkew(), loaders={loader.format: loader}, bundles=root,
-            clock=ManualClock(NOW), clock_mode="wall", worker="w1",
+            clock=ManualClock(NOW), clock_mode="wall", worker="w1", teams=InMemoryTeams(),
+            token=make_token(), keys_required=False, quota=OwnQuota(),
         )  # fmt: skip
         self.app = make_app(parts)
         self.client = client_of(self.app)

@@ -8,9 +8,15 @@ import pytest
 from feilun.clock import SystemClock
 from feilun.errors import Conflict, InputError, StoreFull
 from feilun.serving import http
+from feilun.serving.access import OPEN, Guard
 from feilun.serving.app import Gateway, Route
 from feilun.serving.http import Response
+from feilun.serving.keyring import Keyring
+from feilun.serving.keys import make_token
 from feilun.serving.metrics import Metrics
+from feilun.serving.quota import OwnQuota
+from feilun.serving.usage import Meter
+from feilun.testing.team_fakes import InMemoryTeams
 
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -31,9 +37,14 @@ def raising(error):
 
 
 def gateway(routes, metrics, start=nothing):
+    teams, clock = InMemoryTeams(), SystemClock()
+    keyring, meter = Keyring(teams, required=False), Meter(teams, clock, metrics)
+    keyring.refresh()
+    guard = Guard(keyring=keyring, quota=OwnQuota(), meter=meter, clock=clock, token=make_token())
     return Gateway(
-        routes, hosts=HOSTS, metrics=metrics, clock=SystemClock(), start=start, stop=nothing
-    )
+        routes, hosts=HOSTS, guard=guard, meter=meter, metrics=metrics, clock=clock, start=start,
+        stop=nothing,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -44,10 +55,12 @@ def metrics():
 @pytest.fixture
 def client(client_of, metrics):
     routes = {
-        "/api/echo": Route({"GET": echo, "POST": echo}, body_bytes=100),
-        "/api/full": Route({"GET": raising(StoreFull("The log is full.", "Free some disk."))}),
-        "/api/bug": Route({"GET": raising(RuntimeError("secret detail"))}),
-        "/api/twice": Route({"GET": raising(Conflict("Other body."))}),
+        "/api/echo": Route({"GET": echo, "POST": echo}, OPEN, body_bytes=100),
+        "/api/full": Route(
+            {"GET": raising(StoreFull("The log is full.", "Free some disk."))}, OPEN
+        ),
+        "/api/bug": Route({"GET": raising(RuntimeError("secret detail"))}, OPEN),
+        "/api/twice": Route({"GET": raising(Conflict("Other body."))}, OPEN),
     }
     return client_of(gateway(routes, metrics))
 

@@ -1,6 +1,5 @@
 """Web pages of other origins: those that are welcome may send events, and nothing else."""
 
-import asyncio
 import dataclasses
 
 import pytest
@@ -23,7 +22,7 @@ def page(origin=SHOP, site=b"cross-site", kind=b"application/json"):
 
 
 def ask(shop, method, path, headers, body=EVENT):
-    return asyncio.run(shop.client.ask(method, path, body=body, headers=headers))
+    return shop.run(shop.client.ask(method, path, body=body, headers=headers))
 
 
 def test_by_default_no_page_is_welcome(shop):
@@ -103,9 +102,11 @@ def test_errors_can_be_read_too(open_shop):
 
 def test_a_page_cannot_take_the_ids_of_another_source(open_shop):
     stolen = {"source": "till", "events": [EVENT]}
-    ask(open_shop, "POST", "/api/events", page(), stolen)
     honest = {"source": "till", "events": [{**EVENT, "fields": {**EVENT["fields"], "place": 9}}]}
-    reply = ask(open_shop, "POST", "/api/events", [], honest)
+    client = open_shop.client
+    _, reply = open_shop.run(
+        client.post("/api/events", stolen, headers=page()), client.post("/api/events", honest)
+    )
     assert reply.json["events"][0]["status"] == "accepted"
     sources = {record.source for _, record in open_shop.log.read(0)}
     assert sources == {"page", "till"}

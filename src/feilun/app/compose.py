@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from feilun.adapters.files.table import Encoding
-    from feilun.adapters.sqlite import SqliteReleases, SqliteSkew, SqliteSyncs, SqliteTurns
+    from feilun.adapters.sqlite import (
+        SqliteReleases,
+        SqliteSkew,
+        SqliteSyncs,
+        SqliteTeams,
+        SqliteTurns,
+    )
     from feilun.app.config import Config
     from feilun.definitions.specs import Project
     from feilun.features.engine import Engine
@@ -199,6 +205,13 @@ def auditor(workshop: Workshop, store: SkewStore) -> Auditor:
     return Auditor(workshop.log, meanings, store)
 
 
+def teams(config: Config) -> SqliteTeams:
+    """Open the teams, their keys and usage, and the audit log."""
+    from feilun.adapters.sqlite import SqliteTeams
+
+    return SqliteTeams(config.database_path)
+
+
 def sync_store(config: Config) -> SqliteSyncs:
     """Open what is remembered of synchronisations."""
     from feilun.adapters.sqlite import SqliteSyncs
@@ -328,9 +341,13 @@ def gateway_application(config: Config) -> Gateway:
     """Build one gateway worker. Called after the worker was spawned: it opens the stores."""
     import os
 
+    from feilun.app.token import read_token
     from feilun.clock import SystemClock
+    from feilun.serving.quota import OwnQuota, SharedQuota
     from feilun.serving.worker import LOOPBACK, GatewayParts, make_app
 
+    quota = OwnQuota() if config.workers == 1 else SharedQuota(config.quota_path, config.workers)
+    own = f"[{config.own_host}]" if ":" in config.own_host else config.own_host
     return make_app(
         GatewayParts(
             project=definitions(config),
@@ -339,12 +356,16 @@ def gateway_application(config: Config) -> Gateway:
             releases=releases(config),
             turns=turn_store(config),
             skew=skew_store(config),
+            teams=teams(config),
             loaders=scorer_loaders(),
             bundles=config.bundles_path,
             clock=SystemClock(),
             clock_mode=config.clock,
             worker=f"gateway-{os.getpid()}",
-            hosts=LOOPBACK | {config.host},
+            token=read_token(config),
+            keys_required=config.keys == "required",
+            quota=quota,
+            hosts=LOOPBACK | {own} | config.hosts,
             origins=frozenset(config.origins),
         )
     )

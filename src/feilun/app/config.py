@@ -6,24 +6,25 @@ import difflib
 import ipaddress
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from feilun.app.sources import SourceConfig, read_sources
 from feilun.errors import ConfigError
+from feilun.events.local_token import DATA, FILE, PORT, TOKEN, find_project
 from feilun.i18n import _
-
-FILE = "feilun.toml"
 
 _KEYS: Mapping[str, Mapping[str, tuple[type, Any]]] = {
     "project": {"module": (str, "project.py")},
     "platform": {
-        "data": (str, ".feilun"),
+        "data": (str, DATA),
         "host": (str, "127.0.0.1"),
-        "port": (int, 8600),
+        "port": (int, PORT),
         "workers": (int, 1),
+        "hosts": (list, ()),
+        "keys": (str, "auto"),
         "clock": (str, "wall"),
         "lake": (bool, True),
         "origins": (list, []),
@@ -31,6 +32,8 @@ _KEYS: Mapping[str, Mapping[str, tuple[type, Any]]] = {
 }
 _CLOCKS = ("wall", "request")
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
+_KEY_RULES = ("auto", "required")
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,13 @@ class Config:
     data : Path
         Where everything that the platform stores lives.
     host, port : str, int
-        Where the gateway listens; loopback only.
+        Where the gateway listens; loopback, unless keys are required.
     workers : int
         Gateway processes.
+    hosts : frozenset of str
+        Names under which it answers, beside this machine's own and ``host``; lower-case.
+    keys : {"auto", "required"}
+        Whether callers need a key: ``auto``, as soon as there was a team.
     clock : {"wall", "request"}
         Where reads take their time from; ``request`` is for replays.
     lake : bool
@@ -66,14 +73,26 @@ class Config:
     port: int
     workers: int
     clock: Literal["wall", "request"]
+    hosts: frozenset[str] = frozenset()
+    keys: Literal["auto", "required"] = "auto"
     lake: bool = True
     origins: tuple[str, ...] = ()
     sources: Mapping[str, SourceConfig] = field(default_factory=dict)
 
     @property
+    def is_loopback(self) -> bool:
+        """Return whether only this machine reaches the gateway."""
+        return _is_loopback(self.host)
+
+    @property
+    def own_host(self) -> str:
+        """Return the address at which this machine itself reaches the gateway."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+
+    @property
     def url(self) -> str:
-        """Return where the gateway answers."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        """Return where the gateway answers this machine."""
+        host = f"[{self.own_host}]" if ":" in self.own_host else self.own_host
         return f"http://{host}:{self.port}"
 
     @property
@@ -98,8 +117,18 @@ class Config:
 
     @property
     def database_path(self) -> Path:
-        """Return the file of turns and releases."""
+        """Return the file of turns, releases and teams."""
         return self.data / "platform.db"
+
+    @property
+    def token_path(self) -> Path:
+        """Return the file of this machine's own key."""
+        return self.data / TOKEN
+
+    @property
+    def quota_path(self) -> Path:
+        """Return the file in which workers count what teams do."""
+        return self.run_path / "quota"
 
     @property
     def run_path(self) -> Path:
@@ -115,12 +144,11 @@ def find(start: Path) -> Path:
     ConfigError
         If there is none.
     """
-    start = start.resolve()
-    for folder in (start, *start.parents):
-        if (folder / FILE).is_file():
-            return folder
+    found = find_project(start)
+    if found is not None:
+        return found
     raise ConfigError(
-        _("No {file} in {folder} or in a folder above it.", file=FILE, folder=start),
+        _("No {file} in {folder} or in a folder above it.", file=FILE, folder=start.resolve()),
         _("Go to your project, name it with --project DIR, or begin one: feilun init shop"),
     )
 
@@ -164,6 +192,8 @@ def load(root: Path, **instead: Any) -> Config:
         port=values["port"],
         workers=values["workers"],
         clock=values["clock"],
+        hosts=frozenset(name.lower() for name in values["hosts"]),
+        keys=values["keys"],
         lake=values["lake"],
         origins=tuple(values["origins"]),
         sources=sources,
@@ -238,14 +268,10 @@ def _wrong_values(values: Mapping[str, Any]) -> list[str]:
         problems.append(_("[project] module must name a .py file."))
     if not values["data"]:
         problems.append(_("[platform] data must name a folder."))
-    if not _is_loopback(values["host"]):
+    problems += _wrong_hosts(values["host"], values["hosts"], values["keys"] == "required")
+    if values["keys"] not in _KEY_RULES:
         problems.append(
-            _(
-                "[platform] host {host} is not a loopback address, and a gateway that others can "
-                "reach needs keys, which come with the gateway's teams. "
-                "Use 127.0.0.1, ::1 or localhost.",
-                host=repr(values["host"]),
-            )
+            _("[platform] keys must be auto or required, not {value}.", value=repr(values["keys"]))
         )
     for key, largest in (("port", 65_535), ("workers", 64)):
         if not 1 <= values[key] <= largest:
@@ -281,11 +307,52 @@ def _is_origin(value: object) -> bool:
     return not rest.endswith(":443" if scheme == "https" else ":80")
 
 
+def _wrong_hosts(host: str, names: Sequence[object], keys: bool) -> list[str]:
+    problems = []
+    if not _is_loopback(host) and not _is_address(host):
+        problems.append(
+            _(
+                "[platform] host {host} is not an address of this machine. Use 127.0.0.1, or, with "
+                'keys = "required", 0.0.0.0 or one of its addresses; names go into hosts.',
+                host=repr(host),
+            )
+        )
+    elif not _is_loopback(host) and not keys:
+        problems.append(
+            _(
+                "[platform] host {host} can be reached by others, so callers need keys: add a team "
+                '(feilun team add), and set keys = "required". Or use 127.0.0.1.',
+                host=repr(host),
+            )
+        )
+    elif names and not keys:
+        problems.append(
+            _(
+                "[platform] hosts let others in through a proxy, so callers need keys: add a team "
+                '(feilun team add), and set keys = "required".'
+            )
+        )
+    problems += [
+        _(
+            "[platform] hosts: {name} is not a host's name; write it without scheme and port.",
+            name=repr(name),
+        )
+        for name in names
+        if not isinstance(name, str) or not _HOST_NAME.fullmatch(name)
+    ]
+    return problems
+
+
 def _is_loopback(host: str) -> bool:
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _is_address(host: str) -> bool:
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
         return False
+    return True
 
 
 def _known(name: str, known: Iterable[str]) -> str:

@@ -9,13 +9,17 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
+from feilun.app import compose
 from feilun.app.config import Config
 from feilun.app.locks import ProcessLock
 from feilun.app.process import GRACE, LOGGING
+from feilun.app.token import ensure_token
 from feilun.errors import ConfigError
 from feilun.i18n import _
+from feilun.serving.quota import make_quota_file
 
 
 def serve(config: Config, lock: ProcessLock) -> None:
@@ -24,12 +28,16 @@ def serve(config: Config, lock: ProcessLock) -> None:
     Raises
     ------
     ConfigError
-        If the port is taken.
+        If the port is taken, or others could reach the gateway and there is no team.
     """
     from granian import Granian
     from granian.constants import Interfaces
 
+    check_keys(config)
     check_port(config)
+    ensure_token(config)
+    if config.workers > 1:
+        make_quota_file(config.quota_path)
     # An LMDB environment and a library's threads do not survive a fork, Granian's default on Linux.
     multiprocessing.set_start_method("spawn")
     server = Granian(
@@ -51,9 +59,25 @@ def load_application(config: Config) -> Callable[..., Any]:
     """Build the gateway's ASGI application; called in each worker, after it was spawned."""
     logging.config.dictConfig(LOGGING)
     threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
-    from feilun.app.compose import gateway_application
+    return compose.gateway_application(config)
 
-    return gateway_application(config)
+
+def check_keys(config: Config) -> None:
+    """Refuse to be reached by others while nobody has a key.
+
+    Raises
+    ------
+    ConfigError
+        If there is no team.
+    """
+    if config.is_loopback and not config.hosts:
+        return
+    with closing(compose.teams(config)) as teams:
+        if all(team.revoked is not None for team in teams.load().teams):
+            raise ConfigError(
+                _("Others could reach the gateway, and there is no team yet."),
+                _("Add one first: feilun team add NAME --can events --quota 100/s"),
+            )
 
 
 def check_port(config: Config) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from feilun.app.compose import lake_installed
 from feilun.app.config import Config
-from feilun.app.gateway import check_port
+from feilun.app.gateway import check_keys, check_port
 from feilun.app.locks import ProcessLock, holder
 from feilun.app.process import GRACE, Stop
 from feilun.app.terminal import complain
@@ -120,6 +120,7 @@ def up(
     stop = Stop()
     parts = [_part(config, name, options) for name in names]
     with ProcessLock(config.run_path, "up") as lock:
+        check_keys(config)
         check_port(config)
         try:
             for part in parts:
@@ -137,7 +138,7 @@ def up(
 
 def gateway_answers(config: Config, path: str = "/ready") -> bool:
     """Return whether the gateway says yes to a GET of ``path``."""
-    connection = http.client.HTTPConnection(config.host, config.port, timeout=2)
+    connection = http.client.HTTPConnection(config.own_host, config.port, timeout=2)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == 200

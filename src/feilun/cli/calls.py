@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from feilun.app.config import Config
+from feilun.app.token import read_token
 from feilun.errors import FeilunError, InputError, Unavailable
 from feilun.i18n import _
 
@@ -27,12 +28,14 @@ def call(config: Config, path: str, body: Any = None, **query: object) -> Any:
         If the gateway failed.
     """
     target = f"{path}?{urlencode(query)}" if query else path
-    connection = http.client.HTTPConnection(config.host, config.port, timeout=SECONDS)
+    connection = http.client.HTTPConnection(config.own_host, config.port, timeout=SECONDS)
+    token = read_token(config)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         if body is None:
-            connection.request("GET", target)
+            connection.request("GET", target, headers=headers)
         else:
-            headers = {"Content-Type": "application/json"}
+            headers["Content-Type"] = "application/json"
             # A lone surrogate goes as it is: the gateway refuses it and says why.
             raw = json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
             connection.request("POST", target, raw, headers)

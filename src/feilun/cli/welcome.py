@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from feilun.app.config import Config
 from feilun.app.terminal import say, say_table
+from feilun.app.token import read_token
 from feilun.definitions.specs import Project
 from feilun.i18n import _
+from feilun.serving.access import LOGIN_PATH
 
 
 def welcome(config: Config, project: Project) -> None:
     """Print where to send what."""
     rows = [
-        (_("documentation"), "GET", f"{config.url}/docs"),
+        (_("documentation"), "GET", f"{config.url}{LOGIN_PATH}"),
         (_("send events"), "POST", f"{config.url}/api/events"),
     ]
     rows += [(c.name, "GET", f"{config.url}{c.path}") for c in project.capabilities.values()]
@@ -23,4 +25,7 @@ def welcome(config: Config, project: Project) -> None:
     say_table(
         (_("what"), "", _("where")), rows, title=_("Feilun serves {name}.", name=project.name)
     )
+    # Outside the table, which would break it on a narrow terminal.
+    link = f"{config.url}{LOGIN_PATH}?token={read_token(config)}"
+    say(_("In a browser: {link}", link=link))
     say(_("Logs: {folder}. Ctrl-C stops.", folder=config.run_path))

@@ -137,7 +137,7 @@ class Collector:
         Parameters
         ----------
         source : str
-            Who sends; a batch may name another.
+            Who sends, as ``source`` or ``team/source``; a batch may name another source.
         raw : bytes
             The body, JSON.
         received : int
@@ -216,13 +216,16 @@ class Collector:
                 f"The body has {len(batch.events)} events; at most {ITEM_LIMIT} are taken.",
                 "Send them in several.",
             )
-        named = source if batch.source is None or source == PAGES else batch.source
+        team, slash, named = source.rpartition("/")
+        if batch.source is not None and source != PAGES:
+            named = batch.source
         if not _SOURCE.fullmatch(named) or named in RESERVED_SOURCES:
             raise InputError(
                 f"source: {named[:80]!r} cannot be used.",
                 "It has 1 to 64 letters, digits, dots, hyphens or underscores, and is not "
                 f"{' or '.join(sorted(RESERVED_SOURCES))}.",
             )
+        named = team + slash + named  # a team's ids are its own, whatever ids others use
         if batch.sent_at is None or self._replays:
             return Receipt(named, received, 0, self._replays)
         sent_at = to_microseconds(batch.sent_at)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from feilun.clock import Clock
 from feilun.errors import FeilunError, TooLate, UnknownName
 from feilun.events.ids import uuid7
+from feilun.serving.access import OPEN, Access, Guard, is_login, refuse_keys_in_urls
 from feilun.serving.http import (
     MethodError,
     Receive,
@@ -29,6 +30,7 @@ from feilun.serving.http import (
 )
 from feilun.serving.metrics import Metrics
 from feilun.serving.pages import for_page, page_of, preflight
+from feilun.serving.usage import Meter
 
 Handler = Callable[[Request], Awaitable[Response]]
 Hook = Callable[[], Awaitable[None]]
@@ -53,18 +55,21 @@ class InternalError(FeilunError):
 
 @dataclass(frozen=True)
 class Route:
-    """One path: what answers each method, and how large a body may be.
+    """One path: what answers each method, who may call it, and how large a body may be.
 
-    ``pages``: welcome web pages of other origins may call it.
+    ``pages``: welcome web pages of other origins may call it, without a key.
     """
 
     methods: Mapping[str, Handler]
+    access: Access
     body_bytes: int = BODY_BYTES
     pages: bool = False
 
 
 class Gateway:
     """Answers what is in its table and refuses the rest: 404 for a path, 405 for a method.
+
+    Who calls is settled before anything else is: whoever has no key learns of no path.
 
     Parameters
     ----------
@@ -74,6 +79,10 @@ class Gateway:
         The host names under which it answers.
     origins : frozenset of str
         The origins of the web pages that are welcome.
+    guard : Guard
+        Lets callers in.
+    meter : Meter
+        Counts what teams used.
     metrics : Metrics
         Counts every answer.
     clock : Clock
@@ -88,6 +97,8 @@ class Gateway:
         *,
         hosts: frozenset[str],
         origins: frozenset[str] = frozenset(),
+        guard: Guard,
+        meter: Meter,
         metrics: Metrics,
         clock: Clock,
         start: Hook,
@@ -96,6 +107,8 @@ class Gateway:
         self.routes = routes
         self._hosts = hosts
         self._origins = origins
+        self._guard = guard
+        self._meter = meter
         self._metrics = metrics
         self._clock = clock
         self.start = start
@@ -157,12 +170,19 @@ class Gateway:
         self, head: RequestHead, page: str, scope: Scope, receive: Receive
     ) -> Response:
         check_origin(head, self._hosts, page)
-        path, method = scope["path"], scope["method"]
+        path, method, query = scope["path"], scope["method"], scope["query_string"]
+        if method == "GET" and is_login(path, query):
+            return self._guard.login(head, query)
+        refuse_keys_in_urls(path, query)
         route = self.routes.get(path)
         if route is None:
+            self._guard.admit(None, head, path, _UNMATCHED)
             raise UnknownName(f"Nothing answers at {path[:200]!r}.", "See /docs for what does.")
         if method == "OPTIONS" and page:
             return preflight(", ".join(route.methods))
+        # A page has no key to show: that its origin is welcome on this route stands for one.
+        access = OPEN if page and not head.authorization else route.access
+        caller = self._guard.admit(access, head, path, path)
         handler = route.methods.get(method)
         if handler is None:
             raise MethodError(
@@ -172,9 +192,10 @@ class Gateway:
         if method == "POST":
             check_json(head, page)
             body = await read_body(head, receive, route.body_bytes)
-        return await handler(
-            Request(method, path, scope["query_string"], body, head.id, head.hosts[0], page)
-        )
+        request = Request(method, path, query, body, head.id, head.hosts[0], page, caller)
+        response = await handler(request)
+        self._meter.answered(caller, route.access.scope, response)
+        return response
 
     def _with_allow(self, response: Response, path: str) -> Response:
         allow = ", ".join(self.routes[path].methods).encode()

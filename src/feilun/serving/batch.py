@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,6 +15,7 @@ from feilun.errors import FeilunError, InputError, TooLarge
 from feilun.serving.app import InternalError
 from feilun.serving.capability import Capability
 from feilun.serving.http import REQUEST_ID_LENGTH, Request, Response, error_body
+from feilun.serving.keyring import Caller
 
 MAX_REQUESTS = 100
 """The most requests in one body."""
@@ -30,11 +33,16 @@ class Batch:
     ----------
     capability : Capability
         What answers each request.
+    spend : callable
+        Counts another request of a caller, or raises TooMany. The batch as a whole was counted
+        as its first.
     """
 
-    def __init__(self, capability: Capability) -> None:
+    def __init__(self, capability: Capability, spend: Callable[[Caller], None]) -> None:
         self.path = f"{capability.spec.path}/batch"
+        self.scope = capability.spec.name
         self._capability = capability
+        self._spend = spend
 
     async def answer(self, request: Request) -> Response:
         """Answer a JSON array of requests with an array in the same order.
@@ -52,20 +60,27 @@ class Batch:
         bodies = _read(request.body)
         slots = asyncio.Semaphore(AT_ONCE)
 
+        used: list[tuple[str, int]] = []
+
         async def one(place: int, body: msgspec.Raw) -> dict[str, Any]:
             id = _id_of(request.id, place)
             async with slots:
-                return await self._one(
-                    Request("POST", request.path, request.query, bytes(body), id, request.host)
-                )
+                alone = replace(request, body=bytes(body), id=id)
+                return await self._one(alone, used, first=place == 0)
 
         replies = await asyncio.gather(*(one(*numbered) for numbered in enumerate(bodies)))
-        return Response(msgspec.json.encode({"replies": replies, "request_id": request.id}))
+        body = msgspec.json.encode({"replies": replies, "request_id": request.id})
+        return Response(body, used=tuple(used))
 
-    async def _one(self, request: Request) -> dict[str, Any]:
+    async def _one(
+        self, request: Request, used: list[tuple[str, int]], *, first: bool
+    ) -> dict[str, Any]:
         problem: FeilunError
         try:
+            if not first:
+                self._spend(request.caller)
             response = await self._capability.answer(request)
+            used += response.used
         except FeilunError as error:
             problem = error
         except Exception:  # a defect: it costs one answer, never the others

@@ -163,13 +163,14 @@ class Capability:
                 item_propensities=drawn.item_propensities,
             )
         digest = self._digest(parameters, options)
-        first = await self._tools.predictions.keep(prediction, digest)
+        first = await self._tools.predictions.keep(prediction, digest, request.team)
         if first:
-            return Response(first, headers=REPLAYED)
+            return Response(first, headers=REPLAYED, used=())
         self._count(reply)
         if lineup.shadow is not None:
-            self._offer(lineup.shadow, ranked, prediction, digest, parameters)
-        return Response(body)
+            self._offer(lineup.shadow, ranked, prediction, digest, parameters, team=request.team)
+        scored_by = (reply.model, reply.version) if reply.version else ("", 0)
+        return Response(body, used=(scored_by,))
 
     async def _rank(
         self,
@@ -276,6 +277,8 @@ class Capability:
         prediction: Prediction,
         digest: bytes,
         parameters: Mapping[str, Any],
+        *,
+        team: str,
     ) -> None:
         """Let a shadow score the same items: the same matrix, where it has the same columns."""
 
@@ -286,7 +289,7 @@ class Capability:
             items = ranked.reading.items
             return self._reader.read(parameters, now, shadow.columns, model=True, items=items)
 
-        self._tools.shadows.offer(ShadowCall(shadow, prediction, digest, read))
+        self._tools.shadows.offer(ShadowCall(shadow, prediction, digest, read, team))
 
     def _encode(self, reply: CapabilityReply) -> bytes:
         try:

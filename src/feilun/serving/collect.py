@@ -7,6 +7,7 @@ import msgspec
 from feilun.events.collector import PAGES, Collector, ItemAnswer
 from feilun.events.committer import Committer
 from feilun.serving.http import Request, Response
+from feilun.serving.predictions import of_team
 
 SOURCE = "api"
 """Who sent a body that does not say."""
@@ -30,6 +31,6 @@ class Collect:
 
     async def answer(self, request: Request) -> Response:
         """Take in one event or a batch, durably."""
-        source = PAGES if request.page else SOURCE
+        source = PAGES if request.page else of_team(request.team, SOURCE)
         answers = await self._collector.collect(self._committer, source, request.body)
         return Response(msgspec.json.encode(EventsReply(answers, request.id)))

@@ -55,7 +55,7 @@ CONTENT_SECURITY_POLICY = (
 """What a browser may do with the page: show it."""
 
 
-def render(description: Mapping[str, Any], url: str) -> str:
+def render(description: Mapping[str, Any], url: str, *, keys: bool) -> str:
     """Return the page.
 
     Parameters
@@ -64,9 +64,12 @@ def render(description: Mapping[str, Any], url: str) -> str:
         What ``openapi.describe`` returned.
     url : str
         Where the gateway answers, for the curl examples.
+    keys : bool
+        Whether callers need a key.
     """
     info = description["info"]
-    sections = [_section(tag, description, url) for tag in description["tags"]]
+    curl = """curl -H "Authorization: Bearer $FEILUN_KEY\"""" if keys else "curl"
+    sections = [_section(tag, description, url, curl) for tag in description["tags"]]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -79,9 +82,9 @@ def render(description: Mapping[str, Any], url: str) -> str:
     )
 
 
-def _section(tag: Mapping[str, str], description: Mapping[str, Any], url: str) -> str:
+def _section(tag: Mapping[str, str], description: Mapping[str, Any], url: str, curl: str) -> str:
     operations = [
-        _operation(method, path, operation, url)
+        _operation(method, path, operation, url, curl)
         for path, item in description["paths"].items()
         for method, operation in item.items()
         if tag["name"] in operation["tags"]
@@ -94,14 +97,15 @@ def _section(tag: Mapping[str, str], description: Mapping[str, Any], url: str) -
     )
 
 
-def _operation(method: str, path: str, operation: Mapping[str, Any], url: str) -> str:
+def _operation(method: str, path: str, operation: Mapping[str, Any], url: str, curl: str) -> str:
     parts = [
         f"<p>{escape(line)}</p>"
         for line in operation.get("description", "").splitlines()
         if line.strip()
     ]
     parts.append(_parameters(operation))
-    parts.append(f"<h3>Try it</h3><pre>{escape(_curl(method, path, operation, url))}</pre>")
+    command = f"{curl} {_request(method, path, operation, url)}"
+    parts.append(f"<h3>Try it</h3><pre>{escape(command)}</pre>")
     for kind, media in operation["responses"]["200"]["content"].items():
         example = media["example"]
         shown = json.dumps(example, indent=2, ensure_ascii=False) if "json" in kind else example
@@ -161,7 +165,7 @@ def _default(schema: Mapping[str, Any]) -> str:
     return f"no, {json.dumps(schema['default'])}" if "default" in schema else "no"
 
 
-def _curl(method: str, path: str, operation: Mapping[str, Any], url: str) -> str:
+def _request(method: str, path: str, operation: Mapping[str, Any], url: str) -> str:
     if method == "get":
         pairs = [
             (p["name"], str(value).lower() if isinstance(value, bool) else value)
@@ -170,10 +174,10 @@ def _curl(method: str, path: str, operation: Mapping[str, Any], url: str) -> str
             for value in (p["example"] if isinstance(p["example"], list) else [p["example"]])
         ]
         target = f"{url}{path}?{urlencode(pairs)}" if pairs else f"{url}{path}"
-        return f"curl {shlex.quote(target)}"
+        return shlex.quote(target)
     (media,) = operation["requestBody"]["content"].values()
     body = json.dumps(media["example"], ensure_ascii=False)
     return (
-        f"curl {shlex.quote(url + path)} -H 'Content-Type: application/json' \\\n"
+        f"{shlex.quote(url + path)} -H 'Content-Type: application/json' \\\n"
         f"  -d {shlex.quote(body)}"
     )

@@ -42,7 +42,7 @@ _ERRORS: Mapping[int, _Error] = {
         "unauthorized", "This needs a key.", "Send the header Authorization: Bearer KEY.",
     ),
     403: _Error(
-        "Another host's name, a page of another site, or not for this key.",
+        "Another host's name, or a page of another site.",
         "refused", "Pages of other sites may not call this gateway.", "Call it from a server.",
     ),
     409: _Error(

@@ -16,8 +16,10 @@ from feilun.ports.skew_store import ModelSkew, SkewStore
 from feilun.ports.turn_store import TurnStore
 from feilun.serving.champion import Champions, Refusal
 from feilun.serving.http import Request, Response
+from feilun.serving.keyring import Keyring
 from feilun.serving.metrics import Metrics
 from feilun.serving.moment import ClockMode, Moments
+from feilun.serving.quota import Quota
 
 METRICS = {
     "feilun_requests_total": "Requests answered, by route and HTTP status.",
@@ -36,6 +38,8 @@ METRICS = {
     "feilun_skew_mismatch_total": "Those in which it came out otherwise than it was served.",
     "feilun_skew_left_out_total": "Requests that were to be audited and could not be, by reason.",
     "feilun_model_version": "The version of a model that this worker serves.",
+    "feilun_usage_total": "Requests of teams that were answered; version 0 is no model.",
+    "feilun_keys_unreadable": "1 while the teams' keys cannot be read and the last known count.",
     "feilun_release_refused": "1 while the newest release of a model cannot be loaded.",
 }
 """Every metric that the gateway exposes, with its help text."""
@@ -53,6 +57,8 @@ class Health:
         log: EventLog,
         moments: Moments,
         champions: Champions,
+        keyring: Keyring,
+        quota: Quota,
         turns: TurnStore,
         skew: SkewStore,
         metrics: Metrics,
@@ -65,6 +71,8 @@ class Health:
         self._log = log
         self._moments = moments
         self._champions = champions
+        self._keyring = keyring
+        self._quota = quota
         self._turns = turns
         self._skew = skew
         self._metrics = metrics
@@ -78,9 +86,13 @@ class Health:
         return Response(b'{"status":"alive"}')
 
     async def ready(self, _: Request) -> Response:
-        """Say whether requests can be answered: a load balancer sends none while this is 503."""
+        """Say whether requests can be answered: a load balancer sends none while this is 503.
+
+        Anybody may ask, so where keys are asked for it says that something is wrong, not what.
+        """
         problems = self._problems()
-        body = {"status": "not ready" if problems else "ready", "problems": problems}
+        shown = [] if self._keyring.required else problems
+        body = {"status": "not ready" if problems else "ready", "problems": shown}
         return Response(msgspec.json.encode(body), 503 if problems else 200)
 
     def _problems(self) -> list[str]:
@@ -95,6 +107,10 @@ class Health:
                 problems.append(f"The log takes no records: {problem}")
         except FeilunError as error:
             problems.append(f"The log cannot be read: {error}")
+        try:
+            self._keyring.check_fresh()
+        except FeilunError as error:
+            problems.append(str(error))
         problems += [
             f"{capability.path} has no version of {capability.model} and no fallback."
             for capability in self._project.capabilities.values()
@@ -118,6 +134,7 @@ class Health:
             rollout = self._champions.lineup(model).rollout
             percent = rollout.percent if rollout else 0.0
             self._metrics.set("feilun_rollout_percent", percent, model=model)
+        self._metrics.set("feilun_keys_unreadable", float(bool(self._keyring.problem())))
         for event, count in self._events().items():
             self._metrics.count("feilun_events_total", count.records, event=event)
             self._metrics.count("feilun_late_events_total", count.late, event=event)
@@ -166,9 +183,14 @@ class Health:
             "skew": await self._audited(),
             # The turns are in a database that another process may be writing to.
             "flywheels": await asyncio.to_thread(self._flywheels),
-            "problems": self._problems(),
+            "keys": "required" if self._keyring.required else "not needed",
+            "problems": self._problems() + self._doubts(),
         }
         return Response(msgspec.json.encode(body))
+
+    def _doubts(self) -> list[str]:
+        """Return what is wrong and keeps nobody from getting an answer."""
+        return [doubt for doubt in (self._keyring.problem(), self._quota.problem()) if doubt]
 
     def _model(self, model: str) -> dict[str, Any]:
         served, refused = self._champions.get(model), self._champions.refusal(model)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import msgspec
 
 from feilun.errors import FeilunError, InputError, TooLarge
+from feilun.serving.keyring import ANYBODY, Caller
 
 Headers = Iterable[tuple[bytes, bytes]]
 Scope = Mapping[str, Any]
@@ -52,12 +54,31 @@ class ContentTypeError(InputError):
     code = "unsupported_type"
 
 
+class Unauthorized(InputError):
+    """No key, or one that is nobody's."""
+
+    status = 401
+    code = "unauthorized"
+
+
+class TooMany(InputError):
+    """The team has spent its quota; ``seconds`` says when it may call again."""
+
+    status = 429
+    code = "too_many"
+
+    def __init__(self, message: str, hint: str, seconds: float) -> None:
+        super().__init__(message, hint)
+        self.seconds = seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request: ``query`` is as sent, ``body`` is complete and within its cap.
 
     ``host`` is one of the allowed names, with the port if the client gave one. ``page`` is the
-    origin of the web page that sent it, if it is one of those that may.
+    origin of the web page that sent it, if it is one of those that may. ``caller`` is
+    whoever has been let in.
     """
 
     method: str
@@ -67,17 +88,28 @@ class Request:
     id: str
     host: str = "localhost"
     page: str = ""
+    caller: Caller = ANYBODY
+
+    @property
+    def team(self) -> str:
+        """Whose key it came with; empty for a program of this machine."""
+        return self.caller.team.name if self.caller.team else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One whole reply."""
+    """One whole reply.
+
+    ``used`` is what a team is charged for: of each answer in it the model and the version that
+    scored, empty and 0 where none did.
+    """
 
     body: bytes
     status: int = 200
     content_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
     cache: bytes = b"no-store"
+    used: tuple[tuple[str, int], ...] = (("", 0),)
 
 
 class RequestHead(msgspec.Struct):
@@ -91,6 +123,19 @@ class RequestHead(msgspec.Struct):
     fetch_site: bytes = b""
     origin: str = ""
     timeout: bytes = b""
+    authorization: bytes = b""
+    cookie: bytes = b""
+
+
+_AS_SENT = {
+    b"content-type": "content_type",
+    b"content-length": "content_length",
+    b"content-encoding": "content_encoding",
+    b"sec-fetch-site": "fetch_site",
+    b"cookie": "cookie",
+    b"request-timeout": "timeout",
+}
+"""Headers whose last value counts, and the field it goes to."""
 
 
 def read_head(headers: Headers) -> RequestHead:
@@ -104,22 +149,17 @@ def read_head(headers: Headers) -> RequestHead:
     for name, value in headers:
         if name == b"host":
             head.hosts.append(value.decode("latin-1"))
-        elif name == b"content-type":
-            head.content_type = value
-        elif name == b"content-length":
-            head.content_length = value
-        elif name == b"content-encoding":
-            head.content_encoding = value
-        elif name == b"sec-fetch-site":
-            head.fetch_site = value
+        elif name in _AS_SENT:
+            setattr(head, _AS_SENT[name], value)
         elif name == b"origin":
             head.origin = value.decode("latin-1")
+        elif name == b"authorization":
+            # Two of them are nobody's: which one counts must not depend on who reads them.
+            head.authorization = b"twice" if head.authorization else value
         elif name == b"x-request-id":
             head.id = value.decode("latin-1")
         elif name == b"idempotency-key":
             key = value.decode("latin-1").strip('"')
-        elif name == b"request-timeout":
-            head.timeout = value
     if key:
         digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
         head.id = key if _REQUEST_ID.fullmatch(key) else digest
@@ -247,9 +287,16 @@ async def send_response(send: Send, response: Response, request_id: str) -> None
 
 def error_response(error: FeilunError, request_id: str) -> Response:
     """Return the reply that says what went wrong."""
-    headers = ((b"retry-after", b"1"),) if error.status == 503 else ()
     body = msgspec.json.encode(error_body(error, request_id))
-    return Response(body, error.status, headers=headers)
+    return Response(body, error.status, headers=_error_headers(error))
+
+
+def _error_headers(error: FeilunError) -> tuple[tuple[bytes, bytes], ...]:
+    if isinstance(error, TooMany):
+        return ((b"retry-after", str(math.ceil(error.seconds)).encode()),)
+    if error.status == 503:
+        return ((b"retry-after", b"1"),)
+    return ((b"www-authenticate", b"Bearer"),) if error.status == 401 else ()
 
 
 def error_body(error: FeilunError, request_id: str) -> dict[str, dict[str, str]]:

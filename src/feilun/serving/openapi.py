@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from feilun.definitions.specs import CapabilitySpec, EventSpec, ParameterSpec, Project, ViewSpec
 from feilun.events.collector import ITEM_LIMIT
-from feilun.serving.api_version import api_version, operation_version
+from feilun.serving.api_version import api_version, operation_version, references
 from feilun.serving.batch import MAX_REQUESTS
 from feilun.serving.capability import CapabilityReply
 from feilun.serving.collect import Collect, EventsReply
@@ -38,6 +38,13 @@ _EVENTS_TEXT = (
     "A body may be one event, an array, or an object with events and, for all of them, source and "
     "sent_at, from which the skew of the sender's clock is known."
 )
+_KEYS = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A team's key, which `feilun team add` has given.",
+    }
+}
 _MIN_OFFSET = "Answer only once the record at this log offset is in the features (for 2 s)."
 _AS_OF = "Replays only: the time of the read, µs UTC, later than every folded event."
 _BATCH = (
@@ -65,8 +72,10 @@ def describe(project: Project, version: str) -> dict[str, Any]:
     annotations += [spec.returns for spec in capabilities]
     schemas = Schemas([CapabilityReply, ViewReply, EventsReply, ErrorReply], annotations)
     schemas.components |= {f"event.{e.name}": event_schema(e) for e in project.sent_events.values()}
-    items = {spec.path: _capability_item(spec, schemas, personal=bool(keys_of(spec, project.entities)))
-             for spec in capabilities}  # fmt: skip
+    items = {
+        spec.path: _capability_item(spec, schemas, personal=bool(keys_of(spec, project.entities)))
+        for spec in capabilities
+    }
     paths: dict[str, Any] = {
         Collect.path: {"post": _events_operation(project)},
         **items,
@@ -96,6 +105,33 @@ def describe(project: Project, version: str) -> dict[str, Any]:
         "paths": {**paths, **{path: {"get": own} for path, own in own_operations().items()}},
         "components": {"schemas": schemas.components},
     }
+
+
+def with_keys(description: Mapping[str, Any], open_paths: Collection[str]) -> dict[str, Any]:
+    """Return a description that says that every path needs a key, but for the open ones."""
+    paths = {
+        path: {method: {**each, "security": []} for method, each in item.items()}
+        if path in open_paths
+        else item
+        for path, item in description["paths"].items()
+    }
+    components = {**description["components"], "securitySchemes": _KEYS}
+    return {**description, "paths": paths, "components": components, "security": [{"key": []}]}
+
+
+def only(description: Mapping[str, Any], paths: Collection[str]) -> dict[str, Any]:
+    """Return what a description says of some paths, and the schemas that those need."""
+    kept = {path: item for path, item in description["paths"].items() if path in paths}
+    components = description["components"]
+    needed: set[str] = set()
+    waiting = [*references(kept)]
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting += references(components["schemas"][name])
+    schemas = {name: each for name, each in components["schemas"].items() if name in needed}
+    return {**description, "paths": kept, "components": {**components, "schemas": schemas}}
 
 
 def _operation(

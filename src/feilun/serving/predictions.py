@@ -33,7 +33,7 @@ class PredictionLog:
         self._commit = commit
         self._log = log
 
-    async def keep(self, prediction: Prediction, digest: bytes) -> bytes:
+    async def keep(self, prediction: Prediction, digest: bytes, team: str = "") -> bytes:
         """Keep a prediction. A second one of the same request is not kept: the first counts.
 
         Returns
@@ -47,6 +47,8 @@ class PredictionLog:
             What was answered.
         digest : bytes
             16 bytes of BLAKE2b over what was asked.
+        team : str
+            Who asked: a team's request ids are its own, whatever ids others use.
 
         Raises
         ------
@@ -55,7 +57,8 @@ class PredictionLog:
         StoreFull
             If the log cannot take it.
         """
-        (answer,) = await self._commit([_record(prediction, digest, PREDICTION_SCHEMA, SOURCE)])
+        record = _record(prediction, digest, PREDICTION_SCHEMA, of_team(team, SOURCE))
+        (answer,) = await self._commit([record])
         if answer.status == "conflict":
             raise Conflict(
                 f"The request id {prediction.request_id!r} came before with another request.",
@@ -68,7 +71,7 @@ class PredictionLog:
         first = next((record for offset, record in found if offset == answer.offset), None)
         return b"" if first is None else decode_prediction(first.body).reply
 
-    async def keep_shadow(self, prediction: Prediction, digest: bytes) -> None:
+    async def keep_shadow(self, prediction: Prediction, digest: bytes, team: str = "") -> None:
         """Keep what a shadow scored, under its own schema; a second one of a request is not kept.
 
         Raises
@@ -76,7 +79,13 @@ class PredictionLog:
         StoreFull, Unavailable
             If the log cannot take it.
         """
-        await self._commit([_record(prediction, digest, SHADOW_SCHEMA, SHADOW_SOURCE)])
+        source = of_team(team, SHADOW_SOURCE)
+        await self._commit([_record(prediction, digest, SHADOW_SCHEMA, source)])
+
+
+def of_team(team: str, source: str) -> str:
+    """Return the source under which the log keeps what a team sends; ``team`` may be empty."""
+    return f"{team}/{source}" if team else source
 
 
 def _record(prediction: Prediction, digest: bytes, schema: str, source: str) -> Record:

@@ -37,6 +37,7 @@ class ShadowCall:
     answered: Prediction
     digest: bytes
     read: Callable[[], Reading]
+    team: str = ""
 
     @property
     def size(self) -> int:
@@ -108,7 +109,9 @@ class Shadows:
             self._count(call, "failed")
             return
         try:
-            await self._predictions.keep_shadow(_scored(call, reading, scores), call.digest)
+            await self._predictions.keep_shadow(
+                _scored(call, reading, scores), call.digest, call.team
+            )
         except FeilunError as error:  # the log's fault, not the version's
             _log.warning("What the shadow of version %d scored is lost: %s", version, error)
             self._count(call, "lost")

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-
-import msgspec
 
 from feilun.clock import Clock
 from feilun.definitions.specs import Project
@@ -20,24 +17,29 @@ from feilun.ports.online_store import OnlineStore
 from feilun.ports.releases import ReleaseHistory
 from feilun.ports.scorer import ScorerLoader
 from feilun.ports.skew_store import SkewStore
+from feilun.ports.teams import TeamStore
 from feilun.ports.turn_store import TurnStore
+from feilun.serving.access import ADMIN, OPEN, TEAMS, Guard, scoped
 from feilun.serving.app import Gateway, Route
 from feilun.serving.batch import Batch
 from feilun.serving.capability import Capability, Tools
 from feilun.serving.champion import Champions, stop
 from feilun.serving.collect import Collect
 from feilun.serving.committing import WatchedCommitter
-from feilun.serving.docs_page import CONTENT_SECURITY_POLICY, render
+from feilun.serving.description import Description
 from feilun.serving.health import METRICS, Health
-from feilun.serving.http import Request, Response
+from feilun.serving.keyring import Keyring
 from feilun.serving.metrics import Metrics
 from feilun.serving.moment import ClockMode, Moments
-from feilun.serving.openapi import describe
 from feilun.serving.pages import TRACKER_PATH, TrackerFile
 from feilun.serving.predictions import PredictionLog
+from feilun.serving.quota import Quota
 from feilun.serving.shadow import Shadows
+from feilun.serving.usage import Meter
 from feilun.serving.views import View
 
+EVENTS_SCOPE = "events"
+"""The scope of teams that may send events; no capability and no view can have this name."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 """The names of this machine to itself."""
 
@@ -50,7 +52,7 @@ class GatewayParts:
     ----------
     project : Project
         What is served.
-    log, store, releases, turns, skew
+    log, store, releases, turns, skew, teams
         The ports.
     loaders : mapping
         By model format, what loads it.
@@ -62,6 +64,12 @@ class GatewayParts:
         ``request``: the caller gives the time of each read, as a replay does.
     worker : str
         This process's name, unlike that of any other.
+    token : str
+        This machine's own key, for everything.
+    keys_required : bool
+        Whether a key is asked for even before the first team.
+    quota : Quota
+        Counts what teams do, in all workers.
     hosts : frozenset of str
         The host names under which it answers, lower-case, without port.
     origins : frozenset of str
@@ -74,17 +82,21 @@ class GatewayParts:
     releases: ReleaseHistory
     turns: TurnStore
     skew: SkewStore
+    teams: TeamStore
     loaders: Mapping[str, ScorerLoader]
     bundles: Path
     clock: Clock
     clock_mode: ClockMode
     worker: str
+    token: str
+    keys_required: bool
+    quota: Quota
     hosts: frozenset[str] = LOOPBACK
     origins: frozenset[str] = frozenset()
 
 
 def make_app(parts: GatewayParts) -> Gateway:
-    """Return the gateway as an ASGI application; it closes ``log`` and ``store`` when it stops.
+    """Return the gateway as an ASGI application; it closes its stores when it stops.
 
     Raises
     ------
@@ -101,6 +113,11 @@ def make_app(parts: GatewayParts) -> Gateway:
         clock=parts.clock,
         worker=parts.worker,
     )
+    keyring = Keyring(parts.teams, required=parts.keys_required)
+    meter = Meter(parts.teams, parts.clock, metrics)
+    guard = Guard(
+        keyring=keyring, quota=parts.quota, meter=meter, clock=parts.clock, token=parts.token
+    )
     committer = WatchedCommitter(parts.log)
     reader = OnlineReader(parts.project, parts.store)
     predictions = PredictionLog(committer.commit, parts.log)
@@ -115,6 +132,8 @@ def make_app(parts: GatewayParts) -> Gateway:
         log=parts.log,
         moments=moments,
         champions=champions,
+        keyring=keyring,
+        quota=parts.quota,
         turns=parts.turns,
         skew=parts.skew,
         metrics=metrics,
@@ -125,12 +144,16 @@ def make_app(parts: GatewayParts) -> Gateway:
     )
     collector = Collector(parts.project, parts.log, parts.clock, parts.clock_mode)
     collect = Collect(collector, committer)
-    routes = _routes(parts.project, collect, capabilities, views, health)
-    lifetime = _Lifetime(parts, champions, shadows, committer)
+    routes = _routes(
+        parts.project, collect, capabilities, views, health, keyring=keyring, guard=guard
+    )
+    lifetime = _Lifetime(parts, champions, keyring, meter, shadows, committer=committer)
     return Gateway(
         routes,
         hosts=parts.hosts,
         origins=parts.origins,
+        guard=guard,
+        meter=meter,
         metrics=metrics,
         clock=parts.clock,
         start=lifetime.start,
@@ -144,33 +167,35 @@ def _routes(
     capabilities: Sequence[Capability],
     views: Sequence[View],
     health: Health,
+    *,
+    keyring: Keyring,
+    guard: Guard,
 ) -> dict[str, Route]:
     """Return the whole table: what is not in it is not there."""
-    description = describe(project, version("feilun"))
-    encoded = msgspec.json.encode(description)
-
-    async def openapi(_: Request) -> Response:
-        return Response(encoded)
-
-    async def docs(request: Request) -> Response:
-        page = render(description, f"http://{request.host}")
-        policy = ((b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),)
-        return Response(page.encode(), content_type=b"text/html; charset=utf-8", headers=policy)
-
-    table: list[tuple[str, Route]] = [
-        ("/health", Route({"GET": health.health})),
-        ("/ready", Route({"GET": health.ready})),
-        ("/metrics", Route({"GET": health.metrics})),
-        ("/status", Route({"GET": health.status})),
-        ("/openapi.json", Route({"GET": openapi})),
-        ("/docs", Route({"GET": docs})),
-        (TRACKER_PATH, Route({"GET": TrackerFile().answer}, pages=True)),
-        (collect.path, Route({"POST": collect.answer}, BODY_LIMIT, pages=True)),
-        *((c.spec.path, Route({"GET": c.answer, "POST": c.answer})) for c in capabilities),
-        *((batch.path, Route({"POST": batch.answer})) for batch in map(Batch, capabilities)),
-        *((view.path, Route({"GET": view.answer})) for view in views),
-    ]
     routes: dict[str, Route] = {}
+    description = Description(project, keyring, routes)
+    table: list[tuple[str, Route]] = [
+        ("/health", Route({"GET": health.health}, OPEN)),
+        ("/ready", Route({"GET": health.ready}, OPEN)),
+        ("/metrics", Route({"GET": health.metrics}, ADMIN)),
+        ("/status", Route({"GET": health.status}, ADMIN)),
+        ("/openapi.json", Route({"GET": description.openapi}, TEAMS)),
+        ("/docs", Route({"GET": description.docs}, TEAMS)),
+        (TRACKER_PATH, Route({"GET": TrackerFile().answer}, OPEN, pages=True)),
+        (
+            collect.path,
+            Route({"POST": collect.answer}, scoped(EVENTS_SCOPE), BODY_LIMIT, pages=True),
+        ),
+        *(
+            (c.spec.path, Route({"GET": c.answer, "POST": c.answer}, scoped(c.spec.name)))
+            for c in capabilities
+        ),
+        *(
+            (batch.path, Route({"POST": batch.answer}, scoped(batch.scope)))
+            for batch in (Batch(capability, guard.spend) for capability in capabilities)
+        ),
+        *((view.path, Route({"GET": view.answer}, scoped(view.spec.name))) for view in views),
+    ]
     for path, route in table:
         if path in routes:
             raise ConfigError(
@@ -181,32 +206,47 @@ def _routes(
 
 
 class _Lifetime:
-    """What runs beside the requests: the following of releases, and the shadows."""
+    """What runs beside the requests: releases and keys are followed, usage stored; shadows."""
 
     def __init__(
         self,
         parts: GatewayParts,
         champions: Champions,
+        keyring: Keyring,
+        meter: Meter,
         shadows: Shadows,
+        *,
         committer: WatchedCommitter,
     ) -> None:
         self._parts = parts
         self._shadows = shadows
         self._committer = committer
         self._champions = champions
-        self._following: asyncio.Task[None] | None = None
+        self._keyring = keyring
+        self._meter = meter
+        self._following: list[asyncio.Task[None]] = []
+        self._metering: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Load what is in production, then keep following it."""
+        """Load what is in production and whose keys are valid, then keep following both."""
         await asyncio.to_thread(self._champions.refresh)
-        self._following = asyncio.create_task(self._champions.follow())
+        await asyncio.to_thread(self._keyring.refresh)
+        self._following = [
+            asyncio.create_task(self._champions.follow()),
+            asyncio.create_task(self._keyring.follow()),
+        ]
+        self._metering = asyncio.create_task(self._meter.follow())
         self._shadows.start()
 
     async def stop(self) -> None:
-        """Stop following and close what was opened for this process."""
-        if self._following is not None:
-            await stop(self._following)
+        """Stop following, store what was used, and close what was opened for this process."""
+        for task in self._following:
+            await stop(task)
+        if self._metering is not None:
+            self._meter.stop()
+            await self._metering
         await self._shadows.stop()
         await self._committer.close()
+        self._parts.teams.close()
         self._parts.store.close()
         self._parts.log.close()

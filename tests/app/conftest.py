@@ -135,24 +135,31 @@ class Shop:
 
     def text(self, path):
         """Return what the gateway answers to a GET, as text."""
-        import urllib.request
+        return self.ask(path)[2].decode()
 
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as reply:
-            return reply.read().decode()
-
-    def call(self, path, body=None):
+    def call(self, path, body=None, key=None, **headers):
         """Ask the gateway; return the status and the decoded reply."""
+        status, _, raw = self.ask(path, body, key, **headers)
+        return status, json.loads(raw)
+
+    def status(self, path, key=None, **headers):
+        """Ask the gateway; return the status."""
+        return self.ask(path, None, key, **headers)[0]
+
+    def ask(self, path, body=None, key=None, **headers):
+        """Ask over a connection of its own; return status, headers and body."""
         import http.client
 
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        raw = None if body is None else json.dumps(body)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            if body is None:
-                connection.request("GET", path)
-            else:
-                headers = {"Content-Type": "application/json"}
-                connection.request("POST", path, json.dumps(body), headers)
+            connection.request("GET" if body is None else "POST", path, raw, headers)
             response = connection.getresponse()
-            return response.status, json.loads(response.read())
+            return response.status, response.headers, response.read()
         finally:
             connection.close()
 
@@ -208,19 +215,19 @@ def shop(tmp_path):
     return make_shop(tmp_path)
 
 
-def make_shop(root):
+def make_shop(root, *settings):
     port = free_port()
     (root / "shop.py").write_text(DEFINITIONS)
-    (root / "feilun.toml").write_text(
-        f'[project]\nmodule = "shop.py"\n\n[platform]\nport = {port}\n'
-    )
+    lines = ["[project]", 'module = "shop.py"', "", "[platform]", f"port = {port}", *settings]
+    (root / "feilun.toml").write_text("\n".join(lines) + "\n")
     return Shop(root, port)
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    """A shop with `feilun up` running, for the tests of one file."""
-    found = make_shop(tmp_path_factory.mktemp("shop"))
+def running(request, tmp_path_factory):
+    """A shop with `feilun up` running, for the tests of one file, which may have ``SETTINGS``."""
+    settings = getattr(request.module, "SETTINGS", ())
+    found = make_shop(tmp_path_factory.mktemp("shop"), *settings)
     with Up(found) as up:
         found.up = up
         yield found

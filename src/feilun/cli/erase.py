@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.cli.team_store import acting, opened
 from feilun.errors import InputError
 from feilun.i18n import _
 
@@ -46,6 +47,14 @@ def erase(
     if again == bool(subjects):
         raise InputError(_("Say whom, or --again."), "feilun erase user_id=123")
     report = run(config, found, _subjects(found, subjects or []), SystemClock())
+    with opened(config) as store:  # not whom: the audit log forgets nothing
+        store.note(
+            "erase",
+            f"erasure {report.erasure}",
+            f"{report.records} records",
+            at=SystemClock().now(),
+            by=acting(),
+        )
     if as_json:
         say_json(report._asdict())
     else:

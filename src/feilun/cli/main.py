@@ -37,6 +37,7 @@ from feilun.cli import (  # noqa: E402
     rollout,
     run,
     sync,
+    teams,
 )
 
 app = typer.Typer(
@@ -50,7 +51,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for group in (
-    project, run, events, importing, sync, lake, erase, features, models, rollout, client, demo,
+    project, run, events, importing, sync, lake, erase, features, models, rollout, teams, client,
+    demo,
 ):  # fmt: skip
     group.register(app)
 

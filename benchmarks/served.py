@@ -1,4 +1,4 @@
-"""What the benchmarks of the gateway serve: data, a model, and Feilun's platform. Run as a worker."""
+"""What the gateway's benchmarks serve: a model, and Feilun's platform. Run as a worker."""
 
 from __future__ import annotations
 
@@ -105,10 +105,9 @@ def values(data: str) -> list[dict[str, Any]]:
             read = snapshot.read(features, {}, "user_id", users, as_of)
     whole = np.logical_and.reduce([read[f.address].present for f in features])
     columns = {f.name: read[f.address].values.astype(float)[whole].tolist() for f in features}
-    return [
-        {"user_id": user, **dict(zip(columns, row, strict=True))}
-        for user, row in zip(np.flatnonzero(whole).tolist(), zip(*columns.values(), strict=True))
-    ]
+    names = ("user_id", *columns)
+    rows = zip(np.flatnonzero(whole).tolist(), *columns.values(), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def predict(model: str, rows: list[list[float]]) -> list[float]:

@@ -25,7 +25,7 @@ from benchmarks import workers
 from benchmarks.harness import RUNS, Result, expect, medians, workspace
 from benchmarks.platform import PATIENCE, family, memory, running
 
-CONNECTIONS = 16
+CONNECTIONS = 64
 WARM, SECONDS = 1.0, 3.0
 COLUMNS = 10
 ITEMS = 500
@@ -60,12 +60,13 @@ class Bench:
 
 @dataclass
 class Contender:
-    """A server: how it is started, where it scores, and with which bodies.
+    """A server: its name, how it is started, where it scores, and with which bodies.
 
     ``start`` takes a folder and gives the port and the process; ``answer`` finds what is compared
     in a reply.
     """
 
+    name: str
     start: Callable[[Path], Any]
     path: str
     bodies: Sequence[Any]
@@ -79,11 +80,11 @@ def score_row() -> Iterator[Result]:
     rows = random.lognormal(3, 2, (REQUESTS, COLUMNS)).astype(np.float32).astype(float).tolist()
     with _bench() as bench:
         wanted = bench.served.call("predict", model=bench.model, rows=rows)
-        contenders = {"feilun": _score_contender(bench, rows), "limit": _echo(rows)}
+        contenders = [_score_contender(bench, rows), _echo(rows)]
         missing = {}
         for name in PEERS:
             try:
-                contenders[name] = _peer(bench, name, rows)
+                contenders.append(_peer(bench, name, rows))
             except workers.PeerMissing as error:
                 missing[name] = str(error)
         found = _measure(bench, contenders, wanted)
@@ -132,18 +133,22 @@ def _lookup(name: str, which: str, unit: str, scale: float, connections: int) ->
             bodies = [{"user_id": list(dict.fromkeys(some))} for some in asked]
         else:
             bodies = [{"user_id": user} for user in random.choice(users, REQUESTS).tolist()]
-        contenders = {
-            "feilun": Contender(
-                lambda place: _platform(bench, place), f"/api{path}", bodies, _result
+        contenders = [
+            Contender(
+                "feilun", lambda place: _platform(bench, place), f"/api{path}", bodies, _result
             )
-        }
+        ]
         reason = None
         try:
-            contenders["feast"] = Contender(
-                lambda place: _server(bench, "feast", place, bench.rows),
-                path,
-                bodies,
-                lambda reply: reply["users"] if many else reply["score"],
+            workers.environment("feast")
+            contenders.append(
+                Contender(
+                    "feast",
+                    lambda place: _server(bench, "feast", place, bench.rows),
+                    path,
+                    bodies,
+                    lambda reply: reply["users"] if many else reply["score"],
+                )
             )
         except workers.PeerMissing as error:
             reason = str(error)
@@ -178,22 +183,21 @@ def _bench() -> Iterator[Bench]:
 
 def _measure(
     bench: Bench,
-    contenders: Mapping[str, Contender],
+    contenders: Sequence[Contender],
     wanted: Sequence[float] | None,
     connections: int = CONNECTIONS,
 ) -> dict[str, dict[str, float]]:
     """Start, check, load and stop each server in turns; return the medians of its figures."""
     for number in range(RUNS):
-        for name, contender in contenders.items():
-            place = bench.folder / f"{name}-{number}"
+        for contender in contenders:
+            place = bench.folder / f"{contender.name}-{number}"
             place.mkdir()
-            contender.rounds.append(_round(bench, name, contender, place, wanted, connections))
-    return {name: medians(contender.rounds) for name, contender in contenders.items()}
+            contender.rounds.append(_round(bench, contender, place, wanted, connections))
+    return {contender.name: medians(contender.rounds) for contender in contenders}
 
 
 def _round(
     bench: Bench,
-    name: str,
     contender: Contender,
     place: Path,
     wanted: Sequence[float] | None,
@@ -204,15 +208,15 @@ def _round(
         before = time.perf_counter()
         port, pid = stack.enter_context(contender.start(place))
         start = _first_reply(bench.load, port) - before
-        if wanted is not None and name != "limit":
+        if wanted is not None and contender.name != "limit":
             for number in range(5):
                 found = contender.answer(bench.load.call("reply", port=port, number=number))
-                expect(name, round(found, 6), round(wanted[number], 6))
+                expect(contender.name, round(found, 6), round(wanted[number], 6))
         spent = bench.load.call(
             "flood", port=port, connections=connections, warm=WARM, seconds=SECONDS
         )
         if spent["refused"]:
-            raise RuntimeError(f"{name} refused {spent['refused']:.0f} requests/s.")
+            raise RuntimeError(f"{contender.name} refused {spent['refused']:.0f} requests/s.")
         return {**spent, "start": start, "mib": memory(pid)}
 
 
@@ -235,7 +239,7 @@ def _score_contender(bench: Bench, rows: Sequence[Sequence[float]]) -> Contender
         {"call_id": number, **{f"x{place}": x for place, x in enumerate(row)}}
         for number, row in enumerate(rows)
     ]
-    return Contender(lambda place: _platform(bench, place), "/api/score", bodies, _result)
+    return Contender("feilun", lambda place: _platform(bench, place), "/api/score", bodies, _result)
 
 
 def _result(reply: Any) -> Any:
@@ -251,11 +255,12 @@ def _peer(bench: Bench, name: str, rows: Sequence[Sequence[float]]) -> Contender
         return reply["predictions"][0] if mlflow else reply["score"]
 
     path = "/invocations" if mlflow else "/score"
-    return Contender(lambda place: _server(bench, name, place), path, bodies, answer)
+    return Contender(name, lambda place: _server(bench, name, place), path, bodies, answer)
 
 
 def _echo(rows: Sequence[Sequence[float]]) -> Contender:
-    return Contender(lambda _: _echoing(), "/echo", [{"x": row} for row in rows], lambda _: None)
+    bodies = [{"x": row} for row in rows]
+    return Contender("limit", lambda _: _echoing(), "/echo", bodies, lambda _: None)
 
 
 @contextmanager

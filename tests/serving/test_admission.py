@@ -121,3 +121,36 @@ def test_it_watches_a_real_loop():
 
     asyncio.run(run())
     assert admission.limit < 20
+
+
+def test_a_gateway_without_a_place_refuses_soon_and_goes_on_when_there_is_one(shop, caplog):
+    """Health is never refused, events are before predictions; a refusal fills no log."""
+
+    async def session():
+        shop.app._guard._keyring.refresh()
+        admission = shop.app._admission
+        admission.limit = FEWEST
+        ask = {"user_id": 1}
+        with ExitStack() as held:
+            for _ in range(round(FEWEST * SHARES["second"])):
+                held.enter_context(admission.place("first"))
+            views = await shop.client.get("/api/user_profile", ask)
+            events = await shop.client.post("/api/events", [])
+            capability = await shop.client.get("/api/recommend", ask)
+            while admission.inside < FEWEST:
+                held.enter_context(admission.place("first"))
+            refused = await shop.client.get("/api/recommend", ask)
+            alive = await shop.client.get("/health")
+            metrics = await shop.client.get("/metrics")
+        return views, events, capability, refused, alive, metrics
+
+    views, events, capability, refused, alive, metrics = asyncio.run(session())
+    for reply in (views, events, refused):
+        assert (reply.status, reply.code) == (503, "overloaded")
+        assert int(reply.headers["retry-after"]) >= 1
+    assert capability.status == 200
+    assert alive.status == 200
+    inside = FEWEST + 1  # the request for the metrics too
+    assert f'feilun_requests_inside{{worker="w1"}} {inside}' in metrics.body.decode()
+    assert "overloaded" not in caplog.text
+    assert "more requests" not in caplog.text

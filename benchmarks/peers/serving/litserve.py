@@ -1,7 +1,5 @@
 """LitServe: one worker, no batching (one row is asked for at a time)."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 
@@ -13,11 +11,11 @@ import numpy as np
 class Api(litserve.LitAPI):
     """Scores one row."""
 
-    def setup(self, device: str) -> None:
+    def setup(self, device: str) -> None:  # noqa: ARG002
         """Load the model."""
         self.model = lightgbm.Booster(model_file=sys.argv[2])
 
-    def decode_request(self, request: dict[str, Any]) -> Any:
+    def decode_request(self, request: dict) -> Any:
         """Return the row."""
         return np.array([request["x"]], np.float32)
 

@@ -16,4 +16,4 @@ if __name__ == "__main__":
     command = ["mlflow", "models", "serve", "--model-uri", str(folder), "--port", sys.argv[1]]
     options = ["--host", "127.0.0.1", "--workers", "1", "--env-manager", "local"]
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    os.execvp(command[0], [*command, *options])
+    os.execvp(command[0], [*command, *options])  # noqa: S606

@@ -12,6 +12,7 @@ from feilun.clock import Clock
 from feilun.errors import FeilunError, TooLate, UnknownName
 from feilun.events.ids import uuid7
 from feilun.serving.access import OPEN, Access, Guard, is_login, refuse_keys_in_urls
+from feilun.serving.admission import Admission, Overloaded, Priority
 from feilun.serving.http import (
     MethodError,
     Receive,
@@ -57,13 +58,15 @@ class InternalError(FeilunError):
 class Route:
     """One path: what answers each method, who may call it, and how large a body may be.
 
-    ``pages``: welcome web pages of other origins may call it, without a key.
+    ``pages``: welcome web pages of other origins may call it, without a key. ``priority``: who
+    comes first while there are more requests than can be answered soon.
     """
 
     methods: Mapping[str, Handler]
     access: Access
     body_bytes: int = BODY_BYTES
     pages: bool = False
+    priority: Priority = "always"
 
 
 class Gateway:
@@ -81,6 +84,8 @@ class Gateway:
         The origins of the web pages that are welcome.
     guard : Guard
         Lets callers in.
+    admission : Admission
+        Lets as many requests in at a time as are answered soon.
     meter : Meter
         Counts what teams used.
     metrics : Metrics
@@ -98,6 +103,7 @@ class Gateway:
         hosts: frozenset[str],
         origins: frozenset[str] = frozenset(),
         guard: Guard,
+        admission: Admission,
         meter: Meter,
         metrics: Metrics,
         clock: Clock,
@@ -108,6 +114,7 @@ class Gateway:
         self._hosts = hosts
         self._origins = origins
         self._guard = guard
+        self._admission = admission
         self._meter = meter
         self._metrics = metrics
         self._clock = clock
@@ -133,7 +140,7 @@ class Gateway:
         try:
             response = await self._answer_in_time(head, page, scope, receive)
         except FeilunError as error:
-            if error.status >= 500:
+            if error.status >= 500 and not isinstance(error, Overloaded):
                 _log.warning("%s %s %s: %s", head.id, scope["method"], path[:200], error)
             response = error_response(error, head.id)
             if isinstance(error, MethodError):
@@ -193,7 +200,8 @@ class Gateway:
             check_json(head, page)
             body = await read_body(head, receive, route.body_bytes)
         request = Request(method, path, query, body, head.id, head.hosts[0], page, caller)
-        response = await handler(request)
+        with self._admission.place(route.priority):
+            response = await handler(request)
         self._meter.answered(caller, route.access.scope, response)
         return response
 

@@ -14,6 +14,7 @@ from feilun.errors import FeilunError
 from feilun.ports.event_log import Count, EventLog
 from feilun.ports.skew_store import ModelSkew, SkewStore
 from feilun.ports.turn_store import TurnStore
+from feilun.serving.admission import Admission
 from feilun.serving.champion import Champions, Refusal
 from feilun.serving.http import Request, Response
 from feilun.serving.keyring import Keyring
@@ -40,6 +41,8 @@ METRICS = {
     "feilun_model_version": "The version of a model that this worker serves.",
     "feilun_usage_total": "Requests of teams that were answered; version 0 is no model.",
     "feilun_keys_unreadable": "1 while the teams' keys cannot be read and the last known count.",
+    "feilun_requests_limit": "How many requests at a time this worker lets in.",
+    "feilun_requests_inside": "How many it is answering.",
     "feilun_release_refused": "1 while the newest release of a model cannot be loaded.",
 }
 """Every metric that the gateway exposes, with its help text."""
@@ -66,6 +69,7 @@ class Health:
         mode: ClockMode,
         worker: str,
         log_problem: Callable[[], str],
+        admission: Admission,
     ) -> None:
         self._project = project
         self._log = log
@@ -80,6 +84,7 @@ class Health:
         self._mode = mode
         self._worker = worker
         self._log_problem = log_problem
+        self._admission = admission
 
     async def health(self, _: Request) -> Response:
         """Say that the process lives: a supervisor restarts it when this does not answer."""
@@ -134,6 +139,8 @@ class Health:
             rollout = self._champions.lineup(model).rollout
             percent = rollout.percent if rollout else 0.0
             self._metrics.set("feilun_rollout_percent", percent, model=model)
+        self._metrics.set("feilun_requests_limit", self._admission.limit)
+        self._metrics.set("feilun_requests_inside", self._admission.inside)
         self._metrics.set("feilun_keys_unreadable", float(bool(self._keyring.problem())))
         for event, count in self._events().items():
             self._metrics.count("feilun_events_total", count.records, event=event)

@@ -20,6 +20,7 @@ from feilun.ports.skew_store import SkewStore
 from feilun.ports.teams import TeamStore
 from feilun.ports.turn_store import TurnStore
 from feilun.serving.access import ADMIN, OPEN, TEAMS, Guard, scoped
+from feilun.serving.admission import Admission
 from feilun.serving.app import Gateway, Route
 from feilun.serving.batch import Batch
 from feilun.serving.capability import Capability, Tools
@@ -118,6 +119,7 @@ def make_app(parts: GatewayParts) -> Gateway:
     guard = Guard(
         keyring=keyring, quota=parts.quota, meter=meter, clock=parts.clock, token=parts.token
     )
+    admission = Admission()
     committer = WatchedCommitter(parts.log)
     reader = OnlineReader(parts.project, parts.store)
     predictions = PredictionLog(committer.commit, parts.log)
@@ -141,18 +143,22 @@ def make_app(parts: GatewayParts) -> Gateway:
         mode=parts.clock_mode,
         worker=parts.worker,
         log_problem=committer.problem,
+        admission=admission,
     )
     collector = Collector(parts.project, parts.log, parts.clock, parts.clock_mode)
     collect = Collect(collector, committer)
     routes = _routes(
         parts.project, collect, capabilities, views, health, keyring=keyring, guard=guard
     )
-    lifetime = _Lifetime(parts, champions, keyring, meter, shadows, committer=committer)
+    lifetime = _Lifetime(
+        parts, champions, keyring, meter, shadows, committer=committer, admission=admission
+    )
     return Gateway(
         routes,
         hosts=parts.hosts,
         origins=parts.origins,
         guard=guard,
+        admission=admission,
         meter=meter,
         metrics=metrics,
         clock=parts.clock,
@@ -184,17 +190,29 @@ def _routes(
         (TRACKER_PATH, Route({"GET": TrackerFile().answer}, OPEN, pages=True)),
         (
             collect.path,
-            Route({"POST": collect.answer}, scoped(EVENTS_SCOPE), BODY_LIMIT, pages=True),
+            Route(
+                {"POST": collect.answer},
+                scoped(EVENTS_SCOPE),
+                BODY_LIMIT,
+                pages=True,
+                priority="second",  # whoever sends events keeps them until they are stored
+            ),
         ),
         *(
-            (c.spec.path, Route({"GET": c.answer, "POST": c.answer}, scoped(c.spec.name)))
+            (
+                c.spec.path,
+                Route({"GET": c.answer, "POST": c.answer}, scoped(c.spec.name), priority="first"),
+            )
             for c in capabilities
         ),
         *(
-            (batch.path, Route({"POST": batch.answer}, scoped(batch.scope)))
+            (batch.path, Route({"POST": batch.answer}, scoped(batch.scope), priority="third"))
             for batch in (Batch(capability, guard.spend) for capability in capabilities)
         ),
-        *((view.path, Route({"GET": view.answer}, scoped(view.spec.name))) for view in views),
+        *(
+            (view.path, Route({"GET": view.answer}, scoped(view.spec.name), priority="second"))
+            for view in views
+        ),
     ]
     for path, route in table:
         if path in routes:
@@ -217,10 +235,12 @@ class _Lifetime:
         shadows: Shadows,
         *,
         committer: WatchedCommitter,
+        admission: Admission,
     ) -> None:
         self._parts = parts
         self._shadows = shadows
         self._committer = committer
+        self._admission = admission
         self._champions = champions
         self._keyring = keyring
         self._meter = meter
@@ -234,6 +254,7 @@ class _Lifetime:
         self._following = [
             asyncio.create_task(self._champions.follow()),
             asyncio.create_task(self._keyring.follow()),
+            asyncio.create_task(self._admission.follow()),
         ]
         self._metering = asyncio.create_task(self._meter.follow())
         self._shadows.start()

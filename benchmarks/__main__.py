@@ -20,6 +20,7 @@ BENCHMARKS: Mapping[str, Callable[[], Iterator[Result]]] = {
     "score_row": serving.score_row,
     "lookup_score": serving.lookup_score,
     "rank_500": serving.rank_500,
+    "overload": serving.overload,
 }
 
 

@@ -6,6 +6,7 @@ server; it sends some 40,000 requests/s to a server that is quick enough.
 
 from __future__ import annotations
 
+import heapq
 import json
 import select
 import socket
@@ -46,8 +47,13 @@ class _Count:
     refused: list[float] = field(default_factory=list)
 
 
-def flood(port: int, connections: int, warm: float, seconds: float) -> dict[str, float]:
+def flood(
+    port: int, connections: int, warm: float, seconds: float, patient: bool = False
+) -> dict[str, float]:
     """Send requests for some seconds, each connection the next once the last was answered.
+
+    A ``patient`` connection that was refused waits as long as the reply asks it to, as Feilun's
+    clients do; all others send the next at once.
 
     Returns
     -------
@@ -63,6 +69,7 @@ def flood(port: int, connections: int, warm: float, seconds: float) -> dict[str,
     poller = select.epoll()
     links: dict[int, _Link] = {}
     number = 0
+    waiting: list[tuple[float, int]] = []
     count = _Count(time.perf_counter() + warm)
     end = count.since + seconds
     try:
@@ -73,11 +80,17 @@ def flood(port: int, connections: int, warm: float, seconds: float) -> dict[str,
             poller.register(link.socket.fileno(), select.EPOLLIN)
             number = _send(link, number)
         while (now := time.perf_counter()) < end:
-            for descriptor, _ in poller.poll(end - now):
+            while waiting and waiting[0][0] <= now:
+                number = _send(links[heapq.heappop(waiting)[1]], number)
+            until = min(end, waiting[0][0]) if waiting else end
+            for descriptor, _ in poller.poll(max(0.0, until - now)):
                 link = links[descriptor]
                 if _received(link):
-                    _note(link, count)
-                    number = _send(link, number)
+                    pause = _note(link, count)
+                    if patient and pause:
+                        heapq.heappush(waiting, (time.perf_counter() + pause, descriptor))
+                    else:
+                        number = _send(link, number)
     finally:
         poller.close()
         for link in links.values():
@@ -120,17 +133,19 @@ def _received(link: _Link) -> bool:
     return len(body) >= int(head[at + 17 :].split(b"\r\n", 1)[0])
 
 
-def _note(link: _Link, count: _Count) -> None:
+def _note(link: _Link, count: _Count) -> float:
+    """Count a reply; return for how long (s) it asks to send nothing."""
     now = time.perf_counter()
-    if now < count.since:
-        return
     status = link.reply[9:12]
     if status == b"200":
-        count.waits.append(now - link.sent)
-    elif status in (b"429", b"503"):
-        count.refused.append(now - link.sent)
-    else:
+        if now >= count.since:
+            count.waits.append(now - link.sent)
+        return 0.0
+    if status not in (b"429", b"503"):
         raise RuntimeError(f"The server answered {link.reply[:500]!r}")
+    if now >= count.since:
+        count.refused.append(now - link.sent)
+    return float(link.reply.lower().partition(b"\r\nretry-after: ")[2].partition(b"\r\n")[0])
 
 
 def _summary(count: _Count, seconds: float) -> dict[str, float]:

@@ -25,7 +25,7 @@ from feilun.models.bundle import Bundle, columns_of, scorer_file, write_bundle
 
 PROJECT = "scoring"
 VIEW = "user_profile"
-SHAPE = Shape(events=200_000, users=10_000, span=30 * DAY)
+SPAN = 30 * DAY
 TREES = 100
 COLUMNS = 10
 ROWS = 20_000
@@ -47,7 +47,7 @@ def train(folder: str) -> str:
     return str(path)
 
 
-def build(folder: str, model: str) -> str:
+def build(folder: str, model: str, events: int, users: int) -> str:
     """Make a platform's data: a month of events up to now, folded, and a released model.
 
     Returns
@@ -62,9 +62,9 @@ def build(folder: str, model: str) -> str:
         closing(LmdbOnlineStore(data / "tiles")) as store,
     ):
         collector = Collector(project, log, SystemClock(), mode="request")
-        events = SHAPE.all()
-        events["time"] = events["time"] + (time.time_ns() // 1000 - int(events["time"][-1]) - 1)
-        for body in bodies(events):
+        found = Shape(events=events, users=users, span=SPAN).all()
+        found["time"] = found["time"] + (time.time_ns() // 1000 - int(found["time"][-1]) - 1)
+        for body in bodies(found):
             collector.accept("bench", body)
         engine = Engine(project, log, store)
         while engine.run_once(100_000):
@@ -93,7 +93,7 @@ def _release(project: Project, data: Path, text: bytes) -> None:
                 )
 
 
-def values(data: str) -> list[dict[str, Any]]:
+def values(data: str, users: int) -> list[dict[str, Any]]:
     """Return the features of those users now of whom none is missing: Feast has no word for it."""
     project = project_of(PROJECT)
     features = project.views[VIEW].features
@@ -101,8 +101,7 @@ def values(data: str) -> list[dict[str, Any]]:
         reader = OnlineReader(project, store)
         with reader.snapshot() as snapshot:
             as_of = max(time.time_ns() // 1000, snapshot.mark.time + 1)
-            users = list(range(SHAPE.users))
-            read = snapshot.read(features, {}, "user_id", users, as_of)
+            read = snapshot.read(features, {}, "user_id", list(range(users)), as_of)
     whole = np.logical_and.reduce([read[f.address].present for f in features])
     columns = {f.name: read[f.address].values.astype(float)[whole].tolist() for f in features}
     names = ("user_id", *columns)

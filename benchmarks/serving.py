@@ -27,7 +27,9 @@ from benchmarks.platform import PATIENCE, family, memory, running
 
 CONNECTIONS = 64
 WARM, SECONDS = 1.0, 3.0
+OVERLOAD_WARM, OVERLOAD_SECONDS = 3.0, 60.0
 COLUMNS = 10
+EVENTS, USERS = 200_000, 10_000
 ITEMS = 500
 REQUESTS = 200
 PEERS = ("fastapi", "litserve", "bentoml", "mlflow", "ray")
@@ -39,6 +41,10 @@ SCORE_NOTE = (
 LOOKUP_NOTE = (
     "Feast is handed the ten values precomputed and finds them again; Feilun computes them from "
     "tiles, and has written the prediction to its log, durably, before it answers."
+)
+OVERLOAD_NOTE = (
+    "The limit is the same gateway at its peak, with a tenth of the callers, before and after. "
+    "Whoever is refused waits the second that Retry-After asks for."
 )
 START_NOTE = (
     "From the start of the command to the first score over HTTP; memory is the proportional set "
@@ -121,6 +127,32 @@ def rank_500() -> Iterator[Result]:
     yield from _lookup("rank_500", "p50", "ms", 1e3, 1)
 
 
+def overload() -> Iterator[Result]:
+    """Have ten times as many callers as keep one worker busy, for a minute."""
+    with _bench() as bench:
+        rows = np.random.default_rng(5).lognormal(3, 2, (REQUESTS, COLUMNS)).tolist()
+        place = bench.folder / "overload"
+        place.mkdir()
+        bench.load.call("prepare", path="/api/score", bodies=_score_bodies(rows))
+        with _platform(bench, place) as (port, _):
+            _first_reply(bench.load, port)
+            load: dict[str, Any] = {"port": port, "warm": OVERLOAD_WARM, "patient": True}
+            before = bench.load.call("flood", connections=CONNECTIONS, seconds=SECONDS, **load)
+            more = bench.load.call(
+                "flood", connections=10 * CONNECTIONS, seconds=OVERLOAD_SECONDS, **load
+            )
+            after = bench.load.call("flood", connections=CONNECTIONS, seconds=SECONDS, **load)
+    peak = {name: (before[name] + after[name]) / 2 for name in before}
+    details = {"connections": 10 * CONNECTIONS, "peak": peak, "overload": more}
+    yield Result(
+        "overload", more["rate"], "req/s", limit=peak["rate"], note=OVERLOAD_NOTE, details=details
+    )
+    yield Result(
+        "overload_p99", more["p99"] * 1e3, "ms", limit=peak["p99"] * 1e3, note=OVERLOAD_NOTE
+    )
+    yield Result("overload_refused_p99", more["refused_p99"] * 1e3, "ms", note=OVERLOAD_NOTE)
+
+
 def _lookup(name: str, which: str, unit: str, scale: float, connections: int) -> Iterator[Result]:
     many = name == "rank_500"
     path = "/rank" if many else "/lookup"
@@ -175,9 +207,9 @@ def _bench() -> Iterator[Bench]:
         workers.ours("benchmarks.http_load") as load,
     ):
         model = served.call("train", folder=str(folder))
-        data = served.call("build", folder=str(folder), model=model)
+        data = served.call("build", folder=str(folder), model=model, events=EVENTS, users=USERS)
         rows = folder / "rows.json"
-        rows.write_text(json.dumps(served.call("values", data=data)), encoding="utf-8")
+        rows.write_text(json.dumps(served.call("values", data=data, users=USERS)), encoding="utf-8")
         yield Bench(folder, data, model, str(rows), load, served)
 
 
@@ -235,11 +267,15 @@ def _first_reply(load: workers.Worker, port: int) -> float:
 
 
 def _score_contender(bench: Bench, rows: Sequence[Sequence[float]]) -> Contender:
-    bodies = [
+    bodies = _score_bodies(rows)
+    return Contender("feilun", lambda place: _platform(bench, place), "/api/score", bodies, _result)
+
+
+def _score_bodies(rows: Sequence[Sequence[float]]) -> list[dict[str, float]]:
+    return [
         {"call_id": number, **{f"x{place}": x for place, x in enumerate(row)}}
         for number, row in enumerate(rows)
     ]
-    return Contender("feilun", lambda place: _platform(bench, place), "/api/score", bodies, _result)
 
 
 def _result(reply: Any) -> Any:

@@ -9,6 +9,7 @@ from feilun.clock import SystemClock
 from feilun.errors import Conflict, InputError, StoreFull
 from feilun.serving import http
 from feilun.serving.access import OPEN, Guard
+from feilun.serving.admission import Admission
 from feilun.serving.app import Gateway, Route
 from feilun.serving.http import Response
 from feilun.serving.keyring import Keyring
@@ -42,7 +43,7 @@ def gateway(routes, metrics, start=nothing):
     keyring.refresh()
     guard = Guard(keyring=keyring, quota=OwnQuota(), meter=meter, clock=clock, token=make_token())
     return Gateway(
-        routes, hosts=HOSTS, guard=guard, meter=meter, metrics=metrics, clock=clock, start=start,
+        routes, hosts=HOSTS, guard=guard, admission=Admission(), meter=meter, metrics=metrics, clock=clock, start=start,
         stop=nothing,
     )  # fmt: skip
 

@@ -53,8 +53,9 @@ def parse_query(query: bytes) -> Query:
 
     Examples
     --------
-    >>> parse_query(b"user_id=7&min_offset=3")
-    Query(options=ReadOptions(min_offset=3, as_of=None), values={'user_id': ['7']})
+    >>> query = parse_query(b"user_id=7&min_offset=3")
+    >>> query.options.min_offset, query.values
+    (3, {'user_id': ['7']})
     """
     if not query:
         return Query(ReadOptions(), {})

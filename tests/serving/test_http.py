@@ -43,8 +43,8 @@ def gateway(routes, metrics, start=nothing):
     keyring.refresh()
     guard = Guard(keyring=keyring, quota=OwnQuota(), meter=meter, clock=clock, token=make_token())
     return Gateway(
-        routes, hosts=HOSTS, guard=guard, admission=Admission(), meter=meter, metrics=metrics, clock=clock, start=start,
-        stop=nothing,
+        routes, hosts=HOSTS, guard=guard, admission=Admission(), meter=meter, metrics=metrics,
+        clock=clock, start=start, stop=nothing,
     )  # fmt: skip
 
 

@@ -107,7 +107,7 @@ def reply(port: int, number: int = 0) -> Any:
             pass
     if not link.reply.startswith(b"HTTP/1.1 200"):
         raise RuntimeError(f"The server answered {link.reply[:500]!r}")
-    return json.loads(link.reply.partition(b"\r\n\r\n")[2])
+    return _json(link.reply)
 
 
 def _send(link: _Link, number: int) -> int:
@@ -128,9 +128,24 @@ def _received(link: _Link) -> bool:
         return False
     head = head.lower()
     at = head.find(b"\r\ncontent-length:")
-    if at < 0:
+    if at >= 0:
+        return len(body) >= int(head[at + 17 :].split(b"\r\n", 1)[0])
+    if b"\r\ntransfer-encoding: chunked" not in head:
         raise RuntimeError(f"A reply without its length: {head[:300]!r}")
-    return len(body) >= int(head[at + 17 :].split(b"\r\n", 1)[0])
+    return body.endswith(b"\r\n0\r\n\r\n")
+
+
+def _json(reply: bytes) -> Any:
+    """Decode the body of a whole reply."""
+    head, _, body = reply.partition(b"\r\n\r\n")
+    if b"\r\ntransfer-encoding: chunked" not in head.lower():
+        return json.loads(body)
+    whole = b""
+    while body:
+        size, _, rest = body.partition(b"\r\n")
+        whole += rest[: int(size, 16)]
+        body = rest[int(size, 16) + 2 :]
+    return json.loads(whole)
 
 
 def _note(link: _Link, count: _Count) -> float:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import tempfile
 import threading
 
 import lightgbm
 import numpy as np
+import ray
 from ray import serve
 from starlette.requests import Request
 
@@ -25,6 +28,13 @@ class Scorer:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    folder = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp")  # its sockets need short paths
+    ray.init(include_dashboard=False, _temp_dir=folder.name)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
     serve.run(Scorer.bind(sys.argv[2]), route_prefix="/score")
-    threading.Event().wait()
+    try:
+        threading.Event().wait()
+    finally:
+        ray.shutdown()
+        folder.cleanup()

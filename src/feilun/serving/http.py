@@ -207,7 +207,7 @@ def check_origin(head: RequestHead, hosts: frozenset[str], page: str = "") -> No
 
 def _host_name(host: str) -> str:
     name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdigit() else host).lower()
+    return (name if colon and port.isdecimal() else host).lower()
 
 
 def check_json(head: RequestHead, page: str = "") -> None:

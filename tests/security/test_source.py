@@ -23,10 +23,10 @@ LOADS_CODE = {
 """Modules whose use is to run what somebody has written into a file."""
 UNPACKS = {"tarfile", "gzip", "bz2", "lzma"}
 CALLS = {
-    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "yaml.full_load",
-    "yaml.unsafe_load", "shutil.unpack_archive", "tempfile.mktemp",
-    "ssl._create_unverified_context", "urllib.request.urlretrieve", "urlretrieve", "numpy.load", "np.load", "torch.load",
-    "torch.export.load", "csv.writer", "csv.DictWriter",
+    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "tempfile.mktemp",
+    "yaml.load", "yaml.full_load", "yaml.unsafe_load", "shutil.unpack_archive",
+    "ssl._create_unverified_context", "urllib.request.urlretrieve", "numpy.load", "np.load",
+    "torch.load", "torch.export.load", "csv.writer", "csv.DictWriter",
 }  # fmt: skip
 METHODS = {"extractall", "extract", "write_csv", "to_csv", "import_module", "exec_module"}
 """Archives may write anywhere, a spreadsheet runs =formulas, and a name may be anybody's."""

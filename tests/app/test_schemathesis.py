@@ -153,7 +153,7 @@ EVENTS = [
 
 @pytest.fixture
 def wide(shop, start, until):
-    """A shop with an adopted model and some events, running."""
+    """A shop with an adopted model, some events and a team, running: it asks for a key."""
     import numpy as np
 
     (shop.root / "shop.py").write_text(DEFINITIONS)
@@ -165,11 +165,17 @@ def wide(shop, start, until):
         assert shop.call("/api/events", EVENTS)[0] == 200
         until(lambda: shop.call("/api/tips?user_id=7&city=Beijing")[1]["version"] == 1)
         until(lambda: shop.call("/api/trends")[1]["features"]["popular"])
+        shop.run("team", "add", "growth", "--can", "recommend", "--quota", "1/s")
+        until(lambda: shop.status("/api/trends") == 401)
         yield shop
 
 
+def token_of(shop):
+    return (shop.root / ".feilun/run/token").read_text().strip()
+
+
 def schemathesis(shop, cases, seed):
-    """Run all of its phases; return its report."""
+    """Run all of its phases with the machine's own token; return its report."""
     (shop.root / "rules.toml").write_text(RULES)
     (shop.root / "hooks.py").write_text(HOOKS)
     report = shop.root / "report.json"
@@ -178,7 +184,7 @@ def schemathesis(shop, cases, seed):
          "run", f"http://127.0.0.1:{shop.port}/openapi.json",
          "--phases", "examples,coverage,fuzzing,stateful",
          "--max-examples", str(cases), "--seed", str(seed), "--continue-on-failure",
-         "--header", "Request-Timeout: 0.5",
+         "--header", "Request-Timeout: 0.5", "--header", f"Authorization: Bearer {token_of(shop)}",
          "--generation-database", "none", "--no-color",
          "--report", "json", "--report-json-path", report],
         cwd=shop.root, env={**os.environ, "PYTHONWARNINGS": "ignore"},
@@ -190,7 +196,7 @@ def schemathesis(shop, cases, seed):
 
 
 def check(shop, report, fewest):
-    described = json.loads(shop.text("/openapi.json"))["paths"]
+    described = shop.call("/openapi.json", key=token_of(shop))[1]["paths"]
     operations = sum(len(methods) for methods in described.values())
     assert report["operations"]["tested"] == operations - 1  # it leaves out /openapi.json itself
     assert {phase["status"] for phase in report["phases"].values()} == {"success"}

@@ -1,8 +1,14 @@
+import json
+import logging
+import sys
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from feilun.app.terminal import complain, printable, say, say_table
+from feilun.app.process import JsonLines
+from feilun.app.terminal import complain, json_line, printable, say, say_table
 
 CONTROLS = {
     *range(0x20),
@@ -20,6 +26,27 @@ def test_nothing_that_was_sent_can_control_a_terminal(text):
     shown = printable(text)
     assert not CONTROLS & set(map(ord, shown))
     assert "\n" not in shown
+
+
+@given(st.dictionaries(st.text(), st.text(st.characters(categories=["Cc", "Cf", "Cs", "L", "Z"]))))
+def test_json_for_scripts_controls_no_terminal_and_means_the_same(value):
+    line = json_line(value)
+    assert not CONTROLS & set(map(ord, line))
+    assert json.loads(line) == value
+    line.encode()
+
+
+@pytest.mark.parametrize(
+    "sent", ["a\nlevel: error", "\x1b[2J", "\x9b2J", "\u202e", "\u2028", "\ud800"]
+)
+def test_nothing_that_was_sent_breaks_or_paints_the_log(sent):
+    try:
+        raise ValueError(sent)
+    except ValueError:
+        record = logging.LogRecord("feilun", 30, "f", 1, "%s", (sent,), sys.exc_info())
+    line = JsonLines().format(record)
+    assert not CONTROLS & set(map(ord, line))
+    assert json.loads(line)["message"] == sent
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"])))

@@ -132,6 +132,37 @@ def test_formats_off_the_list_are_refused_both_ways(tmp_path, format):
         read_bundle(tmp_path, digest)
 
 
+@pytest.mark.parametrize("file", ["bundle.json", "model.txt"])
+def test_what_a_link_leads_to_is_held_to_the_same_digest(tmp_path, file):
+    digest = write_bundle(tmp_path / "bundles", make(), DATA)
+    other = write_bundle(tmp_path / "bundles", make(metric="rmse"), DATA)
+    path = tmp_path / "bundles" / digest / file
+    elsewhere = path.rename(tmp_path / file)
+    path.symlink_to(elsewhere)
+    assert read_bundle(tmp_path / "bundles", digest) == (make(), DATA)
+    elsewhere.write_bytes(elsewhere.read_bytes().replace(b"e", b"E"))
+    with pytest.raises(CorruptData, match="digest differs"):
+        read_bundle(tmp_path / "bundles", digest)
+    assert read_bundle(tmp_path / "bundles", other)[1] == DATA
+
+
+def test_a_bundle_under_anothers_name_is_not_that_one(tmp_path):
+    digest = write_bundle(tmp_path, make(), DATA)
+    (tmp_path / digest).rename(tmp_path / ("0" * 64))
+    with pytest.raises(CorruptData, match="digest differs"):
+        read_bundle(tmp_path, "0" * 64)
+
+
+@pytest.mark.parametrize("file", ["bundle.json", "model.txt"])
+def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path, file):
+    digest = write_bundle(tmp_path, make(), DATA)
+    path = tmp_path / digest / file
+    path.unlink()
+    os.mkfifo(path)  # whoever opens it waits for a writer
+    with pytest.raises(ModelError, match="no file"):
+        read_bundle(tmp_path, digest)
+
+
 @pytest.mark.parametrize("file", ["../model.txt", "/etc/passwd", "bundle.json", ""])
 def test_no_path_comes_out_of_a_bundle(tmp_path, file):
     scorer = {**msgspec.to_builtins(scorer_file(DATA)), "file": file}

@@ -163,15 +163,17 @@ def test_a_body_in_pieces_is_put_together(client):
     assert run(client.ask("POST", "/api/echo", chunks=chunks)).body == b"[1,2]"
 
 
-def test_a_client_that_stops_sending_is_given_up(client, monkeypatch):
+@pytest.mark.parametrize("sent_first", [[], [b"["], [b"[", b"1"]])
+def test_a_client_that_stops_sending_is_given_up(client, monkeypatch, sent_first):
+    """Wherever it stops; before the first byte too."""
     monkeypatch.setattr(http, "BODY_SECONDS", 0.02)
-
-    messages, sent = [{"type": "http.request", "body": b"[", "more_body": True}], []
+    messages = [{"type": "http.request", "body": part, "more_body": True} for part in sent_first]
+    sent = []
 
     async def slow():
         if not messages:
             await asyncio.sleep(30)
-        return messages.pop()
+        return messages.pop(0)
 
     async def send(message):
         sent.append(message)
@@ -181,6 +183,11 @@ def test_a_client_that_stops_sending_is_given_up(client, monkeypatch):
              "headers": headers}  # fmt: skip
     run(client.app(scope, slow, send))
     assert sent[0]["status"] == 400
+
+
+def test_a_client_that_goes_away_is_no_defect(client, caplog):
+    assert run(client.ask("POST", "/api/echo", chunks=[])).status == 400
+    assert caplog.text == ""
 
 
 def test_an_error_says_what_failed_and_what_to_do(client):

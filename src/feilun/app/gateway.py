@@ -31,7 +31,7 @@ def serve(config: Config, lock: ProcessLock) -> None:
         If the port is taken, or others could reach the gateway and there is no team.
     """
     from granian import Granian
-    from granian.constants import Interfaces
+    from granian.constants import HTTPModes, Interfaces
 
     check_keys(config)
     check_port(config)
@@ -45,6 +45,7 @@ def serve(config: Config, lock: ProcessLock) -> None:
         address=config.host,
         port=config.port,
         interface=Interfaces.ASGI,
+        http=HTTPModes.http1,  # HTTP/2 without TLS serves no browser, and is more to defend
         workers=config.workers,
         websockets=False,
         respawn_failed_workers=True,

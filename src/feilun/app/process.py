@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -11,6 +10,7 @@ import time
 from types import FrameType
 from typing import Any
 
+from feilun.app.terminal import json_line
 from feilun.clock import SystemClock, to_iso
 
 GRACE = 5.0
@@ -60,7 +60,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return json_line(line)
 
 
 LOGGING: dict[str, Any] = {

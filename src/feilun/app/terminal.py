@@ -35,7 +35,24 @@ def say(text: str) -> None:
 
 def say_json(value: Any) -> None:
     """Print one JSON object, for scripts."""
-    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)  # noqa: T201
+    print(json_line(value), flush=True)  # noqa: T201
+
+
+def json_line(value: Any) -> str:
+    r"""Return ``value`` as one line of JSON that cannot control a terminal; it decodes to the same.
+
+    Examples
+    --------
+    >>> json_line("飞轮\x9b2J")
+    '"飞轮\\u009b2J"'
+    """
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    if text.isprintable():
+        return text
+    return "".join(
+        json.dumps(character)[1:-1] if unicodedata.category(character) in _HARMFUL else character
+        for character in text
+    )
 
 
 def say_table(headings: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:

@@ -387,6 +387,8 @@ def _within(what: str, size: int, cap: int) -> None:
 
 def _read(path: Path, cap: int) -> bytes:
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
+            raise ModelError(f"{path} is no file.", "Restore the folder from a backup.")
         with path.open("rb") as file:
             data = file.read(cap + 1)
     except OSError as error:

@@ -207,7 +207,7 @@ def check_origin(head: RequestHead, hosts: frozenset[str], page: str = "") -> No
 
 def _host_name(host: str) -> str:
     name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdigit() else host).lower()
+    return (name if colon and port.isdecimal() else host).lower()
 
 
 def check_json(head: RequestHead, page: str = "") -> None:
@@ -240,17 +240,8 @@ async def read_body(head: RequestHead, receive: Receive, cap: int) -> bytes:
     length = head.content_length
     if length.isdigit() and (len(length) > 12 or int(length) > cap):
         raise _too_large(cap)
-    message = await receive()
-    body = message.get("body", b"")
-    if message.get("more_body", False):
-        body = await _read_rest(body, receive, cap)
-    if len(body) > cap:
-        raise _too_large(cap)
-    return bytes(body)
-
-
-async def _read_rest(first: bytes, receive: Receive, cap: int) -> bytes:
-    parts, size, more = [first], len(first), True
+    parts: list[bytes] = []
+    size, more = 0, True
     try:
         async with asyncio.timeout(BODY_SECONDS):
             while more and size <= cap:
@@ -264,6 +255,8 @@ async def _read_rest(first: bytes, receive: Receive, cap: int) -> bytes:
         raise InputError(
             f"The body was not complete after {BODY_SECONDS:.0f} s.", "Send it again."
         ) from error
+    if size > cap:
+        raise _too_large(cap)
     return b"".join(parts)
 
 

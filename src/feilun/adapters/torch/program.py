@@ -138,6 +138,9 @@ def _files(data: bytes) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()
         _require(sum(entry.file_size for entry in entries) <= MAX_UNPACKED, "it is too large")
+        # PyTorch compresses nothing, so a small file cannot stand for a large one.
+        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+        _require(stored, "it is compressed")
         names = [entry.filename.partition("/")[2] for entry in entries]
         _require(len(set(names)) == len(names), "a file comes twice")
         wanted = re.compile(r"models/[^/]+\.json|data/(weights|constants)/[^/]+")

@@ -11,6 +11,7 @@ from feilun.clock import DAY, HOUR
 from feilun.definitions.loading import load_project
 from feilun.errors import StoreFull
 from feilun.models.example_log import ExampleLog, capability_of
+from feilun.models.skew import Meanings, audit_between
 from feilun.ports.teams import Team
 from feilun.records.codec import decode_prediction
 from feilun.records.record import PREDICTION_SCHEMA, SHADOW_SCHEMA
@@ -18,6 +19,7 @@ from feilun.records.split import gets_challenger
 from feilun.serving import scoring
 from feilun.serving.http import Request
 from feilun.serving.keyring import Caller
+from feilun.testing.fakes import MemoryLog
 
 SALT = "9f2c"
 ID = [(b"x-request-id", b"order-77")]
@@ -153,6 +155,18 @@ def test_every_model_learns_from_it(shop, model):
     assert (len(examples.y), examples.left_out) == (5, 0)
     assert examples.y.sum() == 1
     assert examples.served.min() > 0
+
+
+@pytest.mark.parametrize("model", ["ranker", "margin", "demand"])
+def test_an_audit_computes_the_vectors_of_every_part_again(shop, model):
+    shop.run(ask(shop, "weigh"), ask(shop, "weigh", 2, headers=()))
+    log = MemoryLog()
+    for each in (shop.history, shop.log):
+        log.append([record for _, record in each.read(0)])
+    meanings = Meanings(shop.project, shop.releases, shop.root)
+    skew = audit_between(log, meanings, model, 0, log.end(), size=100)
+    assert (skew.requests, skew.left_out) == (2, {})
+    assert {(found.audited, found.mismatched) for found in skew.features.values()} == {(10, 0)}
 
 
 def test_a_model_that_only_also_scores_has_rows_like_those(shop):

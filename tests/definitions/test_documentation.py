@@ -28,8 +28,8 @@ def project(page, tmp_path_factory) -> Project:
 
 def test_the_examples_compile(project):
     assert list(project.events) == ["order_line", "view", "stock"]
-    assert list(project.models) == ["ranker", "demand"]
-    assert list(project.capabilities) == ["recommend", "inventory"]
+    assert list(project.models) == ["ranker", "demand", "loyalty"]
+    assert list(project.capabilities) == ["recommend", "inventory", "picks"]
     assert list(project.flywheels) == ["ranker", "demand"]
     assert project.events["order_line"].subject == "user_id"
 

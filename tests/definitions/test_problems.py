@@ -72,6 +72,12 @@ def capability(
     return f"@fl.capability({arguments})  # HERE\ndef x({parameters}): ...\n"
 
 
+def asked(parameters: str = "scored: fl.Scored, user_id: int", **settings: str) -> str:
+    """Return a capability for another one to ask."""
+    wanted = capability(parameters, '"/api/inner"', **settings)
+    return wanted.replace("  # HERE", "").replace("def x", "def inner")
+
+
 def aggregation(
     bases: str = "fl.Aggregation",
     columns: str = '{"n": "<i8"}',
@@ -742,6 +748,63 @@ CAPABILITIES = {
     "fallback not a feature": (capability(fallback="Profile"), "which is not a feature", "view"),
 }
 
+SHOP = "shop = fl.Entity('guest_id', int)\n"
+
+COMPOSITIONS = {
+    "also not a list": (capability(also="ranker"), "also=.* is not a list", r"\[ \]"),
+    "also not a model": (capability(also="[print]"), "which is not a model", "fl.model decorates"),
+    "also itself": (capability(also="[ranker]"), "ranker scores the rows already", "once"),
+    "also twice": (
+        model(features="[Pair]").replace("# HERE", "") + capability(also="[other, other]"),
+        "other scores the rows already",
+        "once",
+    ),
+    "also all alike": (
+        model(features="[Profile]").replace("# HERE", "") + capability(also="[other]"),
+        "differ by 'item_id', which is no key of the model 'other'",
+        "of that entity",
+    ),
+    "also by a parameter": (
+        model(features="[Pair, fl.request.param('device', str)]").replace("# HERE", "")
+        + capability(also="[other]"),
+        "'device' is a feature, and the request does not",
+        "device: str",
+    ),
+    "asks not a list": (capability(asks="ranker"), "asks=.* is not a list", r"\[ \]"),
+    "asks not a capability": (
+        capability(asks="[ranker]"),
+        "which is not a capability",
+        "fl.capability decorates",
+    ),
+    "asks twice": (asked() + capability(asks="[inner, inner]"), "/api/inner is asked twice", ""),
+    "asks without a parameter": (
+        asked("scored: fl.Scored, user_id: int, shelf: str")
+        + capability("scored: fl.Scored, user_id: int, shelve: str", asks="[inner]"),
+        "/api/inner, which it asks, takes 'shelf'",
+        "shelf: str, or .* Did you mean 'shelve'",
+    ),
+    "asks with another type": (
+        asked("scored: fl.Scored, user_id: int, k: float = 1.0")
+        + capability("scored: fl.Scored, user_id: int, k: int = 1", asks="[inner]"),
+        "'k' is int, but /api/inner, which it asks, takes float",
+        "alike",
+    ),
+    "asks about others' rows": (
+        model(features="[Profile]").replace("# HERE", "")
+        + asked("scored: fl.Scored, user_id: list[int]", model="other", candidates="[]")
+        + capability(asks="[inner]"),
+        "'user_id' is int, but /api/inner, which it asks, takes list",
+        "another name",
+    ),
+    "asks about somebody else": (
+        SHOP
+        + asked("scored: fl.Scored, guest_id: int, user_id: int")
+        + capability("scored: fl.Scored, user_id: int, guest_id: int", asks="[inner]"),
+        "about 'user_id', but /api/inner, which it asks, is about 'guest_id'",
+        "user_id first",
+    ),
+}
+
 FLYWHEELS = {
     "not a model": (
         "def nobody(data): ...\n" + flywheel("nobody"),
@@ -781,6 +844,7 @@ CASES = [
         ("features", FEATURES),
         ("models", MODELS),
         ("capabilities", CAPABILITIES),
+        ("compositions", COMPOSITIONS),
         ("flywheels", FLYWHEELS),
     ]
     for name, case in cases.items()
@@ -822,6 +886,17 @@ def test_conditions_are_not_truths(tmp_path, condition):
 def test_a_misspelt_field_of_a_condition_is_named(tmp_path):
     _, (problem,) = problems_of(tmp_path, PRELUDE + where("Order.colour == 'red'"))
     assert problem.fix == "Did you mean 'color'?"
+
+
+def test_capabilities_that_ask_each_other_are_refused_with_the_way_round(tmp_path):
+    source = asked(asks="others") + asked(asks="[inner]").replace("inner(", "x(").replace(
+        "/api/inner", "/api/x"
+    )
+    _, problems = problems_of(tmp_path, f"{PRELUDE}others = []\n{source}others.append(x)\n")
+    assert sorted(problem.what for problem in problems) == [
+        "/api/inner asks /api/x, which asks /api/inner: each would wait for the other.",
+        "/api/x asks /api/inner, which asks /api/x: each would wait for the other.",
+    ]
 
 
 def test_the_prelude_alone_is_right(tmp_path):

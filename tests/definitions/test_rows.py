@@ -1,5 +1,7 @@
 """What functions of the user's are given."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 import feilun as fl
 from feilun.aggregation.frames import Column
-from feilun.errors import InputError, UnknownName
+from feilun.errors import InputError, NoModel, Unavailable, UnknownName
 
 
 class Order(fl.Event):
@@ -91,3 +93,59 @@ def test_a_dataset_knows_its_length():
     )
     assert len(data) == 2
     assert data.categorical == ()
+
+
+label = fl.outcome(Order, within="1d")
+second, third = (
+    fl.adopted(name, features=[Item], label=label, metric="auc") for name in ("second", "third")
+)
+
+
+@fl.capability("/api/stock", model=second)
+def stock(scored: fl.Scored, item_id: list[int]) -> list[int]:
+    return []
+
+
+def composed() -> fl.Scored:
+    return replace(
+        scored_with([1, 2, 3]),
+        others={"second": np.array([3.0, 1.0, 2.0]), "third": NoModel("There is none.")},
+        replies={"/api/stock": [7, 8, 9]},
+    )
+
+
+def test_what_another_model_gave_follows_the_candidates():
+    scored = composed()
+    assert scored.by(second).tolist() == [3, 1, 2]
+    kept = scored.where(scored.by(second) > 1)
+    assert (kept.by(second).tolist(), list(kept.items)) == ([3, 2], ["item 0", "item 2"])
+    assert kept.rescored(kept.by(second)).top(2) == ["item 0", "item 2"]
+    assert kept.reply(stock) == [7, 8, 9]
+
+
+def test_a_model_that_did_not_score_needs_a_default():
+    scored = composed()
+    assert scored.by(third, default=0.5).tolist() == [0.5] * 3
+    assert scored.where(scored.scores > 1).by(third, default=0).tolist() == [0, 0]
+    with pytest.raises(NoModel, match="There is none"):
+        scored.by(third)
+
+
+def test_a_capability_that_did_not_answer_needs_a_default():
+    scored = replace(composed(), replies={"/api/stock": InputError("No.")})
+    assert scored.reply(stock, default=None) is None
+    with pytest.raises(Unavailable, match="/api/stock, which was asked, did not answer: No"):
+        scored.reply(stock)
+
+
+def test_what_was_not_named_is_unknown():
+    scored = scored_with([1])
+    with pytest.raises(UnknownName, match="also="):
+        scored.by(second, default=1)
+    with pytest.raises(UnknownName, match="asks="):
+        scored.reply(stock, default=[])
+
+
+def test_there_are_as_many_scores_as_candidates():
+    with pytest.raises(InputError, match="2 scores for 3"):
+        composed().rescored(np.array([1.0, 2.0]))

@@ -256,8 +256,8 @@ class LinearLoader:
 class Shop:
     """A gateway over memory: its parts, and a client to it."""
 
-    def __init__(self, root, clock_mode="wall", keys_required=False):
-        self.project = make_project()
+    def __init__(self, root, clock_mode="wall", keys_required=False, project=None):
+        self.project = project or make_project()
         self.log = MemoryLog()
         self.store = MemoryStore()
         self.history = MemoryLog()  # events apart, so that the gateway's log holds predictions
@@ -291,7 +291,8 @@ class Shop:
         self.fold(orders)
         self.app = make_app(self.parts)
         self.client = Client(self.app)
-        route = self.app.routes["/api/recommend"].methods["GET"].__self__
+        path = next(iter(self.project.capabilities.values())).path
+        route = self.app.routes[path].methods["GET"].__self__
         self.champions, self.moments = route._tools.champions, route._tools.moments
         self.shadows = route._tools.shadows
 
@@ -379,6 +380,11 @@ class Shop:
 @pytest.fixture
 def shop(tmp_path):
     return Shop(tmp_path)
+
+
+@pytest.fixture
+def shop_of(tmp_path):
+    return lambda project: Shop(tmp_path, project=project)
 
 
 @pytest.fixture

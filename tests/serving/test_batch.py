@@ -40,14 +40,15 @@ def test_one_that_fails_costs_the_others_nothing(shop, monkeypatch):
 
 def test_a_defect_is_one_answer_and_tells_nothing(shop, monkeypatch):
     route = shop.app.routes["/api/recommend"].methods["GET"].__self__
-    original = route._reader.read
+    reader = route._answerer.reader
+    original = reader.read
 
-    def raises(parameters, *rest, **more):
+    def raises(moment, parameters, *rest, **more):
         if parameters["user_id"] == 13:
             raise RuntimeError("secret detail")
-        return original(parameters, *rest, **more)
+        return original(moment, parameters, *rest, **more)
 
-    monkeypatch.setattr(route._reader, "read", raises)
+    monkeypatch.setattr(reader, "read", raises)
     reply = shop.run(batch(shop, {"user_id": 1}, {"user_id": 13}))
     assert [each["status"] for each in reply.json["replies"]] == [200, 500]
     assert b"secret" not in reply.body

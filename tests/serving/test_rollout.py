@@ -153,7 +153,7 @@ def test_a_full_log_is_no_fault_of_the_shadow(shop, monkeypatch):
     shop.train((0, 0, -1))
     shop.roll_out("shadow", digest=shop.bundle())
 
-    async def full(prediction, digest, team):
+    async def full(prediction, digest, subject, team):
         raise StoreFull("No space.")
 
     monkeypatch.setattr(shop.shadows._predictions, "keep_shadow", full)

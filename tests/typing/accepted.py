@@ -178,6 +178,32 @@ def recommend(scored: fl.Scored, user_id: int, k: int = 10, device: str = "web")
     return affordable.top(k)
 
 
+@fl.model(features=[ItemProfile], label=fl.outcome(Order, within="1d"), metric="auc")
+def worth(data: fl.Dataset) -> object:
+    return data.x
+
+
+@fl.capability("/api/inventory", model=worth)
+def inventory(scored: fl.Scored, item_id: list[int]) -> list[float]:
+    return [float(score) for score in scored.scores]
+
+
+@fl.capability(
+    "/api/picks",
+    model=ranker,
+    candidates=[UserProfile.recent_items],
+    also=[worth],
+    asks=[inventory, recommend],
+)
+def picks(scored: fl.Scored, user_id: int, device: str = "web") -> list[int]:
+    assert_type(scored.reply(inventory), list[float])
+    assert_type(scored.reply(inventory, default=None), list[float] | None)
+    assert_type(scored.reply(recommend), list[int])
+    weighed = scored.rescored(scored.scores * scored.by(worth, default=1))
+    assert_type(weighed, fl.Scored)
+    return weighed.top(3)
+
+
 def call(scored: fl.Scored) -> None:
     assert_type(recommend(scored, user_id=1), list[int])
     assert_type(recommend(scored, 1, k=3), list[int])

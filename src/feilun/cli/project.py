@@ -130,7 +130,7 @@ def _show(found: Project, changes: dict[str, list[str]]) -> None:
         [
             (
                 capability.path,
-                capability.model,
+                ", ".join(capability.models),
                 found.models[capability.model].label.event,
                 _triggers(found, capability.model),
             )

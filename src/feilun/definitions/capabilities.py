@@ -32,6 +32,8 @@ class Capability(Generic[Request, Reply]):
     description: str
     explore: Epsilon | None
     opt_out: Feature[bool] | Feature[int] | None
+    also: Sequence[Model]
+    asks: Sequence[Capability[..., Any]]
 
     @property
     def name(self) -> str:
@@ -60,6 +62,8 @@ def capability(
     description: str = "",
     explore: Epsilon | None = None,
     opt_out: Feature[bool] | Feature[int] | None = None,
+    also: Sequence[Model] = (),
+    asks: Sequence[Capability[..., Any]] = (),
 ) -> Callable[
     [Callable[Concatenate[Scored, Request], Reply]],
     Capability[Request, Reply],
@@ -89,6 +93,11 @@ def capability(
         How ``scored.top(k)`` tries other lists than the best one: :func:`epsilon`.
     opt_out : Feature, optional
         Of whom the request is about: where it is true, the answer is not personalised.
+    also : sequence of models
+        What else scores the same rows, for ``scored.by(model)``.
+    asks : sequence of capabilities
+        Whose replies the function looks at, in ``scored.reply(capability)``. Each is asked about
+        the same rows, where they are what it scores, with the parameters that have the same names.
     """
 
     def decorate(
@@ -106,6 +115,8 @@ def capability(
             description,
             explore,
             opt_out,
+            also,
+            asks,
         )
 
     return decorate

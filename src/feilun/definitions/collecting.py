@@ -62,6 +62,8 @@ def _visit(found: Found, value: object) -> None:
         found.capabilities.append(value)
         for part in (value.model, value.candidates, value.fallback, value.reads, value.item):
             _visit(found, part)
+        for part in (value.also, value.asks):
+            _visit(found, part)
     elif isinstance(value, Flywheel) and value not in found.flywheels:
         found.flywheels.append(value)
         _visit(found, value.model)

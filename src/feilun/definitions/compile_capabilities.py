@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from feilun.definitions.capabilities import Capability
+from feilun.definitions.compile_asks import compile_asks
 from feilun.definitions.compile_expressions import ExpressionCompiler
 from feilun.definitions.compile_features import missing_key
 from feilun.definitions.compile_requests import list_type, read_request, scalar_type, show_type
@@ -44,8 +45,10 @@ def compile_capabilities(
         ((str(c.path), located(c.site, c.name)) for c in capabilities), "capability"
     )
     compiler = _CapabilityCompiler(scope)
-    specs = [compiler.compile(capability) for capability in capabilities]
-    return [spec for spec in specs if spec is not None]
+    specs = {capability: compiler.compile(capability) for capability in capabilities}
+    return compile_asks(
+        {capability: spec for capability, spec in specs.items() if spec is not None}, scope
+    )
 
 
 class _CapabilityCompiler:
@@ -68,6 +71,7 @@ class _CapabilityCompiler:
         self._check_explore(where, capability.explore)
         opt_out = self._opt_out(where, capability.opt_out, parameters)
         model = self._model(where, capability.model)
+        also = self._also(where, capability.also, model)
         if model is None or name is None or len(self._problems.found) > already:
             return None
         item = self._item(where, capability, model, candidates, parameters)
@@ -88,11 +92,15 @@ class _CapabilityCompiler:
             description=capability.description or inspect.getdoc(capability.function) or "",
             explore=capability.explore,
             opt_out=opt_out,
+            also=tuple(each.name for each in also),
         )
         self._check_rows(where, spec, item)
         self._check_fallback(where, spec, item)
-        self._check_keys(where, spec, model)
-        self._check_request(where, spec, model)
+        for each in (model, *also):
+            self._check_keys(where, spec, each)
+            self._check_request(where, spec, each)
+        for each in also:
+            self._check_also(where, item, each, parameters)
         return spec
 
     def _name(self, where: str, path: object) -> str | None:
@@ -118,6 +126,47 @@ class _CapabilityCompiler:
             where, f"model={model!r} is not a model.", "Name a function that @fl.model decorates."
         )
         return None
+
+    def _also(self, where: str, models: object, model: ModelSpec | None) -> tuple[ModelSpec, ...]:
+        """Return the other models that score the rows."""
+        if not isinstance(models, list | tuple):
+            self._problems.add(where, f"also={models!r} is not a list.", "Put models in [ ].")
+            return ()
+        found: list[ModelSpec] = []
+        for each in models:
+            if not isinstance(each, Model):
+                self._problems.add(
+                    where,
+                    f"also= names {shown(each)}, which is not a model.",
+                    "Name functions that @fl.model decorates.",
+                )
+            elif (spec := self._scope.models.get(each)) is not None:
+                if spec in (model, *found):
+                    self._problems.add(
+                        where, f"{spec.name} scores the rows already.", "Name each model once."
+                    )
+                found.append(spec)
+        return tuple(found)
+
+    def _check_also(
+        self, where: str, item: EntitySpec, model: ModelSpec, parameters: Sequence[ParameterSpec]
+    ) -> None:
+        """Check that a model that also scores can tell the rows apart, if there are several."""
+        if item in model.keys:
+            return
+        if any(p.name == item.name and scalar_type(p.annotation) for p in parameters):
+            self._one_row(where, item, model)
+        else:
+            self._same_score(where, item.name, model)
+
+    def _same_score(self, where: str, item: str, model: ModelSpec) -> None:
+        self._problems.add(
+            where,
+            f"the rows differ by {item!r}, which is no key of the model {model.name!r}: "
+            "all would have the same score.",
+            "Give the model a feature of that entity. "
+            f"{nearest(item, [key.name for key in model.keys])}",
+        )
 
     def _candidates(self, where: str, features: object) -> tuple[FeatureSpec, ...]:
         specs = self._each(where, "candidates", features)
@@ -232,12 +281,7 @@ class _CapabilityCompiler:
         if names[0] not in keys and names[0] in single and names[0] in self._scope.entities:
             return self._one_row(where, self._scope.entities[names[0]], model)
         if names[0] not in keys:
-            self._problems.add(
-                where,
-                f"the rows differ by {names[0]!r}, which is no key of the model {model.name!r}: "
-                "all would have the same score.",
-                f"Give the model a feature of that entity. {nearest(names[0], keys)}",
-            )
+            self._same_score(where, names[0], model)
             return None
         return keys[names[0]]
 

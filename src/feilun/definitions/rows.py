@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from feilun.definitions.features import Feature
-from feilun.errors import InputError, UnknownName
+from feilun.errors import FeilunError, InputError, Unavailable, UnknownName
 
-if TYPE_CHECKING:  # importing feilun stays light
+if TYPE_CHECKING:  # importing feilun stays light; a capability is made of what is here
     import numpy as np
     import numpy.typing as npt
+
+    from feilun.definitions.capabilities import Capability
+    from feilun.definitions.models import Model
+
+Reply = TypeVar("Reply")
+Default = TypeVar("Default")
+
+
+class _Missing(Enum):
+    """Says that no default was given: None may be one."""
+
+    MISSING = "missing"
 
 
 class Draws(Protocol):
@@ -85,6 +98,10 @@ class Scored:
         True if no model scored them, but the capability's fallback.
     draws : Draws or None
         What :meth:`top` asks where the capability explores.
+    others : mapping
+        By name of each model that also scores, its scores, or why there are none.
+    replies : mapping
+        By path of each capability that was asked, its reply, or why there is none.
     """
 
     items: Sequence[Any]
@@ -92,6 +109,10 @@ class Scored:
     columns: Mapping[str, Values]
     fallback: bool = False
     draws: Draws | None = None
+    others: Mapping[str, npt.NDArray[np.float64] | FeilunError] = field(
+        default_factory=dict[str, Any]
+    )
+    replies: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __len__(self) -> int:
         """Return the number of candidates."""
@@ -111,6 +132,75 @@ class Scored:
         """Return for each candidate whether the feature has a value of its own."""
         return self._spread(self._column(feature).present)
 
+    def by(self, model: Model, default: float | None = None) -> npt.NDArray[np.float64]:
+        """Return what another model gives the candidates: one number each, higher is better.
+
+        Parameters
+        ----------
+        model : Model
+            One of the capability's ``also=``.
+        default : float, optional
+            What every candidate gets where no version scored them; the answer says so.
+
+        Raises
+        ------
+        Unavailable
+            If no version scored them and there is no default: then the request is refused.
+        UnknownName
+            If ``also=`` does not name the model.
+        """
+        if model.name not in self.others:
+            raise UnknownName(
+                f"The model {model.name} did not score this request.",
+                "Name it in the capability's also=.",
+            )
+        scores = self.others[model.name]
+        if not isinstance(scores, FeilunError):
+            return scores
+        if default is None:
+            raise scores
+        import numpy as np
+
+        return np.full(len(self.items), default, np.float64)
+
+    @overload
+    def reply(self, capability: Capability[..., Reply]) -> Reply: ...
+
+    @overload
+    def reply(self, capability: Capability[..., Reply], default: Default) -> Reply | Default: ...
+
+    def reply(self, capability: Capability[..., Any], default: Any = _Missing.MISSING) -> Any:
+        """Return what another capability replied about all candidates, :meth:`where` or not.
+
+        Parameters
+        ----------
+        capability : Capability
+            One of the capability's ``asks=``.
+        default : object, optional
+            What stands in where it could not answer; this answer says so.
+
+        Raises
+        ------
+        Unavailable
+            If it could not answer and there is no default: then the request is refused.
+        UnknownName
+            If ``asks=`` does not name the capability.
+        """
+        if capability.path not in self.replies:
+            raise UnknownName(
+                f"{capability.path} was not asked for this request.",
+                "Name it in the capability's asks=.",
+            )
+        reply = self.replies[capability.path]
+        if not isinstance(reply, FeilunError):
+            return reply
+        if default is not _Missing.MISSING:
+            return default
+        raise Unavailable(
+            f"{capability.path}, which was asked, did not answer: {reply.message}",
+            "Give scored.reply() a default, to answer without it.",
+        ) from reply
+
     def where(self, mask: npt.NDArray[np.bool_]) -> Scored:
         """Return the candidates for which ``mask`` is true."""
         if len(mask) != len(self.items):
@@ -126,6 +216,10 @@ class Scored:
                 address: column if len(column.values) == 1 else _Kept(column, mask)
                 for address, column in self.columns.items()
             },
+            others={
+                name: scores if isinstance(scores, FeilunError) else scores[mask]
+                for name, scores in self.others.items()
+            },
         )
 
     def top(self, k: int) -> list[Any]:
@@ -139,6 +233,15 @@ class Scored:
         if self.draws is not None:
             return self.draws.choose([self.items[index] for index in best], k)
         return [self.items[index] for index in best[:k]]
+
+    def rescored(self, scores: npt.NDArray[np.float64]) -> Scored:
+        """Return the candidates with other scores, for :meth:`top` to rank by."""
+        if len(scores) != len(self.items):
+            raise InputError(
+                f"rescored() got {len(scores)} scores for {len(self.items)} candidates.",
+                "Make them from scored.scores and scored.by(…).",
+            )
+        return replace(self, scores=scores)
 
     def _column(self, feature: Feature[Any]) -> Values:
         try:

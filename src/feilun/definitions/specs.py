@@ -442,6 +442,21 @@ class ParameterSpec:
 
 
 @dataclass(frozen=True)
+class AskSpec:
+    """A capability that another one asks. Its parameter ``rows`` is the other's candidates.
+
+    ``rows`` is None where it does not score them. ``same`` are its parameters that have the value
+    of the other's of that name; the rest have their defaults. ``personal`` says whether it reads by
+    whom the other's request is about.
+    """
+
+    capability: str
+    rows: str | None
+    same: tuple[str, ...]
+    personal: bool
+
+
+@dataclass(frozen=True)
 class CapabilitySpec:
     """An API: request → candidates → features → scores → the function's reply.
 
@@ -449,6 +464,7 @@ class CapabilitySpec:
     from a request parameter that is a list. ``reads`` is what the function looks at though the
     model does not. ``explore`` says how its lists are drawn, where it explores;
     ``opt_out``, where it is true, that nothing else of the request's subject may be read.
+    The models ``also`` score the same rows; what it ``asks`` answers before the function is called.
     """
 
     name: str
@@ -465,6 +481,13 @@ class CapabilitySpec:
     description: str = ""
     explore: Epsilon | None = None
     opt_out: FeatureSpec | None = None
+    also: tuple[str, ...] = ()
+    asks: tuple[AskSpec, ...] = ()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model that scores its rows, the one that ranks them first."""
+        return (self.model, *self.also)
 
 
 @dataclass(frozen=True)

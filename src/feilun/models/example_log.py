@@ -233,7 +233,7 @@ class ExampleLog:
 
 
 def capability_of(project: Project, model: ModelSpec) -> CapabilitySpec:
-    """Return the first capability that the model answers.
+    """Return the first capability that the model answers, or else the first that it scores for.
 
     Raises
     ------
@@ -242,6 +242,9 @@ def capability_of(project: Project, model: ModelSpec) -> CapabilitySpec:
     """
     for capability in project.capabilities.values():
         if capability.model == model.name:
+            return capability
+    for capability in project.capabilities.values():
+        if model.name in capability.also:
             return capability
     raise ModelError(
         f"No capability uses the model {model.name}.",

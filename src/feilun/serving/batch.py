@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +13,7 @@ import msgspec
 from feilun.errors import FeilunError, InputError, TooLarge
 from feilun.serving.app import InternalError
 from feilun.serving.capability import Capability
-from feilun.serving.http import REQUEST_ID_LENGTH, Request, Response, error_body
+from feilun.serving.http import Request, Response, error_body, fitting_id
 from feilun.serving.keyring import Caller
 
 MAX_REQUESTS = 100
@@ -63,7 +62,7 @@ class Batch:
         used: list[tuple[str, int]] = []
 
         async def one(place: int, body: msgspec.Raw) -> dict[str, Any]:
-            id = _id_of(request.id, place)
+            id = fitting_id(f"{request.id}.{place}")
             async with slots:
                 alone = replace(request, body=bytes(body), id=id)
                 return await self._one(alone, used, first=place == 0)
@@ -103,17 +102,3 @@ def _read(body: bytes) -> list[msgspec.Raw]:
     if len(bodies) > MAX_REQUESTS:
         raise TooLarge(f"{len(bodies)} requests in one body.", f"Send at most {MAX_REQUESTS}.")
     return bodies
-
-
-def _id_of(batch: str, place: int) -> str:
-    """Return the id of a request of a batch; a long one is named by its digest.
-
-    Examples
-    --------
-    >>> _id_of("order-77", 3)
-    'order-77.3'
-    """
-    id = f"{batch}.{place}"
-    if len(id) <= REQUEST_ID_LENGTH:
-        return id
-    return hashlib.blake2b(id.encode(), digest_size=16).hexdigest()

@@ -219,7 +219,7 @@ class Champions:
         """Return the bundle's columns, which may be other ones than the model has today."""
         columns = resolve_columns(bundle.columns, self._project)
         for capability in self._project.capabilities.values():
-            if capability.model != bundle.model:
+            if bundle.model not in capability.models:
                 continue
             if capability.item != bundle.item:
                 raise ModelError(

@@ -33,6 +33,19 @@ REQUEST_ID_LENGTH = 64
 _REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{REQUEST_ID_LENGTH}}}")
 
 
+def fitting_id(id: str) -> str:
+    """Return an id that was made of a request's, or its digest if it is too long for one.
+
+    Examples
+    --------
+    >>> fitting_id("order-77.3"), len(fitting_id("order-77." + "3" * 64))
+    ('order-77.3', 32)
+    """
+    if len(id) <= REQUEST_ID_LENGTH:
+        return id
+    return hashlib.blake2b(id.encode(), digest_size=16).hexdigest()
+
+
 class MethodError(InputError):
     """The path is right, the method is not."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from feilun.clock import MINUTE, Clock
 from feilun.errors import Behind, InputError
+from feilun.features.online import Snapshot
 from feilun.ports.online_store import Mark, OnlineStore
 from feilun.serving.requests import ReadOptions
 
@@ -16,6 +17,13 @@ CLOCK_TOLERANCE = MINUTE
 """How far (µs) reads may stand ahead of our clock before their answers say so."""
 
 ClockMode = Literal["wall", "request"]
+
+
+class Moment(NamedTuple):
+    """One moment of the store, open to be read, and the time (µs) of reads from it."""
+
+    snapshot: Snapshot
+    as_of: int
 
 
 class Moments:
@@ -90,6 +98,10 @@ class Moments:
                 "Ask for a later time: the past is read from the log, by training.",
             )
         return mark.time + 1 if asked is None else asked
+
+    def at(self, snapshot: Snapshot, options: ReadOptions) -> Moment:
+        """Return the moment of a read from ``snapshot``; raises what `as_of` does."""
+        return Moment(snapshot, self.as_of(snapshot.mark, options))
 
     def doubts(self, as_of: int) -> list[str]:
         """Return the flag ``clock`` if a read stands well ahead of our clock: it was set back.

@@ -173,7 +173,8 @@ def _capability_item(spec: CapabilitySpec, schemas: Schemas, *, personal: bool) 
         part
         for part in (
             spec.description,
-            f"Scored by the model {spec.model}." + (f" Owner: {spec.owner}." if spec.owner else ""),
+            f"Scored by {'the model' if not spec.also else 'the models'} {', '.join(spec.models)}."
+            + (f" Owner: {spec.owner}." if spec.owner else ""),
         )
         if part
     )

@@ -33,7 +33,13 @@ class PredictionLog:
         self._commit = commit
         self._log = log
 
-    async def keep(self, prediction: Prediction, digest: bytes, team: str = "") -> bytes:
+    async def keep(
+        self,
+        prediction: Prediction,
+        digest: bytes,
+        others: Sequence[Prediction] = (),
+        team: str = "",
+    ) -> bytes:
         """Keep a prediction. A second one of the same request is not kept: the first counts.
 
         Returns
@@ -47,6 +53,10 @@ class PredictionLog:
             What was answered.
         digest : bytes
             16 bytes of BLAKE2b over what was asked.
+        others : sequence of Prediction
+            What other models and capabilities said for it, kept in the same transaction. Their ids
+            follow from the request's, so a second one of each is not kept either; they are about
+            whom it is about, and are erased with it.
         team : str
             Who asked: a team's request ids are its own, whatever ids others use.
 
@@ -57,8 +67,12 @@ class PredictionLog:
         StoreFull
             If the log cannot take it.
         """
-        record = _record(prediction, digest, PREDICTION_SCHEMA, of_team(team, SOURCE))
-        (answer,) = await self._commit([record])
+        source = of_team(team, SOURCE)
+        records = [
+            _record(each, digest, subject_of(prediction, each), PREDICTION_SCHEMA, source)
+            for each in (prediction, *others)
+        ]
+        answer, *_ = await self._commit(records)
         if answer.status == "conflict":
             raise Conflict(
                 f"The request id {prediction.request_id!r} came before with another request.",
@@ -71,8 +85,12 @@ class PredictionLog:
         first = next((record for offset, record in found if offset == answer.offset), None)
         return b"" if first is None else decode_prediction(first.body).reply
 
-    async def keep_shadow(self, prediction: Prediction, digest: bytes, team: str = "") -> None:
+    async def keep_shadow(
+        self, prediction: Prediction, digest: bytes, subject: str, team: str = ""
+    ) -> None:
         """Keep what a shadow scored, under its own schema; a second one of a request is not kept.
+
+        ``subject`` is that of the request.
 
         Raises
         ------
@@ -80,7 +98,7 @@ class PredictionLog:
             If the log cannot take it.
         """
         source = of_team(team, SHADOW_SOURCE)
-        await self._commit([_record(prediction, digest, SHADOW_SCHEMA, source)])
+        await self._commit([_record(prediction, digest, subject, SHADOW_SCHEMA, source)])
 
 
 def of_team(team: str, source: str) -> str:
@@ -88,7 +106,9 @@ def of_team(team: str, source: str) -> str:
     return f"{team}/{source}" if team else source
 
 
-def _record(prediction: Prediction, digest: bytes, schema: str, source: str) -> Record:
+def _record(
+    prediction: Prediction, digest: bytes, subject: str, schema: str, source: str
+) -> Record:
     return Record(
         schema=schema,
         source=source,
@@ -97,12 +117,16 @@ def _record(prediction: Prediction, digest: bytes, schema: str, source: str) -> 
         received=prediction.as_of,
         client_time=prediction.as_of,
         available=prediction.as_of,
-        subject=subject_of(prediction),
+        subject=subject,
         digest=digest,
         body=encode_prediction(prediction),
     )
 
 
-def subject_of(prediction: Prediction) -> str:
-    """Return whom a prediction is about: its first key, as ``name=value``; empty if nobody."""
-    return next((f"{name}={value}" for name, value in prediction.keys.items()), "")
+def subject_of(answered: Prediction, part: Prediction) -> str:
+    """Return whom a part of an answer is about, as ``name=value``; empty if nobody.
+
+    It is the first key of the answer itself, or of the part where the answer has none.
+    """
+    keys = answered.keys or part.keys
+    return next((f"{name}={value}" for name, value in keys.items()), "")

@@ -18,12 +18,12 @@ from feilun.definitions.specs import (
 )
 from feilun.features.expressions import complete, request_columns
 from feilun.features.one_row import OneRow
-from feilun.features.online import OnlineReader, Row, Snapshot, missing_column
+from feilun.features.online import Row, Snapshot, missing_column
 from feilun.features.vectors import assemble
 from feilun.records.record import RECOMPUTE
 from feilun.serving.candidates import Candidates
 from feilun.serving.lineup import Columns
-from feilun.serving.moment import Moments
+from feilun.serving.moment import Moment
 from feilun.serving.requests import ReadOptions, is_list
 
 
@@ -72,22 +72,10 @@ class Reader:
         What it needs.
     entities : mapping
         The project's entities, by name.
-    reader : OnlineReader
-        Where features come from.
-    moments : Moments
-        When reads stand.
     """
 
-    def __init__(
-        self,
-        spec: CapabilitySpec,
-        entities: Mapping[str, EntitySpec],
-        reader: OnlineReader,
-        moments: Moments,
-    ) -> None:
+    def __init__(self, spec: CapabilitySpec, entities: Mapping[str, EntitySpec]) -> None:
         self._spec = spec
-        self._reader = reader
-        self._moments = moments
         self._candidates = Candidates(spec, entities[spec.item])
         self._wish = () if spec.opt_out is None else (spec.opt_out,)
         self._keys = keys_of(spec, entities)
@@ -102,7 +90,7 @@ class Reader:
         """Return the entities that a request names."""
         return {name: parameters[name] for name in self._keys}
 
-    def wants_none(self, parameters: Mapping[str, Any], options: ReadOptions) -> bool:
+    def wants_none(self, moment: Moment, parameters: Mapping[str, Any]) -> bool:
         """Return whether the subject has opted out of personalisation; nothing else is read.
 
         While the engine is still building the feature nobody knows, and it is taken for yes.
@@ -110,13 +98,12 @@ class Reader:
         wish = self._wish
         if not wish:
             return False
-        with self._reader.snapshot() as snapshot:
-            as_of = self._moments.as_of(snapshot.mark, options)
-            row = snapshot.read_row(wish, self.keys(parameters), as_of)
-            return bool(row.values[wish[0].address]) or bool(snapshot.unbuilt(wish))
+        row = moment.snapshot.read_row(wish, self.keys(parameters), moment.as_of)
+        return bool(row.values[wish[0].address]) or bool(moment.snapshot.unbuilt(wish))
 
     def read(
         self,
+        moment: Moment,
         parameters: Mapping[str, Any],
         options: ReadOptions,
         columns: Columns,
@@ -128,10 +115,12 @@ class Reader:
 
         Parameters
         ----------
+        moment : Moment
+            When the read stands.
         parameters : mapping
             Of the request.
         options : ReadOptions
-            When the read stands.
+            Whether it may read by whom the request is about.
         columns : Columns
             What the matrix holds.
         model : bool
@@ -144,23 +133,21 @@ class Reader:
         if not options.personalised and self.subject is not None:
             del keys[self.subject]
         whole = len(keys) == len(self._keys)
-        with self._reader.snapshot() as snapshot:
-            mark = snapshot.mark
-            as_of = self._moments.as_of(mark, options)
-            lists: Mapping[str, Column] = {}
-            if self._candidates.lists and items is None:
-                lists = self._read(snapshot, self._candidates.lists, keys, (), as_of)
-            if items is None:
-                items = self._candidates.items(parameters, lists, model=model)
-            if not whole and self._spec.item == self.subject:
-                items = [type(item)() for item in items]  # nobody
-            read: Row | Mapping[str, Column]
-            if columns.row is not None and whole and len(items) == 1 and not lists:
-                row = {**keys, self._spec.item: items[0]}
-                read = self._read_row(snapshot, needs.features, row, as_of)
-            else:
-                read = self._read(snapshot, needs.features, keys, items, as_of)
-            unbuilt = snapshot.unbuilt(columns.features)
+        snapshot, as_of = moment
+        lists: Mapping[str, Column] = {}
+        if self._candidates.lists and items is None:
+            lists = self._read(snapshot, self._candidates.lists, keys, (), as_of)
+        if items is None:
+            items = self._candidates.items(parameters, lists, model=model)
+        if not whole and self._spec.item == self.subject:
+            items = [type(item)() for item in items]  # nobody
+        read: Row | Mapping[str, Column]
+        if columns.row is not None and whole and len(items) == 1 and not lists:
+            row = {**keys, self._spec.item: items[0]}
+            read = self._read_row(snapshot, needs.features, row, as_of)
+        else:
+            read = self._read(snapshot, needs.features, keys, items, as_of)
+        unbuilt = snapshot.unbuilt(columns.features)
         values: Mapping[str, Column]
         if isinstance(read, Row):
             assert columns.row is not None
@@ -179,7 +166,7 @@ class Reader:
             items=items,
             values=values,
             as_of=as_of,
-            folded_offset=mark.offset,
+            folded_offset=snapshot.mark.offset,
             matrix=matrix,
             missing=missing,
             columns=RECOMPUTE if unbuilt else columns.digest,

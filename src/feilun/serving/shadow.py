@@ -31,13 +31,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ShadowCall:
-    """One request for a shadow: what was answered, and how to read the shadow's own columns."""
+    """One request for a shadow: what was answered, about whom, and how to read its own columns."""
 
     served: Served
     answered: Prediction
     digest: bytes
+    subject: str
     read: Callable[[], Reading]
-    team: str = ""
+    team: str
 
     @property
     def size(self) -> int:
@@ -109,9 +110,8 @@ class Shadows:
             self._count(call, "failed")
             return
         try:
-            await self._predictions.keep_shadow(
-                _scored(call, reading, scores), call.digest, call.team
-            )
+            scored = _scored(call, reading, scores)
+            await self._predictions.keep_shadow(scored, call.digest, call.subject, call.team)
         except FeilunError as error:  # the log's fault, not the version's
             _log.warning("What the shadow of version %d scored is lost: %s", version, error)
             self._count(call, "lost")

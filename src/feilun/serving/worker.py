@@ -23,7 +23,7 @@ from feilun.serving.access import ADMIN, OPEN, TEAMS, Guard, scoped
 from feilun.serving.admission import Admission
 from feilun.serving.app import Gateway, Route
 from feilun.serving.batch import Batch
-from feilun.serving.capability import Capability, Tools
+from feilun.serving.capability import Capability
 from feilun.serving.champion import Champions, stop
 from feilun.serving.collect import Collect
 from feilun.serving.committing import WatchedCommitter
@@ -35,6 +35,7 @@ from feilun.serving.moment import ClockMode, Moments
 from feilun.serving.pages import TRACKER_PATH, TrackerFile
 from feilun.serving.predictions import PredictionLog
 from feilun.serving.quota import Quota
+from feilun.serving.ranking import Tools
 from feilun.serving.shadow import Shadows
 from feilun.serving.usage import Meter
 from feilun.serving.views import View

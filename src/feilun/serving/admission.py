@@ -19,7 +19,7 @@ from feilun.errors import Unavailable
 Priority = Literal["always", "first", "second", "third"]
 """``always`` is for what operates the gateway, and is never refused."""
 
-LATE_SECONDS = 0.005
+LATE_SECONDS = 0.010
 """How late the event loop may be all the time."""
 TICK_SECONDS = 0.005
 INTERVAL_TICKS = 4

@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from feilun.errors import ModelError
+
 
 class Scorer(Protocol):
     """A loaded model. Thread-safe; never changes."""
@@ -62,3 +64,24 @@ class ScorerLoader(Protocol):
         Called once, when a model is adopted, with bytes that `load` has accepted.
         """
         ...
+
+
+def check_matrix(matrix: npt.NDArray[np.float32], columns: int) -> None:
+    """Refuse what no scorer of ``columns`` columns can read; called by each before anything else.
+
+    Raises
+    ------
+    ModelError
+        If it is not a C-contiguous float32 matrix of so many columns.
+    """
+    if (
+        matrix.dtype != np.float32
+        or matrix.ndim != 2
+        or matrix.shape[1] != columns
+        or not matrix.flags.c_contiguous
+    ):
+        raise ModelError(
+            f"The model takes a C-ordered float32 matrix of {columns} columns, not {matrix.dtype} "
+            f"{matrix.shape}.",
+            "Build it with feilun.features.vectors.assemble.",
+        )

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from feilun.adapters.lightgbm.text import check_model_text, column_names
 from feilun.errors import MissingExtra, ModelError
+from feilun.ports.scorer import check_matrix
 
 _FLOAT32 = 0
 _NORMAL = 0  # the prediction after the objective's link function, as Booster.predict gives it
@@ -47,17 +48,7 @@ class LightGbmScorer:
         ModelError
             If the matrix is not C-contiguous float32 of the model's number of columns.
         """
-        if (
-            matrix.dtype != np.float32
-            or matrix.ndim != 2
-            or matrix.shape[1] != self._columns
-            or not matrix.flags.c_contiguous
-        ):
-            raise ModelError(
-                f"The model takes a C-ordered float32 matrix of {self._columns} columns, "
-                f"not {matrix.dtype} {matrix.shape}.",
-                "Build it with feilun.features.vectors.assemble.",
-            )
+        check_matrix(matrix, self._columns)
         rows = len(matrix)
         scores = np.empty(rows, np.float64)
         if rows == 0:

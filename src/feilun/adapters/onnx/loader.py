@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from feilun.adapters.onnx.graph import check_graph
 from feilun.errors import MissingExtra, ModelError
+from feilun.ports.scorer import check_matrix
 
 _FLOATS = ("tensor(float)", "tensor(double)")
 _MAPS = "seq(map(int64,tensor(float)))"
@@ -43,17 +44,7 @@ class OnnxScorer:
             If the matrix is not float32 of the model's number of columns, the graph fails, or it
             gives something but a number a row.
         """
-        if (
-            matrix.dtype != np.float32
-            or matrix.ndim != 2
-            or matrix.shape[1] != self._columns
-            or not matrix.flags.c_contiguous
-        ):
-            raise ModelError(
-                f"The model takes a C-ordered float32 matrix of {self._columns} columns, "
-                f"not {matrix.dtype} {matrix.shape}.",
-                "Build it with feilun.features.vectors.assemble.",
-            )
+        check_matrix(matrix, self._columns)
         rows = len(matrix)
         if rows == 0:
             return np.empty(0, np.float64)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from feilun.adapters.worker.frames import LENGTH, MAX_HEADER, Header, pack, unpack
 from feilun.errors import ModelError
+from feilun.ports.scorer import check_matrix
 
 START_SECONDS = 60.0
 """How long a worker may take to import its library and to load its model."""
@@ -77,17 +78,7 @@ class WorkerScorer:
             If the matrix does not fit, the model fails or is too slow, or its worker is not there:
             then it is started again.
         """
-        if (
-            matrix.dtype != np.float32
-            or matrix.ndim != 2
-            or matrix.shape[1] != self._columns
-            or not matrix.flags.c_contiguous
-        ):
-            raise ModelError(
-                f"The model takes a C-ordered float32 matrix of {self._columns} columns, "
-                f"not {matrix.dtype} {matrix.shape}.",
-                "Build it with feilun.features.vectors.assemble.",
-            )
+        check_matrix(matrix, self._columns)
         if len(matrix) == 0:
             return np.empty(0, np.float64)
         until = time.monotonic() + DEADLINE_SECONDS

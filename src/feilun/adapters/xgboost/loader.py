@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from feilun.adapters.xgboost.document import column_names, read_model
 from feilun.errors import MissingExtra, ModelError
+from feilun.ports.scorer import check_matrix
 
 _PREDICTION = 0  # after the objective's link function, as Booster.predict gives it
 
@@ -47,17 +48,7 @@ class XgboostScorer:
         ModelError
             If the matrix is not C-contiguous float32 of the model's number of columns.
         """
-        if (
-            matrix.dtype != np.float32
-            or matrix.ndim != 2
-            or matrix.shape[1] != self._columns
-            or not matrix.flags.c_contiguous
-        ):
-            raise ModelError(
-                f"The model takes a C-ordered float32 matrix of {self._columns} columns, "
-                f"not {matrix.dtype} {matrix.shape}.",
-                "Build it with feilun.features.vectors.assemble.",
-            )
+        check_matrix(matrix, self._columns)
         rows = len(matrix)
         if rows == 0:
             return np.empty(0, np.float64)

@@ -101,6 +101,7 @@ def test_a_key_opens_what_it_was_given_for(running):
 
 
 def test_the_commands_find_the_token_themselves(running):
+    known(running, add(running, "tools", "user_profile"))
     assert running.json("send", "click", "user_id=1", "item_id=7")["events"]
     assert running.json("status")["platform"]["keys"] == "required"
 

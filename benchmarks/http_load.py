@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import random
 import select
 import socket
 import time
@@ -52,8 +53,8 @@ def flood(
 ) -> dict[str, float]:
     """Send requests for some seconds, each connection the next once the last was answered.
 
-    A ``patient`` connection that was refused waits as long as the reply asks it to, as Feilun's
-    clients do; all others send the next at once.
+    A ``patient`` connection that was refused waits as long as the reply asks it to and up to as
+    long again, by chance, as well-behaved clients do; all others send the next at once.
 
     Returns
     -------
@@ -88,6 +89,7 @@ def flood(
                 if _received(link):
                     pause = _note(link, count)
                     if patient and pause:
+                        pause *= 1 + random.random()  # noqa: S311
                         heapq.heappush(waiting, (time.perf_counter() + pause, descriptor))
                     else:
                         number = _send(link, number)

@@ -45,7 +45,7 @@ LOOKUP_NOTE = (
 )
 OVERLOAD_NOTE = (
     "The limit is the same gateway at its peak, with a tenth of the callers, before and after. "
-    "Whoever is refused waits the second that Retry-After asks for."
+    "Whoever is refused waits the seconds that Retry-After asks for, and up to as long again."
 )
 START_NOTE = (
     "From the start of the command to the first score over HTTP; memory is the proportional set "

@@ -10,6 +10,7 @@ may make it late for a moment, but if it was late all the time of an interval, t
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -24,6 +25,8 @@ LATE_SECONDS = 0.010
 TICK_SECONDS = 0.005
 INTERVAL_TICKS = 4
 """After so many ticks it is judged how late the loop was at the least."""
+LONGEST_SECONDS = 4
+"""The longest that anybody is told to wait."""
 FEWEST, MOST = 16, 1024
 """The bounds of how many may be inside."""
 SHARES: dict[Priority, float] = {"first": 1.0, "second": 0.75, "third": 0.5}
@@ -31,11 +34,15 @@ SHARES: dict[Priority, float] = {"first": 1.0, "second": 0.75, "third": 0.5}
 
 
 class Overloaded(Unavailable):
-    """More requests than this worker can answer soon."""
+    """More requests than this worker can answer soon; ``seconds`` says when to come again.
+
+    Not all at once: those who are told the same second come back as one burst.
+    """
 
     code = "overloaded"
 
     def __init__(self) -> None:
+        self.seconds = random.randint(1, LONGEST_SECONDS)  # noqa: S311  (it spreads, and hides nothing)
         super().__init__(
             "The gateway has more requests than it can answer soon.",
             "Send it again after the seconds in Retry-After; start more workers if this stays so.",

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from feilun.errors import FeilunError, InputError, TooLarge
+from feilun.serving.admission import Overloaded
 from feilun.serving.keyring import ANYBODY, Caller
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -298,7 +299,7 @@ def error_response(error: FeilunError, request_id: str) -> Response:
 
 
 def _error_headers(error: FeilunError) -> tuple[tuple[bytes, bytes], ...]:
-    if isinstance(error, TooMany):
+    if isinstance(error, TooMany | Overloaded):
         return ((b"retry-after", str(math.ceil(error.seconds)).encode()),)
     if error.status == 503:
         return ((b"retry-after", b"1"),)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from feilun.serving.admission import (
     FEWEST,
-    INTERVAL_TICKS,
+    INTERVAL_SECONDS,
     LATE_SECONDS,
     MOST,
     SHARES,
@@ -26,8 +26,11 @@ def interval(admission, late, inside=0):
     with ExitStack() as held:
         for _ in range(inside):
             held.enter_context(admission.place("always"))
-        for each in [late] * INTERVAL_TICKS if isinstance(late, float) else late:
+        passed = 0.0
+        while passed < INTERVAL_SECONDS:
+            each = late.pop() if isinstance(late, list) and late else late or 0.0
             admission.tick(each)
+            passed += TICK_SECONDS + each
 
 
 def limited(limit):
@@ -63,7 +66,7 @@ def test_each_priority_fills_its_share_and_no_more(priority):
 
 def test_a_burst_lets_nobody_out_and_a_queue_does():
     admission = limited(100)
-    interval(admission, [LATE] * (INTERVAL_TICKS - 1) + [IN_TIME], inside=100)
+    interval(admission, [LATE], inside=100)
     assert admission.limit >= 100
     interval(admission, LATE, inside=100)
     assert admission.limit < 100
@@ -105,12 +108,20 @@ def test_it_finds_how_many_the_loop_answers_in_time(seconds_each):
     assert all(best * 0.8 <= each <= best * 1.2 + seconds_each for each in found[-50:])
 
 
+def test_a_loop_that_is_late_for_everybody_at_once_is_late_though_it_rests_between():
+    """All inside wait for one commit, are answered together, and come again together."""
+    admission = Admission()
+    for _ in range(40):
+        interval(admission, [0.001 * min(admission.limit, 640) / 4], inside=640)
+    assert admission.limit < 200
+
+
 def test_it_watches_a_real_loop():
     admission = Admission()
 
     async def run():
         following = asyncio.create_task(admission.follow())
-        until = time.monotonic() + 40 * TICK_SECONDS * INTERVAL_TICKS
+        until = time.monotonic() + 40 * INTERVAL_SECONDS
         with ExitStack() as held:
             for _ in range(20):
                 held.enter_context(admission.place("first"))

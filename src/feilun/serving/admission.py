@@ -3,8 +3,8 @@
 The rest is told at once to come again a little later, the least urgent first. So whoever is let in
 is answered as quickly as ever, and the worker spends its time on answers instead of a queue.
 
-How many that are is found by watching the event loop, as CoDel watches a queue (RFC 8289): a burst
-may make it late for a moment, but if it was late all the time of an interval, too many are inside.
+How many that are is found by watching the event loop: how late it would have been, on average, for
+somebody who came at any moment of an interval. A burst makes it late for a moment only.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from feilun.errors import Unavailable
 Priority = Literal["always", "first", "second", "third"]
 """``always`` is for what operates the gateway, and is never refused."""
 
-LATE_SECONDS = 0.010
-"""How late the event loop may be all the time."""
+LATE_SECONDS = 0.0075
+"""How late the event loop may be on average."""
 TICK_SECONDS = 0.005
-INTERVAL_TICKS = 4
-"""After so many ticks it is judged how late the loop was at the least."""
+INTERVAL_SECONDS = 0.1
+"""After so long it is judged how late the loop was."""
 LONGEST_SECONDS = 4
 """The longest that anybody is told to wait."""
 FEWEST, MOST = 16, 1024
@@ -64,8 +64,8 @@ class Admission:
         self.limit = MOST
         self.inside = 0
         self._most_inside = 0
-        self._least_late = LATE_SECONDS
-        self._ticks = 0
+        self._passed = 0.0
+        self._late = 0.0
 
     @contextmanager
     def place(self, priority: Priority) -> Iterator[None]:
@@ -95,13 +95,14 @@ class Admission:
 
     def tick(self, late: float) -> None:
         """Take in how late (s) the event loop was now; change the limit at an interval's end."""
-        self._least_late = min(late, self._least_late) if self._ticks else late
-        self._ticks += 1
-        if self._ticks < INTERVAL_TICKS:
+        passed = TICK_SECONDS + max(0.0, late)
+        self._passed += passed
+        self._late += late * passed  # who came meanwhile waited for it
+        if self._passed < INTERVAL_SECONDS:
             return
-        if self._least_late > LATE_SECONDS:
+        if self._late > LATE_SECONDS * self._passed:
             # From how many there were, not from how many there might have been.
             self.limit = max(FEWEST, min(self.limit, self._most_inside) * 7 // 8)
         elif self._most_inside * 2 > self.limit:
             self.limit = min(MOST, self.limit + 1 + self.limit // 16)
-        self._ticks, self._most_inside = 0, self.inside
+        self._passed, self._late, self._most_inside = 0.0, 0.0, self.inside

@@ -144,7 +144,7 @@ class Reader:
         read: Row | Mapping[str, Column]
         if columns.row is not None and whole and len(items) == 1 and not lists:
             row = {**keys, self._spec.item: items[0]}
-            read = self._read_row(snapshot, needs.features, row, as_of)
+            read = snapshot.read_row(needs.features, row, as_of)
         else:
             read = self._read(snapshot, needs.features, keys, items, as_of)
         unbuilt = snapshot.unbuilt(columns.features)
@@ -208,15 +208,6 @@ class Reader:
         item = self._spec.item
         named = {*keys} if item in self._keys else {*keys, item}
         return all(key.name in named for each in features_of((wanted,)) for key in each.keys)
-
-    def _read_row(
-        self,
-        snapshot: Snapshot,
-        features: Sequence[FeatureSpec],
-        row: Mapping[str, Any],
-        as_of: int,
-    ) -> Row:
-        return snapshot.read_row(features, row, as_of)
 
     def fallback_scores(self, reading: Reading) -> Any:
         """Return what the fallback makes of the items that were read."""

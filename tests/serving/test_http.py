@@ -7,7 +7,7 @@ import pytest
 
 from feilun.clock import SystemClock
 from feilun.errors import Conflict, InputError, StoreFull
-from feilun.serving import http
+from feilun.serving import bodies
 from feilun.serving.access import OPEN, Guard
 from feilun.serving.admission import Admission
 from feilun.serving.app import Gateway, Route
@@ -166,7 +166,7 @@ def test_a_body_in_pieces_is_put_together(client):
 @pytest.mark.parametrize("sent_first", [[], [b"["], [b"[", b"1"]])
 def test_a_client_that_stops_sending_is_given_up(client, monkeypatch, sent_first):
     """Wherever it stops; before the first byte too."""
-    monkeypatch.setattr(http, "BODY_SECONDS", 0.02)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.02)
     messages = [{"type": "http.request", "body": part, "more_body": True} for part in sent_first]
     sent = []
 

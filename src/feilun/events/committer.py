@@ -27,8 +27,18 @@ T = TypeVar("T")
 
 
 class _Request(NamedTuple):
+    """Records of one caller, who may have given up meanwhile: then nobody hears the answer."""
+
     records: Sequence[Record]
     answer: asyncio.Future[list[Appended]]
+
+    def succeed(self, answers: list[Appended]) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answers)
+
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class Committer:
@@ -81,7 +91,7 @@ class Committer:
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         try:
-            return await asyncio.shield(request.answer)
+            return await request.answer
         finally:
             self._count -= len(records)
 
@@ -149,21 +159,21 @@ class Committer:
 
     async def _commit_group(self, group: list[_Request]) -> None:
         try:
-            records = Rows.joined([Rows.of(request.records) for request in group])
+            records = Rows.joined([request.records for request in group])
             answers = await self._in_writer(lambda: self._log.append(records))
         except InputError as error:
             if len(group) == 1:
-                group[0].answer.set_exception(error)
+                group[0].fail(error)
             else:  # nothing was stored; the others must not pay for the one that is wrong
                 for request in group:
                     await self._commit_group([request])
         except Exception as error:  # whatever it is, each request must hear of it
             for request in group:
-                request.answer.set_exception(error)
+                request.fail(error)
         else:
             at = 0
             for request in group:
-                request.answer.set_result(answers[at : at + len(request.records)])
+                request.succeed(answers[at : at + len(request.records)])
                 at += len(request.records)
 
     async def _in_writer(self, call: Callable[[], T]) -> T:

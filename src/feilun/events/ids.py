@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
+
+# An id is no secret. Asking the system for each one would let other threads in each time.
+_bits = random.Random()  # noqa: S311  (it begins from the system's randomness)
+os.register_at_fork(after_in_child=_bits.seed)
 
 
 def uuid7(time: int) -> str:
@@ -16,9 +21,9 @@ def uuid7(time: int) -> str:
     >>> name[:13], name[14], name[19] in "89ab", len(name)
     ('017f22e2-79b0', '7', True, 36)
     """
-    random = int.from_bytes(os.urandom(10), "big")
+    chance = _bits.getrandbits(74)
     milliseconds = (time // 1_000) & 0xFFFF_FFFF_FFFF
-    high = milliseconds << 16 | 0x7000 | random >> 68
-    low = 0b10 << 62 | random & 0x3FFF_FFFF_FFFF_FFFF
+    high = milliseconds << 16 | 0x7000 | chance >> 62
+    low = 0b10 << 62 | chance & 0x3FFF_FFFF_FFFF_FFFF
     text = f"{high << 64 | low:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from feilun.aggregation.frames import Column, Float32
-from feilun.definitions.specs import ExpressionSpec, Readable, RequestSpec
+from feilun.definitions.specs import DType, ExpressionSpec, Readable, RequestSpec
 from feilun.features.expressions import evaluate, request_columns, request_value
 from feilun.features.online import Row, column_of
 from feilun.features.vectors import codes_of
+
+_PLAIN: Mapping[DType, type] = {"int": int, "float": float, "bool": bool, "str": str}
+"""What most values of a request are, and need no look at."""
 
 
 def is_plain(columns: Sequence[Readable]) -> bool:
@@ -94,6 +97,7 @@ class RowMatrix:
             (
                 column.address,
                 column if isinstance(column, RequestSpec) else None,
+                _PLAIN[column.dtype],
                 codes_of(column, categories) if column.dtype == "str" else None,
             )
             for column in columns
@@ -121,8 +125,13 @@ class RowMatrix:
         """
         numbers = []
         missing = []
-        for address, request, codes in self._columns:
-            value = values[address] if request is None else request_value(request, as_of, said)
+        for address, request, plain, codes in self._columns:
+            if request is None:
+                value = values[address]
+            else:
+                value = said.get(request.name)
+                if type(value) is not plain or request.timezone:
+                    value = request_value(request, as_of, said)
             if codes is not None and value is not None:
                 value = codes.get(value)
             if value is None or value != value:  # noqa: PLR0124  (NaN alone is not itself)

@@ -17,7 +17,7 @@ from feilun.definitions.specs import FeatureSpec, Project
 from feilun.errors import InputError
 from feilun.features.built import KEY, Built, decode_built
 from feilun.features.read_plan import ReadPlan, Scalar, make_plan
-from feilun.ports.online_store import OnlineStore, StoreSnapshot
+from feilun.ports.online_store import SnapshotSource, StoreSnapshot
 
 _MAX_PLANS = 1_024
 _TELLS_TIME = frozenset({"since_last", "decayed"})
@@ -52,11 +52,11 @@ class OnlineReader:
     ----------
     project : Project
         Whose features are read.
-    store : OnlineStore
+    store : SnapshotSource
         What the engine writes.
     """
 
-    def __init__(self, project: Project, store: OnlineStore) -> None:
+    def __init__(self, project: Project, store: SnapshotSource) -> None:
         self.project = project
         self._store = store
         self._known = _Known(-1, None, Built(), {})

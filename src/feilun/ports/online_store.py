@@ -49,12 +49,16 @@ class StoreSnapshot(Protocol):
         ...
 
 
-class OnlineStore(Protocol):
-    """Bytes under keys of 1 to 500 bytes. One writer (the engine), many readers."""
+class SnapshotSource(Protocol):
+    """What opens moments of a store: all that a reader needs."""
 
     def snapshot(self) -> AbstractContextManager[StoreSnapshot]:
-        """Open one moment for reading. Called once a request by every gateway worker."""
+        """Open one moment for reading. Called by every gateway worker for each turn of its loop."""
         ...
+
+
+class OnlineStore(SnapshotSource, Protocol):
+    """Bytes under keys of 1 to 500 bytes. One writer (the engine), many readers."""
 
     def commit(self, puts: Iterable[tuple[bytes, bytes]], expected: int, mark: Mark) -> None:
         """Store ``puts`` and move the mark, in one transaction; a power loss may undo it, whole.

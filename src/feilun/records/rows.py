@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
+from itertools import chain, groupby
 from operator import attrgetter, iconcat
 from typing import Any, overload
 
@@ -47,11 +48,17 @@ class Rows(Sequence[Record]):
         return cls._from(list(map(list, zip(*map(astuple, records), strict=True))))
 
     @classmethod
-    def joined(cls, parts: Sequence[Rows]) -> Rows:
-        """Return the records of all parts, one part after the other."""
-        if len(parts) == 1:
-            return parts[0]
-        columns = zip(*map(_columns, parts), strict=True)
+    def joined(cls, parts: Sequence[Sequence[Record]]) -> Rows:
+        """Return the records of all parts in this form, one part after the other."""
+        rows: list[Rows] = []
+        for apart, run in groupby(parts, lambda part: isinstance(part, Rows)):
+            if apart:
+                rows += map(cls.of, run)
+            else:
+                rows.append(cls.of(chain.from_iterable(run)))
+        if len(rows) == 1:
+            return rows[0]
+        columns = zip(*map(_columns, rows), strict=True)
         return cls._from([reduce(iconcat, column, []) for column in columns])
 
     @classmethod

@@ -13,6 +13,7 @@ from feilun.errors import FeilunError, TooLate, UnknownName
 from feilun.events.ids import uuid7
 from feilun.serving.access import OPEN, Access, Guard, is_login, refuse_keys_in_urls
 from feilun.serving.admission import Admission, Overloaded, Priority
+from feilun.serving.bodies import Bodies
 from feilun.serving.http import (
     MethodError,
     Receive,
@@ -24,7 +25,6 @@ from feilun.serving.http import (
     check_json,
     check_origin,
     error_response,
-    read_body,
     read_head,
     send_response,
     timeout_of,
@@ -118,6 +118,7 @@ class Gateway:
         self._meter = meter
         self._metrics = metrics
         self._clock = clock
+        self._bodies = Bodies()
         self.start = start
         self.stop = stop
 
@@ -198,7 +199,7 @@ class Gateway:
         body = b""
         if method == "POST":
             check_json(head, page)
-            body = await read_body(head, receive, route.body_bytes)
+            body = await self._bodies.read(head, receive, route.body_bytes)
         request = Request(method, path, query, body, head.id, head.hosts[0], page, caller)
         with self._admission.place(route.priority):
             response = await handler(request)

@@ -5,7 +5,6 @@ What arrives is judged before it is parsed: the host it was sent to, its size, i
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import math
 import re
@@ -15,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from feilun.errors import FeilunError, InputError, TooLarge
+from feilun.errors import FeilunError, InputError
 from feilun.serving.admission import Overloaded
 from feilun.serving.keyring import ANYBODY, Caller
 
@@ -25,8 +24,6 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 JSON = b"application/json"
-BODY_SECONDS = 30.0
-"""How long a client may take to send its body."""
 QUERY_BYTES = 16_384
 """The most bytes of a query; longer lists of parameters are sent by POST."""
 _SECONDS = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,9})?")
@@ -239,43 +236,6 @@ def check_json(head: RequestHead, page: str = "") -> None:
             "The body must be uncompressed JSON in UTF-8.",
             "Send the header Content-Type: application/json.",
         )
-
-
-async def read_body(head: RequestHead, receive: Receive, cap: int) -> bytes:
-    """Return the whole body, reading no more than ``cap`` bytes of it.
-
-    Raises
-    ------
-    TooLarge
-        If it is larger; at once where its length is announced.
-    InputError
-        If the client stops sending.
-    """
-    length = head.content_length
-    if length.isdigit() and (len(length) > 12 or int(length) > cap):
-        raise _too_large(cap)
-    parts: list[bytes] = []
-    size, more = 0, True
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while more and size <= cap:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise InputError("The client went away before its body was complete.")
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                more = message.get("more_body", False)
-    except TimeoutError as error:
-        raise InputError(
-            f"The body was not complete after {BODY_SECONDS:.0f} s.", "Send it again."
-        ) from error
-    if size > cap:
-        raise _too_large(cap)
-    return b"".join(parts)
-
-
-def _too_large(cap: int) -> TooLarge:
-    return TooLarge(f"The body is larger than {cap} bytes.", "Send less in one request.")
 
 
 async def send_response(send: Send, response: Response, request_id: str) -> None:

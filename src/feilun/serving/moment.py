@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from feilun.clock import MINUTE, Clock
 from feilun.errors import Behind, InputError
 from feilun.features.online import Snapshot
-from feilun.ports.online_store import Mark, OnlineStore
+from feilun.ports.online_store import Mark, SnapshotSource
 from feilun.serving.requests import ReadOptions
 
 POLL_SECONDS = 0.001
@@ -31,7 +31,7 @@ class Moments:
 
     Parameters
     ----------
-    store : OnlineStore
+    store : SnapshotSource
         Asked how far the log was folded.
     clock : Clock
         The time of reads in mode ``wall``.
@@ -43,7 +43,7 @@ class Moments:
     """
 
     def __init__(
-        self, store: OnlineStore, clock: Clock, mode: ClockMode, patience: float = 2.0
+        self, store: SnapshotSource, clock: Clock, mode: ClockMode, patience: float = 2.0
     ) -> None:
         self._store = store
         self._clock = clock

@@ -149,10 +149,12 @@ class Parameters:
                     f"Only {' and '.join(self._options)} may be in the query.",
                 )
             parameters = self._from_body(request.body)
+        entities = self._entities
         for name, value in parameters.items():
-            if type(value) is list:
+            kind = type(value)
+            if kind is list:
                 self._check_list(name, value)
-            else:
+            elif kind is not float or not math.isfinite(value) or name in entities:
                 self._check_value(name, value)
         return parameters, options
 

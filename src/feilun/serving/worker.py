@@ -37,6 +37,7 @@ from feilun.serving.predictions import PredictionLog
 from feilun.serving.quota import Quota
 from feilun.serving.ranking import Tools
 from feilun.serving.shadow import Shadows
+from feilun.serving.turn import TurnSnapshots
 from feilun.serving.usage import Meter
 from feilun.serving.views import View
 
@@ -106,7 +107,8 @@ def make_app(parts: GatewayParts) -> Gateway:
         If two things of the project would answer at one path.
     """
     metrics = Metrics(METRICS, parts.worker)
-    moments = Moments(parts.store, parts.clock, parts.clock_mode)
+    snapshots = TurnSnapshots(parts.store)
+    moments = Moments(snapshots, parts.clock, parts.clock_mode)
     champions = Champions(
         project=parts.project,
         releases=parts.releases,
@@ -122,7 +124,7 @@ def make_app(parts: GatewayParts) -> Gateway:
     )
     admission = Admission()
     committer = WatchedCommitter(parts.log)
-    reader = OnlineReader(parts.project, parts.store)
+    reader = OnlineReader(parts.project, snapshots)
     predictions = PredictionLog(committer.commit, parts.log)
     shadows = Shadows(predictions, metrics)
     tools = Tools(reader, champions, moments, predictions, shadows, metrics)

@@ -27,17 +27,21 @@ _NORMAL = 0  # the prediction after the objective's link function, as Booster.pr
 _FROM_FIRST, _ALL = 0, -1
 _ROW_MAJOR = 1
 _PARAMETERS = b"num_threads=1"
+_QUICK_TREES = 1_000
+"""A row goes through so many trees in some 50 µs: others may wait that long for the interpreter."""
 
 
 class LightGbmScorer:
     """A loaded booster. Thread-safe: LightGBM predicts under a shared lock."""
 
-    def __init__(self, library: ctypes.CDLL, handle: ctypes.c_void_p, columns: int) -> None:
+    def __init__(
+        self, library: ctypes.CDLL, handle: ctypes.c_void_p, columns: int, trees: int
+    ) -> None:
         self._library = library
         self._handle = handle
         self._columns = columns
         weakref.finalize(self, library.LGBM_BoosterFree, handle)
-        self._one = _OneRow(library, handle, columns)
+        self._one = _OneRow(library, handle, columns, keep=trees <= _QUICK_TREES)
         weakref.finalize(self, library.LGBM_FastConfigFree, self._one.handle)  # is called first
 
     def score(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -72,10 +76,14 @@ class LightGbmScorer:
 class _OneRow:
     """Scores rows one at a time, each in a tenth of the time that the call for many takes.
 
-    LightGBM keeps what such a call needs, so two at once must not share it.
+    LightGBM keeps what such a call needs, so two at once must not share it. ``keep``: keep the
+    interpreter's lock meanwhile. To hand it to another thread and get it back takes longer than
+    most models do.
     """
 
-    def __init__(self, library: ctypes.CDLL, booster: ctypes.c_void_p, columns: int) -> None:
+    def __init__(
+        self, library: ctypes.CDLL, booster: ctypes.c_void_p, columns: int, *, keep: bool
+    ) -> None:
         self._library = library
         self.handle = ctypes.c_void_p()
         self._lock = threading.Lock()
@@ -86,14 +94,17 @@ class _OneRow:
                 ctypes.byref(self.handle),
             ),
         )  # fmt: skip
+        self._score = library.LGBM_BoosterPredictForMatSingleRowFast
+        if keep:
+            keeping = ctypes.PyDLL(library._name, handle=library._handle)
+            keeping.LGBM_BoosterPredictForMatSingleRowFast.argtypes = self._score.argtypes
+            self._score = keeping.LGBM_BoosterPredictForMatSingleRowFast
         self._written = ctypes.c_int64()
         self._to_written = ctypes.byref(self._written)
 
     def score(self, row: npt.NDArray[np.float32], score: npt.NDArray[np.float64]) -> None:
         with self._lock:
-            code = self._library.LGBM_BoosterPredictForMatSingleRowFast(
-                self.handle, row.ctypes.data, self._to_written, score.ctypes.data
-            )
+            code = self._score(self.handle, row.ctypes.data, self._to_written, score.ctypes.data)
             written = self._written.value
         _check(self._library, code)
         if written != 1:
@@ -128,7 +139,7 @@ class LightGbmLoader:
                 data, ctypes.byref(iterations), ctypes.byref(handle)
             ),
         )
-        scorer = LightGbmScorer(library, handle, columns)
+        scorer = LightGbmScorer(library, handle, columns, iterations.value)
         found, classes = ctypes.c_int(), ctypes.c_int()
         _check(library, library.LGBM_BoosterGetNumFeature(handle, ctypes.byref(found)))
         _check(library, library.LGBM_BoosterGetNumClasses(handle, ctypes.byref(classes)))

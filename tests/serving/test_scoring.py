@@ -6,7 +6,9 @@ import threading
 import numpy as np
 import pytest
 
+from feilun.errors import ModelError
 from feilun.serving import scoring
+from feilun.serving.breaker import FAILURES, FIRST_REST_SECONDS
 from feilun.serving.scoring import QUICK_CALLS, SLOTS, SLOW_CALLS, GuardedScorer
 
 QUICK, SLOW, STALLED = 0.001, 0.01, 0.06
@@ -105,3 +107,92 @@ def test_once_all_slots_are_stuck_for_the_deadline_calls_fail_at_once(monkeypatc
         release.set()
     assert all("did not answer" in str(error) for error in late)
     assert "stuck" in str(at_once.exception())
+
+
+class Failing(Timed):
+    """A scorer that fails, each time after as long as the test says, until it is mended."""
+
+    mended = False
+
+    def score(self, matrix):
+        scores = super().score(matrix)
+        if not self.mended:
+            raise OSError("gone")
+        return scores
+
+
+def outcomes(scorer, guarded, script):
+    """Return for each step whether the model was called and whether the call succeeded.
+
+    A step is how long to wait before it, how long the call takes, and whether it is mended.
+    """
+    row = np.zeros((1, 1), np.float32)
+    found = []
+
+    async def run():
+        for wait, scorer.takes, scorer.mended in script:
+            scorer.now += wait
+            before = len(scorer.in_loop)
+            try:
+                await guarded.score(row)
+            except ModelError:
+                found.append((len(scorer.in_loop) > before, False))
+            else:
+                found.append((len(scorer.in_loop) > before, True))
+
+    asyncio.run(run())
+    return found
+
+
+CALLED, SPARED, ANSWERED = (True, False), (False, False), (True, True)
+
+
+def waiting():
+    scorer = Failing()
+    return scorer, GuardedScorer(scorer, 1, timer=lambda: scorer.now, waits=True)
+
+
+def test_what_fails_after_a_wait_again_and_again_is_left_alone_for_longer_and_longer():
+    script = [
+        *[(0, 0.9, False)] * (FAILURES + 2),  # the last two are spared
+        (FIRST_REST_SECONDS, 0.9, False),  # a trial fails
+        (FIRST_REST_SECONDS, 0.9, False),  # now it rests for twice as long
+        (FIRST_REST_SECONDS, 0.1, True),  # a trial succeeds
+        (0, 0.1, True),
+    ]
+    expected = [CALLED] * FAILURES + [SPARED] * 2 + [CALLED, SPARED, ANSWERED, ANSWERED]
+    assert outcomes(*waiting(), script) == expected
+
+
+def test_failures_that_cost_no_wait_spare_nobody_a_try():
+    """They may be the requests' own: one caller's must not cost all others their answers."""
+    assert outcomes(*waiting(), [(0, 0.01, False)] * 20) == [CALLED] * 20
+
+
+def test_a_success_in_between_begins_the_count_anew():
+    some = [(0, 0.9, False)] * (FAILURES - 1)
+    expected = [*[CALLED] * (FAILURES - 1), ANSWERED, *[CALLED] * (FAILURES - 1)]
+    assert outcomes(*waiting(), [*some, (0, 0.1, True), *some]) == expected
+
+
+def test_a_trial_is_one_call_and_the_others_are_spared_meanwhile():
+    scorer, guarded = waiting()
+    outcomes(scorer, guarded, [(0, 0.9, False)] * FAILURES)
+    scorer.now += FIRST_REST_SECONDS
+    scorer.takes = 0.5
+    row = np.zeros((1, 1), np.float32)
+
+    async def run():
+        return await asyncio.gather(*(guarded.score(row) for _ in range(5)), return_exceptions=True)
+
+    called = len(scorer.in_loop)
+    found = asyncio.run(run())
+    assert len(scorer.in_loop) == called + 1
+    assert sum("in a row" in str(error) for error in found) == 4
+
+
+def test_a_quick_scorer_that_fails_slowly_leaves_the_loop():
+    scorer = Failing()
+    guarded = GuardedScorer(scorer, 1, timer=lambda: scorer.now)
+    assert outcomes(scorer, guarded, [(0, STALLED, False)] * 2) == [CALLED] * 2
+    assert scorer.in_loop == [True, False]

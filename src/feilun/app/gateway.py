@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import logging.config
 import multiprocessing
 import os
@@ -60,7 +61,12 @@ def load_application(config: Config) -> Callable[..., Any]:
     """Build the gateway's ASGI application; called in each worker, after it was spawned."""
     logging.config.dictConfig(LOGGING)
     threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
-    return compose.gateway_application(config)
+    application = compose.gateway_application(config)
+    # What was loaded stays for good. To look through it for garbage, again and again, would stop
+    # the worker for some 50 ms each time.
+    gc.collect()
+    gc.freeze()
+    return application
 
 
 def check_keys(config: Config) -> None:

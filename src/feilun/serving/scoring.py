@@ -3,7 +3,8 @@
 A scorer that is quick runs in the event loop, which costs nothing. One that has been slow runs in
 threads with a deadline, a few at a time; once all of those are stuck, further calls fail at once.
 When it has been quick there for long enough it may come back: what was slow may have been the
-machine. Each time it must be quick for twice as long.
+machine. Each time it must be quick for twice as long. One that fails again and again after a wait
+is left alone for a while: see `breaker`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy.typing as npt
 
 from feilun.errors import ModelError
 from feilun.ports.scorer import Scorer
+from feilun.serving.breaker import FAILURES, Breaker
 
 SLOW_SECONDS = 0.005
 SLOW_CALLS = 3
@@ -72,6 +74,7 @@ class GuardedScorer:
         self._quick_enough = QUICK_CALLS
         self._slots = asyncio.Semaphore(SLOTS)
         self._moved = 0.0  # when a call of the slow scorer last began or ended
+        self._breaker = Breaker(timer)
 
     def warm(self, deadline: float) -> None:
         """Score a dummy matrix, outside the event loop, so that the first request finds it warm.
@@ -105,9 +108,26 @@ class GuardedScorer:
             If the model raises, is too slow, or returns anything else.
         """
         if not (self._aside or aside):
-            scores, seconds = self._call(matrix)
-            self._note(seconds)
-            return scores
+            started = self._timer()
+            try:
+                return self._call(matrix)
+            finally:
+                self._note(self._timer() - started)
+        if rest := self._breaker.rest():
+            raise ModelError(
+                f"The model failed {FAILURES} times in a row; it is asked again in {rest:.1f} s."
+            )
+        started = self._timer()
+        self._breaker.begin()
+        try:
+            scores = await self._score_in_time(matrix)
+        except ModelError:
+            self._breaker.failed(self._timer() - started)
+            raise
+        self._breaker.succeeded()
+        return scores
+
+    async def _score_in_time(self, matrix: Matrix) -> Scores:
         now = time.monotonic()
         if self._slots.locked() and now - self._moved > DEADLINE_SECONDS:
             raise ModelError(f"All {SLOTS} calls of the model in progress are stuck.")
@@ -153,26 +173,26 @@ class GuardedScorer:
         running.set_running_or_notify_cancel()
 
         def call() -> None:
+            started = self._timer()
             try:
-                running.set_result(self._call(matrix))
+                scores = self._call(matrix)
             except ModelError as error:
                 running.set_exception(error)
+            else:
+                running.set_result((scores, self._timer() - started))
 
         threading.Thread(target=call, name="scorer", daemon=True).start()
         return running
 
-    def _call(self, matrix: Matrix) -> tuple[Scores, float]:
-        """Return the scores and how many seconds they took."""
-        started = self._timer()
+    def _call(self, matrix: Matrix) -> Scores:
         try:
             scores = self._scorer.score(matrix)
         except ModelError:
             raise
         except Exception as error:  # whatever a model raises, the gateway answers
             raise ModelError(f"The model raised {type(error).__name__}: {error}") from error
-        seconds = self._timer() - started
         if not isinstance(scores, np.ndarray) or scores.shape != (len(matrix),):
             raise ModelError(f"The model did not give one score for each of {len(matrix)} rows.")
         if not (math.isfinite(scores[0]) if len(scores) == 1 else np.isfinite(scores).all()):
             raise ModelError("The model gave a score that is not a finite number.")
-        return scores, seconds
+        return scores

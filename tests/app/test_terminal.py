@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from feilun.app.process import JsonLines
+from feilun.app.logs import JsonLines
 from feilun.app.terminal import complain, json_line, printable, say, say_table
 
 CONTROLS = {

@@ -16,7 +16,8 @@ from typing import Any
 from feilun.app import compose
 from feilun.app.config import Config
 from feilun.app.locks import ProcessLock
-from feilun.app.process import GRACE, LOGGING
+from feilun.app.logs import LOGGING
+from feilun.app.process import GRACE
 from feilun.app.token import ensure_token
 from feilun.errors import ConfigError
 from feilun.i18n import _

@@ -78,13 +78,14 @@ def serve(
     from feilun.app import parts, process
     from feilun.app.config import prepare_data
     from feilun.app.locks import ProcessLock
+    from feilun.app.logs import LOGGING
     from feilun.errors import FeilunError
 
     config = configured(project, port, clock)
     prepare_data(config)
     if supervised:
         process.follow_parent()
-    logging.config.dictConfig(process.LOGGING)
+    logging.config.dictConfig(LOGGING)
     try:
         with ProcessLock(config.run_path, part) as lock:
             parts.PARTS[part](config, lock)

@@ -383,6 +383,22 @@ class TestHealth:
         reply = shop.run(shop.client.get("/ready"))
         assert (reply.status, reply.json) == (200, {"status": "ready", "problems": []})
 
+    @pytest.mark.parametrize(
+        ("stage", "percent", "status"),
+        [("shadow", 0, 503), ("canary", 90, 503), ("canary", 100, 200), ("full", 100, 200)],
+    )
+    def test_ready_without_a_champion_once_all_get_the_challenger(
+        self, shop, stage, percent, status
+    ):
+        shop.roll_out(stage, percent, digest=shop.bundle())
+        users = range(100)
+        ready, *replies = shop.run(
+            shop.client.get("/ready"),
+            *(shop.client.get("/api/strict", {"user_id": user}) for user in users),
+        )
+        assert ready.status == status
+        assert ({reply.status for reply in replies} == {200}) == (status == 200)
+
     def test_a_full_log_is_not_ready_until_it_takes_records_again(self, shop, monkeypatch):
         shop.train()
         shop.log.quota = 0

@@ -152,7 +152,16 @@ class TestOpenApi:
         by_name = {p["name"]: p for p in parameters}
         assert by_name["user_id"]["required"] and not by_name["k"]["required"]
         assert by_name["k"]["schema"] == {"type": "integer", "default": 10}
-        assert {"min_offset", "as_of"} <= set(by_name)
+        assert set(by_name) == {"user_id", "k", "min_offset", "personalised"}
+
+    def test_only_where_the_request_says_the_time_may_it(self, shop):
+        for clock, options in (("wall", {"min_offset"}), ("request", {"min_offset", "as_of"})):
+            paths = describe(shop.project, "1", clock)["paths"]
+            (view,) = paths["/api/trends"].values()
+            assert {p["name"] for p in view["parameters"]} == options
+            for path in ("/api/recommend", "/api/recommend/batch"):
+                post = {p["name"] for p in paths[path]["post"]["parameters"]}
+                assert post == options | {"personalised"}
 
 
 def make_app_again(shop):

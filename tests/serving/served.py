@@ -32,13 +32,15 @@ class Server:
         self.process = None
 
     def start(self):
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "served_shop.py"), str(self.port),
-             str(self.workers)],
-            env=self.env,
-            start_new_session=True,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        with (self.root / "server.log").open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, str(HERE / "served_shop.py"), str(self.port),
+                 str(self.workers)],
+                env=self.env,
+                start_new_session=True,
+                stdout=output,
+                stderr=output,
+            )  # fmt: skip
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:

@@ -57,5 +57,4 @@ if __name__ == "__main__":
         workers=int(sys.argv[2]),
         respawn_failed_workers=True,
         websockets=False,
-        log_enabled=False,
     ).serve()

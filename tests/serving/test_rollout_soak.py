@@ -39,6 +39,8 @@ KEPT = 50
 """So many requests share a connection: new workers get their part."""
 PERCENTS = (0, 5, 25, 60, 100)
 PATIENCE = 30.0
+DYING = 1.0
+"""Seconds in which a process is gone that was killed: until then it may seem to take a request."""
 CALM = 6.0
 """Seconds: the server ends when a worker ends so soon after it was started anew (5.5 s)."""
 
@@ -57,7 +59,11 @@ class Caller(threading.Thread):
         number, due = 0, time.monotonic()
         while not self.done.is_set():
             with closing(self.server.connect()) as connection:
-                connection.connect()
+                try:
+                    connection.connect()
+                except OSError as error:  # one worker at least listens, whoever is killed
+                    self.problems.append(error)
+                    return
                 self.alive = time.monotonic()
                 for _ in range(KEPT):
                     if not self.ask(number, connection):
@@ -177,6 +183,7 @@ def test_no_step_of_a_rollout_and_no_killed_worker_fails_or_mixes_an_answer(
         while time.monotonic() < end:
             operator.step()
             killer.step()
+            assert server.process.poll() is None, (tmp_path / "server.log").read_text()[-2000:]
             time.sleep(operator.chance.uniform(0.05, 0.3))
         wait_for(killer.workers)
         for caller in callers:
@@ -208,9 +215,10 @@ def wait_for(condition):
 
 
 def check_deaths(deaths, kills):
-    """Check that each connection that died lived until a worker was killed."""
+    """Check that each connection that died lived until a worker was killed, or was dying."""
     for alive, found, error in deaths:
-        assert any(alive <= kill <= found for kill in kills), (alive, found, error, kills)
+        killed = [kill for kill in kills if alive - DYING <= kill <= found]
+        assert killed, (error, [(kill - alive, kill - found) for kill in kills])
 
 
 def check_log(replies, logged, releases):

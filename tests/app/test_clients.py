@@ -47,6 +47,22 @@ def test_a_read_sees_its_own_write(running, client):
     assert client.recommend(user_id=71, min_offset=offset)["folded_offset"] > offset
 
 
+def test_many_at_once_are_answered_each_in_its_place(running, client, client_module):
+    fields = {"user_id": 72, "item_id": 5}
+    _, reply = running.call("/api/events", {"event": "click", "fields": fields})
+    offset = reply["events"][0]["offset"]
+    asked = [{"user_id": 72, "k": 1}, {"user_id": 2**70}, {"user_id": 73, "k": 0}]
+    first, wrong, last = client.recommend_batch(asked, min_offset=offset)
+    assert [each["status"] for each in (first, wrong, last)] == [200, 400, 200]
+    assert (len(first["reply"]["result"]), last["reply"]["result"]) == (1, [])
+    assert last["reply"]["folded_offset"] > offset
+    assert (wrong["error"]["code"], "reply" in wrong) == ("bad_input", False)
+    assert client.recommend_batch([]) == []
+    with pytest.raises(client_module.ApiError) as caught:
+        client.recommend_batch([{"user_id": 72}] * 101)
+    assert caught.value.status == 413
+
+
 def test_an_error_says_what_to_do(client, client_module):
     with pytest.raises(client_module.ApiError, match="64 bits") as caught:
         client.recommend(user_id=2**70)

@@ -403,6 +403,10 @@ def test_the_generated_client_calls_and_tracks(site, visitor, until, tmp_path):
     arrives(site, until, 15, [77])
     reply = page.evaluate("client.recommend({user_id: 15, k: 1})")
     assert len(reply["result"]) == 1 and reply["model"] == "ranker"
+    both = page.evaluate("client.recommend_batch([{user_id: 15, k: 1}, {usr: 1}], {minOffset: 0})")
+    assert [each["status"] for each in both] == [200, 400]
+    assert both[0]["reply"]["result"] == reply["result"]
+    assert both[1]["error"]["code"] == "bad_input"
     profile = page.evaluate("client.user_profile({user_id: 15}, {minOffset: 0})")
     assert profile["features"]["clicks"] == 1
     error = page.evaluate(

@@ -57,6 +57,8 @@ def test_types_are_those_of_the_definitions(description):
         "export type Tip = { item_id: number; why: string | null; next?: Tip | null; };",
         "places(parameters: { city: string; }, options?: Options): Promise<PlacesReply>;",
         "recent: Array<number> | null;",
+        "tips_batch(requests: Array<{ user_id: number; }>, options?: Options): "
+        "Promise<Array<{ status: number; reply?: TipsReply; error?: ErrorBody; }>>;",
     ):
         assert line in types
 

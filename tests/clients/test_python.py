@@ -52,6 +52,12 @@ def test_mypy_rejects_a_wrong_call(description, tmp_path):
         "client.track_visit({'city': 'X', 'again': True})",
         "client.track_visit({'city': 7, 'again': True})  # wrong",
         "why: str = client.tips(user_id=7)['result'][0]['why']  # wrong: it may be None",
+        "answers = client.recommend_batch([{'user_id': 7}, {'user_id': 8, 'k': 3}], min_offset=9)",
+        "items = answers[0]['reply']['result'] if answers[0]['status'] == 200 else []",
+        "said: str = answers[1]['error']['hint']",
+        "client.recommend_batch([{'k': 3}])  # wrong",
+        "client.recommend_batch({'user_id': 7})  # wrong",
+        "hint: int = answers[1]['error']['hint']  # wrong",
     ]
     caller = tmp_path / "caller.py"
     caller.write_text("\n".join(lines))
@@ -81,6 +87,7 @@ def test_nothing_of_the_definitions_runs(hostile, tmp_path):
 def test_names_that_python_has_already_get_another(hostile, tmp_path):
     client = load(render(hostile, tmp_path)).Client
     assert {"list_", "import_", "constructor", "track_click", "track_click_"} <= set(dir(client))
+    assert {"list_batch", "constructor_batch", "track_click_batch"} <= set(dir(client))
 
 
 @pytest.mark.parametrize("url", ["localhost:8600", "ftp://x", "http://", "http://u:secret@x"])

@@ -55,6 +55,6 @@ if __name__ == "__main__":
         http=HTTPModes.http1,
         factory=True,
         workers=int(sys.argv[2]),
+        respawn_failed_workers=True,
         websockets=False,
-        log_enabled=False,
     ).serve()

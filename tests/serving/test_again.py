@@ -34,6 +34,81 @@ def test_a_retry_gets_the_first_reply_byte_for_byte(shop):
     assert len(shop.predictions()) == 2
 
 
+def count_answers(shop, monkeypatch):
+    """Return a list that gets the id of each answer that is made: read, scored and composed."""
+    answerer = shop.app.routes["/api/recommend"].methods["GET"].__self__._answerer
+    made, original = [], answerer.answer
+
+    async def answer(parameters, options, id):
+        made.append(id)
+        return await original(parameters, options, id)
+
+    monkeypatch.setattr(answerer, "answer", answer)
+    return made
+
+
+@pytest.fixture
+def answered(shop, monkeypatch):
+    return count_answers(shop, monkeypatch)
+
+
+def test_a_retry_is_answered_from_the_log_without_making_an_answer(shop, answered):
+    """Nor does it wait for the record that it asks to see: its first answer had seen one."""
+    shop.train()
+
+    async def retry():
+        return await ask(shop, min_offset=10**6)
+
+    first, again, other = shop.run(ask(shop), retry(), ask(shop, headers=()))
+    assert (first.status, again.status, other.status) == (200, 200, 200)
+    assert again.body == first.body
+    assert again.headers["idempotent-replayed"] == "true"
+    assert answered == ["order-77", other.json["request_id"]]
+
+
+def test_a_retry_is_answered_though_nothing_could_be_by_now(shop, monkeypatch):
+    shop.train()
+
+    async def broken():
+        monkeypatch.setattr(shop.store, "snapshot", None)
+        return await ask(shop)
+
+    first, again = shop.run(ask(shop), broken())
+    assert (again.status, again.body) == (200, first.body)
+
+
+def test_what_is_another_request_is_not_taken_for_a_retry(shop, answered):
+    shop.train()
+    _, other, batch = shop.run(
+        ask(shop),
+        ask(shop, user_id=2),
+        shop.client.post("/api/recommend/batch", [{"user_id": 1}], headers=ID),
+    )
+    assert (other.status, other.code) == (409, "conflict")
+    assert batch.json["replies"][0]["status"] == 200
+    assert answered == ["order-77", "order-77", "order-77.0"]
+
+
+def test_a_batch_is_answered_from_the_log_too(shop, answered):
+    shop.train()
+    asked = [{"user_id": 1}, {"user_id": 2}]
+    first, again = shop.run(
+        *(shop.client.post("/api/recommend/batch", asked, headers=ID) for _ in range(2))
+    )
+    assert again.body == first.body
+    assert sorted(answered) == ["order-77.0", "order-77.1"]
+
+
+def test_in_a_replay_a_retry_is_found_by_the_time_that_it_says(replay, monkeypatch):
+    replay.train()
+    answered = count_answers(replay, monkeypatch)
+    as_of = replay.moments.mark().time + 5
+    said = [ask(replay, as_of=as_of) for _ in range(2)]
+    first, again, later = replay.run(*said, ask(replay, as_of=as_of + 1))
+    assert again.body == first.body
+    assert (later.status, len(answered)) == (409, 2)
+
+
 def test_many_at_once_get_one_answer(shop):
     shop.train()
 

@@ -152,7 +152,16 @@ class TestOpenApi:
         by_name = {p["name"]: p for p in parameters}
         assert by_name["user_id"]["required"] and not by_name["k"]["required"]
         assert by_name["k"]["schema"] == {"type": "integer", "default": 10}
-        assert {"min_offset", "as_of"} <= set(by_name)
+        assert set(by_name) == {"user_id", "k", "min_offset", "personalised"}
+
+    def test_only_where_the_request_says_the_time_may_it(self, shop):
+        for clock, options in (("wall", {"min_offset"}), ("request", {"min_offset", "as_of"})):
+            paths = describe(shop.project, "1", clock)["paths"]
+            (view,) = paths["/api/trends"].values()
+            assert {p["name"] for p in view["parameters"]} == options
+            for path in ("/api/recommend", "/api/recommend/batch"):
+                post = {p["name"] for p in paths[path]["post"]["parameters"]}
+                assert post == options | {"personalised"}
 
 
 def make_app_again(shop):
@@ -382,6 +391,22 @@ class TestHealth:
         shop.train()
         reply = shop.run(shop.client.get("/ready"))
         assert (reply.status, reply.json) == (200, {"status": "ready", "problems": []})
+
+    @pytest.mark.parametrize(
+        ("stage", "percent", "status"),
+        [("shadow", 0, 503), ("canary", 90, 503), ("canary", 100, 200), ("full", 100, 200)],
+    )
+    def test_ready_without_a_champion_once_all_get_the_challenger(
+        self, shop, stage, percent, status
+    ):
+        shop.roll_out(stage, percent, digest=shop.bundle())
+        users = range(100)
+        ready, *replies = shop.run(
+            shop.client.get("/ready"),
+            *(shop.client.get("/api/strict", {"user_id": user}) for user in users),
+        )
+        assert ready.status == status
+        assert ({reply.status for reply in replies} == {200}) == (status == 200)
 
     def test_a_full_log_is_not_ready_until_it_takes_records_again(self, shop, monkeypatch):
         shop.train()

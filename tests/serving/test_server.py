@@ -2,147 +2,25 @@
 
 import http.client
 import json
-import os
-import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from feilun.features.engine import Engine
-from feilun.models.bundle import Bundle, columns_of, scorer_file, write_bundle
-from feilun.records.codec import decode_prediction
-from feilun.records.record import PREDICTION_SCHEMA
 
-HERE = Path(__file__).parent
+sys.path.insert(0, str(Path(__file__).parent))
 
-
-class Server:
-    """The served shop, and ways to ask, start and kill it."""
-
-    def __init__(self, root, workers=1):
-        self.root = root
-        self.workers = workers
-        self.env = {**os.environ, "FEILUN_TEST_ROOT": str(root), "PYTHONPATH": str(HERE)}
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.process = None
-
-    def start(self):
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "served_shop.py"), str(self.port),
-             str(self.workers)],
-            env=self.env,
-            start_new_session=True,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                if self.ask("GET", "/health")[0] == 200:
-                    return
-            except OSError:
-                time.sleep(0.02)
-        raise AssertionError("The gateway did not start.")
-
-    def kill(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.kill()
-
-    def connect(self):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-
-    def ask(self, method, path, body=None, headers=None, connection=None):
-        if connection is None:
-            with closing(self.connect()) as fresh:
-                return self.ask(method, path, body, headers, fresh)
-        sent = {"Content-Type": "application/json"} if body is not None else {}
-        raw = None if body is None else body if isinstance(body, bytes) else json.dumps(body)
-        connection.request(method, path, raw, {**sent, **(headers or {})})
-        reply = connection.getresponse()
-        return reply.status, reply.read()
-
-    def raw(self, request):
-        with socket.create_connection(("127.0.0.1", self.port), 10) as connection:
-            connection.sendall(request)
-            return connection.recv(65_536)
+from served import predictions, release, seconds_until_all, serving, write_version
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     with serving(tmp_path_factory.mktemp("served")) as running:
         yield running
-
-
-@contextmanager
-def serving(root, workers=1):
-    """Fill a shop with some orders and serve it."""
-    sys.path.insert(0, str(HERE))
-    try:
-        from served_shop import open_parts
-
-        from conftest import order_record
-    finally:
-        sys.path.remove(str(HERE))
-    parts = open_parts(root)
-    now = time.time_ns() // 1_000
-    spec = parts.project.events["order"]
-    orders = [(user, item) for user in (1, 2, 3) for item in range(1, 6) for _ in range(item)]
-    parts.log.append(
-        [order_record(spec, n, user, item, 1, now - 10_000_000 + n)
-         for n, (user, item) in enumerate(orders)]
-    )  # fmt: skip
-    engine = Engine(parts.project, parts.log, parts.store)
-    while engine.run_once():
-        pass
-    parts.log.close()
-    parts.store.close()
-    running = Server(root, workers)
-    running.releases = parts.releases
-    running.project = parts.project
-    running.events = len(orders)
-    running.start()
-    try:
-        yield running
-    finally:
-        running.stop()
-
-
-def write_version(server, version):
-    data = json.dumps([[0, 0, version], ""]).encode()
-    spec = server.project.models["ranker"]
-    bundle = Bundle("ranker", columns_of(spec, {}), "item_id", scorer_file(data), "auc", {}, "d")
-    return write_bundle(server.root / "bundles", bundle, data)
-
-
-def release(server, version):
-    digest = write_version(server, version)
-    return server.releases.append(
-        "ranker", version, digest, action="promote", offset=0, at=time.time_ns() // 1_000,
-        turn=None, by="test",
-    )  # fmt: skip
-
-
-def predictions(server):
-    from feilun.adapters.lmdb import LmdbEventLog
-
-    with closing(LmdbEventLog(server.root / "log")) as log:
-        records = [r for _, r in log.read(0, 100_000) if r.schema == PREDICTION_SCHEMA]
-    return [decode_prediction(record.body) for record in records]
 
 
 def taken_up(server, sequence):
@@ -189,7 +67,7 @@ def test_versions_swap_under_load_without_a_failed_request(server):
         matrix = np.frombuffer(logged[id].vectors, np.float32).reshape(-1, 3)
         scores = np.frombuffer(logged[id].scores, np.float64)
         assert logged[id].version == version
-        assert scores.tolist() == (matrix[:, 2] * float(version)).tolist()
+        assert scores.tolist() == (matrix[:, 1] * float(version)).tolist()
 
 
 def roll_out(server, stage, percent, version, salt):
@@ -201,21 +79,10 @@ def roll_out(server, stage, percent, version, salt):
     )  # fmt: skip
 
 
-def seconds_until_all(server, ask, sequence):
-    """Return how long it takes until every worker has come to ``sequence``."""
-    started = time.monotonic()
-    while time.monotonic() - started < 10:
-        reached = ask("ranker", time.time_ns() // 1_000 - 5_000_000)
-        if len(reached) == server.workers and min(reached.values()) >= sequence:
-            return time.monotonic() - started
-        time.sleep(0.005)
-    raise AssertionError("Not every worker followed.")
-
-
 def test_rollouts_and_releases_at_peak_fail_nothing_and_mix_nothing(tmp_path):
     """Two workers under load; each change is with both within a second.
 
-    Version v ranks by weight v, so that the scores tell which version an answer is of.
+    Version v scores by weight v, so that the scores tell which version an answer is of.
     """
     with serving(tmp_path, workers=2) as server:
         releases = server.releases
@@ -279,7 +146,7 @@ def check_answers(replies, logged, entries):
         assert prediction.version == reply["version"]
         matrix = np.frombuffer(prediction.vectors, np.float32).reshape(-1, 3)
         scores = np.frombuffer(prediction.scores, np.float64)
-        assert scores.tolist() == (matrix[:, 2] * float(prediction.version)).tolist()
+        assert scores.tolist() == (matrix[:, 1] * float(prediction.version)).tolist()
         entry = entries.get(prediction.rollout)
         unit = f"user_id={prediction.keys['user_id']}"
         tried = entry is not None and gets_challenger(entry.salt, unit, entry.percent)

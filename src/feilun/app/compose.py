@@ -310,13 +310,13 @@ CLIENTS = ("python", "javascript", "openapi")
 """What clients can be generated in; ``openapi`` is the description itself."""
 
 
-def api_description(project: Project) -> dict[str, Any]:
+def api_description(config: Config, project: Project) -> dict[str, Any]:
     """Return the OpenAPI description, as the gateway serves it."""
     from importlib.metadata import version
 
     from feilun.serving.openapi import describe
 
-    return describe(project, version("feilun"))
+    return describe(project, version("feilun"), config.clock)
 
 
 def client_files(config: Config, language: str) -> dict[str, str]:
@@ -328,7 +328,7 @@ def client_files(config: Config, language: str) -> dict[str, str]:
     from feilun.clients.surface import read_surface
     from feilun.serving.pages import tracker_source
 
-    description = api_description(definitions(config))
+    description = api_description(config, definitions(config))
     if language == "openapi":
         return {"openapi.json": json.dumps(description, indent=1, ensure_ascii=False) + "\n"}
     surface = read_surface(description)

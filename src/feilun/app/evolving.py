@@ -33,7 +33,7 @@ def check_events(config: Config, project: Project) -> dict[str, list[str]]:
     return {name: changed for name, changed in said.items() if changed}
 
 
-def check_api(project: Project, before: Path) -> None:
+def check_api(config: Config, project: Project, before: Path) -> None:
     """Compare the API with an earlier description of it.
 
     Raises
@@ -47,7 +47,7 @@ def check_api(project: Project, before: Path) -> None:
 
     try:
         described = json.loads(before.read_text(encoding="utf-8"))
-        problems = breaking_changes(described, compose.api_description(project))
+        problems = breaking_changes(described, compose.api_description(config, project))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             _("{path} is not the description of an API: {reason}.", path=before, reason=error),

@@ -85,7 +85,7 @@ def check(
     check_sources(config, found)
     changes = check_events(config, found)
     if api is not None:
-        check_api(found, api)
+        check_api(config, found, api)
     if as_json:
         say_json({**_as_json(found), "changes": changes})
     else:

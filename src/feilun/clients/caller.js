@@ -37,6 +37,10 @@ class Caller {
     return this.#call("POST", path, pick(options), JSON.stringify(parameters));
   }
 
+  async _postMany(path, requests, options) {
+    return (await this.#call("POST", path, pick(options), JSON.stringify(requests))).replies;
+  }
+
   async #call(method, path, query, body) {
     const given = Object.entries(query).filter(([, value]) => value !== undefined);
     const target = given.length ? `${path}?${new URLSearchParams(given)}` : path;

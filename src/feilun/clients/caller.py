@@ -119,6 +119,10 @@ class Caller:
         given = {name: value for name, value in parameters.items() if value is not None}
         return self._call("POST", path, {"min_offset": min_offset}, json.dumps(given).encode())
 
+    def _post_many(self, path: str, requests: list[Any], min_offset: int | None) -> Any:
+        query = {"min_offset": min_offset}
+        return self._call("POST", path, query, json.dumps(requests).encode())["replies"]
+
     def _call(self, method: str, path: str, query: dict[str, Any], body: bytes | None) -> Any:
         pairs = {name: value for name, value in query.items() if value is not None}
         target = self._parts.path.rstrip("/") + path

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from feilun.clients.surface import Call, Names, Schema, Surface, file_stem, type_name
+from feilun.clients.surface import Batch, Call, Names, Schema, Surface, file_stem, type_name
 
 _CALLER = Path(__file__).with_name("caller.js")
 _TYPES = Path(__file__).with_name("caller.d.ts")
@@ -42,26 +42,33 @@ def render_javascript(surface: Surface, tracker: str) -> dict[str, str]:
     """
     names = Names(_METHODS)
     calls = [(names.take(call.name), call) for call in surface.calls]
+    batches = [(names.take(f"{batch.name}_batch"), batch) for batch in surface.batches]
     head = _HEAD.format(
         title=comment_text(surface.title),
         version=surface.version,
         quoted=json.dumps(surface.version),
     )
     stem = file_stem(surface.title)
-    module = [head, tracker, "\n", _CALLER.read_text("utf-8"), _client(calls)]
+    module = [head, tracker, "\n", _CALLER.read_text("utf-8"), _client(calls, batches)]
     declared = head.replace("export const API_VERSION =", "export const API_VERSION:")
     return {
         f"{stem}.js": "".join(module),
-        f"{stem}.d.ts": declared + _types(surface, calls),
+        f"{stem}.d.ts": declared + _types(surface, calls, batches),
     }
 
 
-def _client(calls: list[tuple[str, Call]]) -> str:
+def _client(calls: list[tuple[str, Call]], batches: list[tuple[str, Batch]]) -> str:
     methods = "".join(
         f"\n{_comment(call.text, 2)}"
         f"  {name}(parameters = {{}}, options = {{}}) {{\n"
         f"    return this._{call.method}({json.dumps(call.path)}, parameters, options);\n  }}\n"
         for name, call in calls
+    )
+    methods += "".join(
+        f"\n{_comment(batch.text, 2)}"
+        f"  {name}(requests, options = {{}}) {{\n"
+        f"    return this._postMany({json.dumps(batch.path)}, requests, options);\n  }}\n"
+        for name, batch in batches
     )
     return (
         "\n/** Calls the API. Rejects with an ApiError. */\n"
@@ -69,7 +76,9 @@ def _client(calls: list[tuple[str, Call]]) -> str:
     )
 
 
-def _types(surface: Surface, calls: list[tuple[str, Call]]) -> str:
+def _types(
+    surface: Surface, calls: list[tuple[str, Call]], batches: list[tuple[str, Batch]]
+) -> str:
     types = _Types(surface.components)
     methods = []
     for name, call in calls:
@@ -83,6 +92,11 @@ def _types(surface: Surface, calls: list[tuple[str, Call]]) -> str:
             f"\n{_comment(call.text, 2)}  {name}(parameters{optional}: {{ {parameters}}}, "
             f"options?: Options): Promise<{reply}>;\n"
         )
+    methods += [
+        f"\n{_comment(batch.text, 2)}  {name}(requests: Array<{types.of(batch.request)}>, "
+        f"options?: Options): Promise<Array<{types.of(batch.answer)}>>;\n"
+        for name, batch in batches
+    ]
     events = "".join(
         f"{_comment(event.text, 2)}  {_key(event.name)}: {types.of(event.fields)};\n"
         for event in surface.events

@@ -7,7 +7,16 @@ import keyword
 from collections.abc import Mapping
 from pathlib import Path
 
-from feilun.clients.surface import Call, EventKind, Names, Schema, Surface, file_stem, type_name
+from feilun.clients.surface import (
+    Batch,
+    Call,
+    EventKind,
+    Names,
+    Schema,
+    Surface,
+    file_stem,
+    type_name,
+)
 
 _CALLER = Path(__file__).with_name("caller.py")
 _HEAD = '''"""The API of {title}, version {version}.
@@ -57,6 +66,7 @@ def _client(surface: Surface, methods: list[str]) -> str:
 def _methods(surface: Surface, types: _Types) -> list[str]:
     names = Names(_METHODS)
     calls = [_call(names.take(call.name), call, types) for call in surface.calls]
+    calls += [_batch(names.take(f"{b.name}_batch"), b, types) for b in surface.batches]
     return calls + [_track(names.take(f"track_{e.name}"), e, types) for e in surface.events]
 
 
@@ -78,6 +88,18 @@ def _call(name: str, call: Call, types: _Types) -> str:
 
 def _parameter(name: str, kind: str, required: bool) -> str:
     return f"{name}: {kind}" if required else f"{name}: {kind} | None = None"
+
+
+def _batch(name: str, batch: Batch, types: _Types) -> str:
+    request = types.of(batch.request, type_name(batch.name, "Request"))
+    answer = types.of(batch.answer, type_name(batch.name, "Answer"))
+    return (
+        f"\n    def {name}(\n        self,\n        requests: list[{request}],\n        *,\n"
+        f"        min_offset: int | None = None,\n    ) -> list[{answer}]:\n"
+        f"{_docstring(batch.text, 8)}"
+        f"        answers: list[{answer}] = self._post_many({batch.path!r}, requests, min_offset)\n"
+        "        return answers\n"
+    )
 
 
 def _track(name: str, event: EventKind, types: _Types) -> str:

@@ -34,6 +34,17 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Many requests of one capability at once; ``request`` and ``answer`` are those of each."""
+
+    name: str
+    path: str
+    text: str
+    request: Schema
+    answer: Schema
+
+
+@dataclass(frozen=True)
 class EventKind:
     """One kind of event that may be sent."""
 
@@ -49,6 +60,7 @@ class Surface:
     title: str
     version: str
     calls: tuple[Call, ...]
+    batches: tuple[Batch, ...]
     events: tuple[EventKind, ...]
     components: Mapping[str, Schema]
 
@@ -56,12 +68,14 @@ class Surface:
 def read_surface(description: Mapping[str, Any]) -> Surface:
     """Return what a client offers of an API: its capabilities, its views and its events."""
     components = description["components"]["schemas"]
-    calls = []
+    calls, batches = [], []
     for path, item in description["paths"].items():
         for method, operation in item.items():
             kind = operation["tags"][0]
             if (kind, method) in (("capabilities", "post"), ("views", "get")):
                 calls.append(_call(path, method, operation))
+            elif kind == "batches":
+                batches.append(_batch(path, operation))
     events = [
         EventKind(
             name.removeprefix("event."), schema["description"], schema["properties"]["fields"]
@@ -70,7 +84,14 @@ def read_surface(description: Mapping[str, Any]) -> Surface:
         if name.startswith("event.")
     ]
     info = description["info"]
-    return Surface(info["title"], info["version"], tuple(calls), tuple(events), components)
+    return Surface(
+        title=info["title"],
+        version=info["version"],
+        calls=tuple(calls),
+        batches=tuple(batches),
+        events=tuple(events),
+        components=components,
+    )
 
 
 def _call(path: str, method: str, operation: Mapping[str, Any]) -> Call:
@@ -94,6 +115,18 @@ def _call(path: str, method: str, operation: Mapping[str, Any]) -> Call:
         text=operation["description"] or operation["summary"],
         parameters=tuple(parameters),
         reply=reply,
+    )
+
+
+def _batch(path: str, operation: Mapping[str, Any]) -> Batch:
+    asked = operation["requestBody"]["content"][_JSON]["schema"]
+    answered = operation["responses"]["200"]["content"][_JSON]["schema"]
+    return Batch(
+        name=path.split("/")[-2],
+        path=path,
+        text=operation["description"],
+        request=asked["items"],
+        answer=answered["properties"]["replies"]["items"],
     )
 
 

@@ -23,6 +23,13 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
     offset: int
 
 
+class Named(NamedTuple):
+    """The record that has a name: its place in the log, and the digest that it came with."""
+
+    offset: int
+    digest: bytes
+
+
 class BadEvent(NamedTuple):
     """Something that could not become a record: its bytes and the reason."""
 
@@ -68,6 +75,20 @@ class EventLog(Protocol):
             If an id has not 1 to 64 characters; nothing was stored.
         StoreFull
             If nothing was stored for want of space; reads go on.
+        """
+        ...
+
+    def find(self, source: str, id: str, time: int) -> Named | None:
+        """Return the record that has a name on the day of ``time`` (µs), the client's own time.
+
+        Called by the gateway before it answers a request that may have come before: a read that
+        never waits for a writer. None where the day is closed; names of late and of imported
+        records are not looked for.
+
+        Raises
+        ------
+        InputError
+            If the id has not 1 to 64 characters.
         """
         ...
 

@@ -200,7 +200,9 @@ class Gateway:
         if method == "POST":
             check_json(head, page)
             body = await self._bodies.read(head, receive, route.body_bytes)
-        request = Request(method, path, query, body, head.id, head.hosts[0], page, caller)
+        request = Request(
+            method, path, query, body, head.id, head.hosts[0], page, caller, head.named
+        )
         with self._admission.place(route.priority):
             response = await handler(request)
         self._meter.answered(caller, route.access.scope, response)

@@ -13,6 +13,7 @@ from feilun.serving.access import OPEN
 from feilun.serving.docs_page import CONTENT_SECURITY_POLICY, render
 from feilun.serving.http import Request, Response
 from feilun.serving.keyring import Keyring
+from feilun.serving.moment import ClockMode
 from feilun.serving.openapi import describe, only, with_keys
 
 if TYPE_CHECKING:
@@ -26,14 +27,18 @@ class Description:
     ----------
     project : Project
         What is described.
+    clock : {"wall", "request"}
+        Where the gateway takes the time from.
     keyring : Keyring
         Says whether callers need a key.
     routes : mapping
         The gateway's table, for who may call what; it may be filled later.
     """
 
-    def __init__(self, project: Project, keyring: Keyring, routes: Mapping[str, Route]) -> None:
-        self._description = describe(project, version("feilun"))
+    def __init__(
+        self, project: Project, clock: ClockMode, keyring: Keyring, routes: Mapping[str, Route]
+    ) -> None:
+        self._description = describe(project, version("feilun"), clock)
         self._keyring = keyring
         self._routes = routes
 

@@ -119,7 +119,8 @@ class Health:
         problems += [
             f"{capability.path} has no version of {capability.model} and no fallback."
             for capability in self._project.capabilities.values()
-            if self._champions.get(capability.model) is None and capability.fallback is None
+            if capability.fallback is None
+            and not self._champions.lineup(capability.model).answers_all
         ]
         return problems
 

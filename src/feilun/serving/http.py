@@ -89,7 +89,8 @@ class Request:
 
     ``host`` is one of the allowed names, with the port if the client gave one. ``page`` is the
     origin of the web page that sent it, if it is one of those that may. ``caller`` is
-    whoever has been let in.
+    whoever has been let in. ``named`` says that the caller gave the id, so that the request may
+    have come before.
     """
 
     method: str
@@ -100,6 +101,7 @@ class Request:
     host: str = "localhost"
     page: str = ""
     caller: Caller = ANYBODY
+    named: bool = False
 
     @property
     def team(self) -> str:
@@ -128,6 +130,7 @@ class RequestHead(msgspec.Struct):
 
     hosts: list[str]
     id: str
+    named: bool = False
     content_type: bytes = b""
     content_length: bytes = b""
     content_encoding: bytes = b""
@@ -176,6 +179,7 @@ def read_head(headers: Headers) -> RequestHead:
         head.id = key if _REQUEST_ID.fullmatch(key) else digest
     if not _REQUEST_ID.fullmatch(head.id):
         head.id = ""
+    head.named = bool(head.id)
     return head
 
 

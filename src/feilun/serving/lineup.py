@@ -74,6 +74,12 @@ class Lineup:
         is_shadow = self.rollout is not None and self.rollout.stage == "shadow"
         return self.challenger if is_shadow else None
 
+    @property
+    def answers_all(self) -> bool:
+        """Whether some version answers every unit: a champion, or a challenger that all get."""
+        everybodys = self.rollout is not None and self.rollout.percent >= 100
+        return self.champion is not None or everybodys
+
     def assign(self, unit: str) -> Assigned:
         """Return what is to answer a request of ``unit``; the same for every request of it."""
         rollout = self.rollout

@@ -99,6 +99,12 @@ class Moments:
             )
         return mark.time + 1 if asked is None else asked
 
+    def around(self, options: ReadOptions) -> int:
+        """Return about which time (µs) a read would have."""
+        if self._mode == "wall":
+            return self._clock.now()
+        return self.mark().time + 1 if options.as_of is None else options.as_of
+
     def at(self, snapshot: Snapshot, options: ReadOptions) -> Moment:
         """Return the moment of a read from ``snapshot``; raises what `as_of` does."""
         return Moment(snapshot, self.as_of(snapshot.mark, options))

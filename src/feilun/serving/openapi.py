@@ -12,6 +12,7 @@ from feilun.serving.batch import MAX_REQUESTS
 from feilun.serving.capability import CapabilityReply
 from feilun.serving.collect import Collect, EventsReply
 from feilun.serving.error_replies import READ, SEND, ErrorReply, error_replies
+from feilun.serving.moment import ClockMode
 from feilun.serving.own_operations import own_operations
 from feilun.serving.reading import keys_of
 from feilun.serving.requests import is_list
@@ -54,7 +55,7 @@ _BATCH = (
 _PERSONALISED = "false: nothing that is known of whom the request is about is read or kept."
 
 
-def describe(project: Project, version: str) -> dict[str, Any]:
+def describe(project: Project, version: str, clock: ClockMode = "wall") -> dict[str, Any]:
     """Return the description as JSON values.
 
     Its version names the shape of the whole API, that of each operation its own.
@@ -65,7 +66,10 @@ def describe(project: Project, version: str) -> dict[str, Any]:
         Its capabilities, views and events.
     version : str
         The version of Feilun that answers.
+    clock : {"wall", "request"}
+        Where the gateway takes the time from: only a replay may say it.
     """
+    options = _options(clock)
     capabilities = project.capabilities.values()
     annotations = [p.annotation for spec in capabilities for p in spec.parameters]
     annotations += [p.annotation for v in project.views.values() for p in key_parameters(v)]
@@ -73,7 +77,9 @@ def describe(project: Project, version: str) -> dict[str, Any]:
     schemas = Schemas([CapabilityReply, ViewReply, EventsReply, ErrorReply], annotations)
     schemas.components |= {f"event.{e.name}": event_schema(e) for e in project.sent_events.values()}
     items = {
-        spec.path: _capability_item(spec, schemas, personal=bool(keys_of(spec, project.entities)))
+        spec.path: _capability_item(
+            spec, schemas, options + _personalised(bool(keys_of(spec, project.entities)))
+        )
         for spec in capabilities
     }
     paths: dict[str, Any] = {
@@ -81,7 +87,7 @@ def describe(project: Project, version: str) -> dict[str, Any]:
         **items,
         **{f"{path}/batch": {"post": _batch_operation(item["post"])}
            for path, item in items.items()},
-        **{view_path(spec): {"get": _view_operation(spec, schemas)}
+        **{view_path(spec): {"get": _view_operation(spec, schemas, options)}
            for spec in project.views.values()},
     }  # fmt: skip
     for item in paths.values():
@@ -157,7 +163,9 @@ def _operation(
     }
 
 
-def _capability_item(spec: CapabilitySpec, schemas: Schemas, *, personal: bool) -> dict[str, Any]:
+def _capability_item(
+    spec: CapabilitySpec, schemas: Schemas, options: list[dict[str, Any]]
+) -> dict[str, Any]:
     result = schemas.of(spec.returns)
     reply = reference(_typed_reply(f"capability.{spec.name}", CapabilityReply, schemas, result))
     example = {
@@ -194,12 +202,11 @@ def _capability_item(spec: CapabilitySpec, schemas: Schemas, *, personal: bool) 
         "required": [p.name for p in spec.parameters if p.required],
         "additionalProperties": False,
     }
-    more = [_personalised()] if personal else []
-    get = {**base, "parameters": _query(spec.parameters, schemas) + more}
+    get = {**base, "parameters": _query(spec.parameters, schemas) + options}
     post = {
         **base,
         "operationId": f"{spec.name}_post",
-        "parameters": _options() + more,
+        "parameters": options,
         "responses": {**base["responses"], **error_replies(SEND)},
         "requestBody": {
             "required": True,
@@ -270,7 +277,9 @@ def _batch_operation(post: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _view_operation(spec: ViewSpec, schemas: Schemas) -> dict[str, Any]:
+def _view_operation(
+    spec: ViewSpec, schemas: Schemas, options: list[dict[str, Any]]
+) -> dict[str, Any]:
     values = {f.name: feature_schema(f) for f in spec.readable}
     features = {"type": "object", "properties": values, "required": list(values)}
     example = {
@@ -295,7 +304,7 @@ def _view_operation(spec: ViewSpec, schemas: Schemas) -> dict[str, Any]:
         example=example,
         errors=READ,
     )
-    return {**operation, "parameters": _query(key_parameters(spec), schemas)}
+    return {**operation, "parameters": _query(key_parameters(spec), schemas) + options}
 
 
 def _events_operation(project: Project) -> dict[str, Any]:
@@ -340,7 +349,7 @@ def _event_example(event: EventSpec) -> dict[str, Any]:
 
 
 def _query(parameters: Sequence[ParameterSpec], schemas: Schemas) -> list[dict[str, Any]]:
-    own = [
+    return [
         {
             "name": p.name,
             "in": "query",
@@ -350,10 +359,11 @@ def _query(parameters: Sequence[ParameterSpec], schemas: Schemas) -> list[dict[s
         }
         for p in parameters
     ]
-    return own + _options()
 
 
-def _options() -> list[dict[str, Any]]:
+def _options(clock: ClockMode) -> list[dict[str, Any]]:
+    """Return what every read may ask for."""
+    texts = {"min_offset": _MIN_OFFSET} | ({"as_of": _AS_OF} if clock == "request" else {})
     return [
         {
             "name": name,
@@ -362,18 +372,19 @@ def _options() -> list[dict[str, Any]]:
             "description": text,
             "schema": {"type": "integer", "minimum": 0},
         }
-        for name, text in (("min_offset", _MIN_OFFSET), ("as_of", _AS_OF))
+        for name, text in texts.items()
     ]
 
 
-def _personalised() -> dict[str, Any]:
-    return {
+def _personalised(personal: bool) -> list[dict[str, Any]]:
+    option = {
         "name": "personalised",
         "in": "query",
         "required": False,
         "description": _PERSONALISED,
         "schema": {"type": "boolean", "default": True},
     }
+    return [option] if personal else []
 
 
 def _parameter_schema(parameter: ParameterSpec, schemas: Schemas) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from feilun.errors import Conflict
-from feilun.ports.event_log import Appended, EventLog
+from feilun.ports.event_log import Appended, EventLog, Named
 from feilun.records.codec import decode_prediction, encode_prediction
 from feilun.records.record import PREDICTION_SCHEMA, SHADOW_SCHEMA, Prediction, Record
 
@@ -80,9 +80,17 @@ class PredictionLog:
             )
         if answer.status != "duplicate":
             return b""
+        return await self.reply_at(answer.offset)
+
+    def find(self, request_id: str, time: int, team: str = "") -> Named | None:
+        """Return what is kept of a request of a team on the day of ``time`` (µs), if anything."""
+        return self._log.find(of_team(team, SOURCE), request_id, time)
+
+    async def reply_at(self, offset: int) -> bytes:
+        """Return the reply of the prediction at an offset; empty if none was kept."""
         # A thread: a batch of the log is decoded to find it.
-        found = await asyncio.to_thread(self._log.read, answer.offset, 1)
-        first = next((record for offset, record in found if offset == answer.offset), None)
+        found = await asyncio.to_thread(self._log.read, offset, 1)
+        first = next((record for place, record in found if place == offset), None)
         return b"" if first is None else decode_prediction(first.body).reply
 
     async def keep_shadow(

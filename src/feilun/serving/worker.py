@@ -150,9 +150,7 @@ def make_app(parts: GatewayParts) -> Gateway:
     )
     collector = Collector(parts.project, parts.log, parts.clock, parts.clock_mode)
     collect = Collect(collector, committer)
-    routes = _routes(
-        parts.project, collect, capabilities, views, health, keyring=keyring, guard=guard
-    )
+    routes = _routes(parts, collect, capabilities, views, health, keyring=keyring, guard=guard)
     lifetime = _Lifetime(
         parts, champions, keyring, meter, shadows, committer=committer, admission=admission
     )
@@ -171,7 +169,7 @@ def make_app(parts: GatewayParts) -> Gateway:
 
 
 def _routes(
-    project: Project,
+    parts: GatewayParts,
     collect: Collect,
     capabilities: Sequence[Capability],
     views: Sequence[View],
@@ -182,7 +180,7 @@ def _routes(
 ) -> dict[str, Route]:
     """Return the whole table: what is not in it is not there."""
     routes: dict[str, Route] = {}
-    description = Description(project, keyring, routes)
+    description = Description(parts.project, parts.clock_mode, keyring, routes)
     table: list[tuple[str, Route]] = [
         ("/health", Route({"GET": health.health}, OPEN)),
         ("/ready", Route({"GET": health.ready}, OPEN)),

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from feilun.clock import DAY, HOUR
 from feilun.errors import Conflict, InputError
-from feilun.ports.event_log import Appended, Count, Covered, EventLog
+from feilun.ports.event_log import Appended, Count, Covered, EventLog, Named
 from feilun.records.codec import decode_record
 from feilun.records.erasure import KEY_BYTES, Erasures
 from feilun.records.record import IMPORTED, LATE, Record
@@ -185,6 +185,22 @@ class EventLogConformance:
         later = make_record("1", 5, received=START + 2 * DAY)
         assert log.append([later]) == [Appended("duplicate", 1)]
         assert log.end() == 2
+
+    def test_a_name_is_found_on_its_day_until_the_record_is_erased(self, log: EventLog) -> None:
+        assert log.find("web", "1", START) is None
+        record = make_record("1", 5, subject=WHO)
+        log.append([make_record("0"), record, record, make_record("1", 6)])
+        found = Named(1, record.digest)
+        assert log.find("web", "1", START) == found
+        assert log.find("web", "1", START // DAY * DAY) == found
+        assert log.find("web", "1", START + DAY) is None
+        assert log.find("app", "1", START) is None
+        assert log.find("web", "2", START) is None
+        with pytest.raises(InputError):
+            log.find("web", "", START)
+        log.erase(erased(WHO), [WHO])
+        assert log.find("web", "1", START) is None
+        assert log.find("web", "0", START) == Named(0, make_record("0").digest)
 
     def test_duplicates_among_new_records_leave_no_gaps(self, log: EventLog) -> None:
         records = [make_record(str(n % 7), n % 7) for n in range(20)]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import msgspec
 
 from feilun.errors import Fenced, InputError, StoreFull
-from feilun.ports.event_log import Appended, BadEvent, Count, Covered
+from feilun.ports.event_log import Appended, BadEvent, Count, Covered, Named
 from feilun.ports.online_store import KEY_LIMIT, Mark
 from feilun.records import identity
 from feilun.records.batch import RecordBatch
@@ -102,6 +102,12 @@ class MemoryLog:
         if late:
             self._horizon = max(self._horizon, day + 1)
         return late
+
+    def find(self, source: str, id: str, time: int) -> Named | None:
+        """Return the record that has a name on the day of ``time``."""
+        day = identity.day_of(time)
+        found = self._open.get(day, {}).get(identity.name_key(day, source, id))
+        return None if found is None else Named(*found)
 
     def declare(self, schemas: Mapping[str, bytes]) -> None:
         """Keep what schema ids mean."""

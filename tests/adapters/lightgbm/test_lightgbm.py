@@ -1,5 +1,6 @@
 """LightGBM by its C library: the same numbers, and no damaged text takes the process down."""
 
+import importlib.util
 import subprocess
 import sys
 import threading
@@ -204,7 +205,7 @@ def test_models_that_cannot_be_served_are_refused_at_training(data):
 
 def test_without_lightgbm_the_hint_is_the_command(estimators, monkeypatch):
     text = to_model_text(estimators["regressor"])
-    monkeypatch.setattr(loader.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     loader._library.cache_clear()
     try:
         with pytest.raises(MissingExtra, match=r"pip install .feilun\[models\]"):

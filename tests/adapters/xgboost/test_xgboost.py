@@ -1,5 +1,6 @@
 """XGBoost by its C library: the same numbers, and no damaged document takes the process down."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -177,7 +178,7 @@ def test_no_damaged_document_ends_the_process(data, tmp_path):
 def test_without_the_package_it_says_how_to_install_it(data, monkeypatch):
     raw = bytes(booster(data)[0].save_raw())
     loader._library.cache_clear()
-    monkeypatch.setattr(loader.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"feilun\[xgboost\]"):
         XgboostLoader().load(raw, COLUMNS)
     loader._library.cache_clear()

@@ -8,18 +8,16 @@ signatures: ``include/LightGBM/c_api.h`` of LightGBM 4.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
-import sys
 import threading
 import weakref
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from feilun.adapters.lightgbm.text import check_model_text, column_names
-from feilun.errors import MissingExtra, ModelError
+from feilun.adapters.shared_library import open_library
+from feilun.errors import ModelError
 from feilun.ports.scorer import check_matrix
 
 _FLOAT32 = 0
@@ -166,14 +164,7 @@ def _check(library: ctypes.CDLL, code: int) -> None:
 @cache
 def _library() -> ctypes.CDLL:
     """Load the shared library that the ``lightgbm`` package brings, and declare its functions."""
-    path = _library_path()
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise ModelError(
-            f"LightGBM's library cannot be loaded: {error}",
-            "Install OpenMP (Debian: libgomp1, macOS: brew install libomp).",
-        ) from error
+    library = open_library("lightgbm", "lib_lightgbm", name="LightGBM", extra="models")
     pointer, number = ctypes.c_void_p, ctypes.c_int
     library.LGBM_GetLastError.restype = ctypes.c_char_p
     library.LGBM_BoosterLoadModelFromString.argtypes = [ctypes.c_char_p, pointer, pointer]
@@ -190,13 +181,3 @@ def _library() -> ctypes.CDLL:
     library.LGBM_BoosterPredictForMatSingleRowFast.argtypes = [pointer] * 4
     library.LGBM_FastConfigFree.argtypes = [pointer]
     return library
-
-
-def _library_path() -> Path:
-    spec = importlib.util.find_spec("lightgbm")
-    suffix = ".dylib" if sys.platform == "darwin" else ".so"
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder) / "lib" / f"lib_lightgbm{suffix}"
-        if path.is_file():
-            return path
-    raise MissingExtra("LightGBM", "models")

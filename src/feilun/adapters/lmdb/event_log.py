@@ -23,7 +23,7 @@ from feilun.adapters.lmdb.erased import Erased, Rewrite, covered_rows
 from feilun.adapters.lmdb.names import Names, Naming
 from feilun.adapters.lmdb.subjects import Subjects, index_key
 from feilun.errors import CorruptData, InputError, StoreFull
-from feilun.ports.event_log import Appended, BadEvent, Count, Covered
+from feilun.ports.event_log import Appended, BadEvent, Count, Covered, Named
 from feilun.records import identity
 from feilun.records.batch import RecordBatch
 from feilun.records.codec import decode_batch, encode_batch, encode_record
@@ -204,6 +204,10 @@ class LmdbEventLog:
             before = Count(0, 0) if raw is None else Count(*_COUNT.unpack(raw))
             after = before.records + rows.schema.count(schema), before.late + late.count(schema)
             txn.put(key, _COUNT.pack(*after), db=self._env.meta)
+
+    def find(self, source: str, id: str, time: int) -> Named | None:
+        """Return the record that has a name on the day of ``time``. A few microseconds."""
+        return self._names.find(self._env, identity.day_of(time), source, id)
 
     def declare(self, schemas: Mapping[str, bytes]) -> None:
         """Keep what schema ids mean, for ever; what is known already writes nothing.

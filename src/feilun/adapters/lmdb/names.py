@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import lmdb
 import msgspec
 
-from feilun.ports.event_log import Appended
+from feilun.adapters.lmdb.environment import Environment
+from feilun.ports.event_log import Appended, Named
 from feilun.records import identity
 from feilun.records.record import IMPORTED, LATE, Record
 from feilun.records.rows import Rows
@@ -82,6 +83,17 @@ class Names:
         accepted: list[Record] = []
         answers = [self._take(txn, *item, work, accepted) for item in zip(rows, days, strict=True)]
         return Rows.of(accepted), answers
+
+    def find(self, environment: Environment, day: int, source: str, id: str) -> Named | None:
+        """Return the record that has a name of an open day.
+
+        Raises
+        ------
+        InputError
+            If the id has not 1 to ``ID_LIMIT`` characters.
+        """
+        value = environment.get(identity.name_key(day, source, id), self._open)
+        return None if value is None else Named(*_NAME.unpack(value))
 
     def sweep(self, txn: lmdb.Transaction[bytes], first_open: int, limit: int) -> int:
         """Forget up to ``limit`` names of closed days; return how many."""

@@ -7,18 +7,16 @@ The package ``xgboost`` takes seconds to import with what it pulls in. Source of
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import json
-import sys
 import weakref
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from feilun.adapters.shared_library import open_library
 from feilun.adapters.xgboost.document import column_names, read_model
-from feilun.errors import MissingExtra, ModelError
+from feilun.errors import ModelError
 from feilun.ports.scorer import check_matrix
 
 _PREDICTION = 0  # after the objective's link function, as Booster.predict gives it
@@ -122,14 +120,7 @@ def _check(library: ctypes.CDLL, code: int) -> None:
 @cache
 def _library() -> ctypes.CDLL:
     """Load the shared library that the ``xgboost`` package brings, and declare its functions."""
-    path = _library_path()
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise ModelError(
-            f"XGBoost's library cannot be loaded: {error}",
-            "Install OpenMP (Debian: libgomp1, macOS: brew install libomp).",
-        ) from error
+    library = open_library("xgboost", "libxgboost", name="XGBoost", extra="xgboost")
     pointer, size = ctypes.c_void_p, ctypes.c_uint64
     library.XGBGetLastError.restype = ctypes.c_char_p
     library.XGBoosterCreate.argtypes = [pointer, size, pointer]
@@ -142,13 +133,3 @@ def _library() -> ctypes.CDLL:
     library.XGBSetGlobalConfig.argtypes = [ctypes.c_char_p]
     _check(library, library.XGBSetGlobalConfig(b'{"verbosity": 0}'))
     return library
-
-
-def _library_path() -> Path:
-    spec = importlib.util.find_spec("xgboost")
-    name = "libxgboost.dylib" if sys.platform == "darwin" else "libxgboost.so"
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder) / "lib" / name
-        if path.is_file():
-            return path
-    raise MissingExtra("XGBoost", "xgboost")

@@ -102,7 +102,8 @@ def test_a_batch_is_answered_from_the_log_too(shop, answered):
 def test_in_a_replay_a_retry_is_found_by_the_time_that_it_says(replay, monkeypatch):
     replay.train()
     answered = count_answers(replay, monkeypatch)
-    as_of = replay.moments.mark().time + 5
+    with replay.store.snapshot() as snapshot:
+        as_of = snapshot.mark().time + 5
     said = [ask(replay, as_of=as_of) for _ in range(2)]
     first, again, later = replay.run(*said, ask(replay, as_of=as_of + 1))
     assert again.body == first.body

@@ -381,32 +381,34 @@ class TestMetrics:
 
 
 class TestHealth:
-    def test_alive_is_not_ready(self, shop):
-        health, ready = shop.run(shop.client.get("/health"), shop.client.get("/ready"))
+    def test_a_model_that_was_never_trained_keeps_no_events_away(self, shop):
+        """Or there would be none to train it on."""
+        health, ready, status = shop.run(*map(shop.client.get, ("/health", "/ready", "/status")))
         assert (health.status, health.json) == (200, {"status": "alive"})
-        assert ready.status == 503
-        assert ready.json["problems"] == ["/api/strict has no version of ranker and no fallback."]
+        assert (ready.status, ready.json) == (200, {"status": "ready", "problems": []})
+        assert status.json["problems"] == ["/api/strict has no version of ranker and no fallback."]
 
-    def test_ready_with_a_model_or_a_fallback_everywhere(self, shop):
-        shop.train()
-        reply = shop.run(shop.client.get("/ready"))
-        assert (reply.status, reply.json) == (200, {"status": "ready", "problems": []})
+    def test_not_ready_where_the_version_in_production_is_refused(self, shop):
+        shop.release("ranker", 1, "0" * 64)
+        ready, status = shop.run(*map(shop.client.get, ("/ready", "/status")))
+        assert ready.status == 503
+        assert "/api/strict" in ready.json["problems"][0]
+        assert status.json["problems"] == ready.json["problems"]
 
     @pytest.mark.parametrize(
-        ("stage", "percent", "status"),
-        [("shadow", 0, 503), ("canary", 90, 503), ("canary", 100, 200), ("full", 100, 200)],
+        ("stage", "percent", "all_answered"),
+        [("shadow", 0, False), ("canary", 90, False), ("canary", 100, True), ("full", 100, True)],
     )
-    def test_ready_without_a_champion_once_all_get_the_challenger(
-        self, shop, stage, percent, status
+    def test_without_a_champion_nothing_is_wrong_once_all_get_the_challenger(
+        self, shop, stage, percent, all_answered
     ):
         shop.roll_out(stage, percent, digest=shop.bundle())
-        users = range(100)
-        ready, *replies = shop.run(
-            shop.client.get("/ready"),
-            *(shop.client.get("/api/strict", {"user_id": user}) for user in users),
+        status, *replies = shop.run(
+            shop.client.get("/status"),
+            *(shop.client.get("/api/strict", {"user_id": user}) for user in range(100)),
         )
-        assert ready.status == status
-        assert ({reply.status for reply in replies} == {200}) == (status == 200)
+        assert (status.json["problems"] == []) == all_answered
+        assert ({reply.status for reply in replies} == {200}) == all_answered
 
     def test_a_full_log_is_not_ready_until_it_takes_records_again(self, shop, monkeypatch):
         shop.train()

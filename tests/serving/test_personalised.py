@@ -153,8 +153,8 @@ def test_what_is_about_nobody_has_no_such_parameter(shop):
     assert [path for path, found in names.items() if "personalised" in found] == ["/api/recommend"]
 
 
-def opted_out(shop, *users, building=False):
-    """Answer requests of a capability whose flag is that somebody has ordered anything."""
+def with_flag(shop, *, building=False):
+    """Return how a capability answers whose flag is that somebody has ordered anything."""
     route = shop.app.routes["/api/recommend"].methods["GET"].__self__
     (flag,) = [f for f in shop.project.views["user_profile"].features if f.name == "orders"]
     if building:  # of a fold that nothing has been built of
@@ -162,9 +162,15 @@ def opted_out(shop, *users, building=False):
         flag = dataclasses.replace(flag, fold=fold, window=flag.window // 2)
     spec = dataclasses.replace(route.spec, opt_out=flag)
     answer = Capability(spec, shop.project, route._tools).answer
-    requests = [Request("GET", spec.path, f"user_id={u}".encode(), b"", f"r-{u}") for u in users]
-    return [json.loads(reply.body) for reply in shop.run(*map(answer, requests), ask(shop, **OFF))
-            if isinstance(reply, Response)]  # fmt: skip
+    return lambda user: answer(
+        Request("GET", spec.path, f"user_id={user}".encode(), b"", f"r-{user}", named=True)
+    )
+
+
+def opted_out(shop, *users, building=False):
+    answer = with_flag(shop, building=building)
+    replies = shop.run(*map(answer, users), ask(shop, **OFF))
+    return [json.loads(reply.body) for reply in replies if isinstance(reply, Response)]
 
 
 def test_who_has_opted_out_need_not_ask(shop):
@@ -182,3 +188,19 @@ def test_while_nobody_knows_who_has_opted_out_all_have(shop):
     shop.train((1, 0, 1))
     (reply,) = opted_out(shop, 999, building=True)
     assert "not_personalised" in reply["degraded"]
+
+
+def test_a_retry_gets_the_first_answer_though_its_subject_has_opted_out_since(shop):
+    shop.train((1, 0, 1))
+    first = opted_out(shop, 999)
+    shop.fold([(999, 77, 5, shop.clock.now() - 1_000_000)])
+    assert opted_out(shop, 999) == first
+    assert "not_personalised" not in first[0]["degraded"]
+
+
+def test_a_retry_is_answered_for_anybody_again_though_its_subject_has_come_back(shop):
+    shop.train((1, 0, 1))
+    replies = shop.run(with_flag(shop, building=True)(999), with_flag(shop)(999), ask(shop, **OFF))
+    first, again = (json.loads(reply.body) for reply in replies[:2])
+    assert "not_personalised" in again["degraded"]
+    assert again["result"] == first["result"]

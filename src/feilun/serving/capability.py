@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from feilun.definitions.specs import CapabilitySpec, Project
+from feilun.ports.event_log import Named
 from feilun.records.record import Prediction
 from feilun.serving.answering import Answer, Answerer, CapabilityError
 from feilun.serving.http import Request, Response
@@ -70,9 +71,13 @@ class Capability:
             If the user's function failed.
         """
         parameters, options = self._parameters.read(request)
-        kept = self._kept_at(request, parameters, options) if request.named else None
-        if kept is not None and (first := await self._tools.predictions.reply_at(kept)):
-            return Response(first, headers=REPLAYED, used=())
+        if request.named and (kept := self._kept(request, options)):
+            if kept.digest == self._digest(parameters, options):
+                if first := await self._tools.predictions.reply_at(kept.offset):
+                    return Response(first, headers=REPLAYED, used=())
+            elif kept.digest == self._digest(parameters, options._replace(personalised=False)):
+                # Its subject had opted out when it first came. A retry is answered as then.
+                options = options._replace(personalised=False)
         await self._tools.moments.reach(options)
         answer = await self._answerer.answer(parameters, options, request.id)
         reading, options = answer.main.reading, answer.options
@@ -99,19 +104,14 @@ class Capability:
             entry.offer(digest, own, request.team)
         return Response(body, used=_used(own, others))
 
-    def _kept_at(
-        self, request: Request, parameters: Mapping[str, Any], options: ReadOptions
-    ) -> int | None:
-        """Return where the first answer to a request is that has come before; None if it has not.
+    def _kept(self, request: Request, options: ReadOptions) -> Named | None:
+        """Return what is kept under a request's id, if it has come before.
 
         The log has the last word: what is not found here, such as a request that is on its way, is
         a duplicate when it is kept.
         """
         time = self._tools.moments.around(options)
-        found = self._tools.predictions.find(request.id, time, request.team)
-        if found is None or found.digest != self._digest(parameters, options):
-            return None
-        return found.offset
+        return self._tools.predictions.find(request.id, time, request.team)
 
     def _encode(self, reply: CapabilityReply) -> bytes:
         try:

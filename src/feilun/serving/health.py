@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from feilun.clock import Clock
-from feilun.definitions.specs import Project
+from feilun.definitions.specs import CapabilitySpec, Project
 from feilun.errors import FeilunError
 from feilun.ports.event_log import Count, EventLog
 from feilun.ports.skew_store import ModelSkew, SkewStore
@@ -117,12 +117,21 @@ class Health:
         except FeilunError as error:
             problems.append(str(error))
         problems += [
-            f"{capability.path} has no version of {capability.model} and no fallback."
+            f"{capability.path} has no fallback, and the version of {capability.model} in "
+            "production was refused."
+            for capability in self._unanswering()
+            if self._champions.refusal(capability.model) is not None
+        ]
+        return problems
+
+    def _unanswering(self) -> list[CapabilitySpec]:
+        """Return the capabilities that can answer nobody."""
+        return [
+            capability
             for capability in self._project.capabilities.values()
             if capability.fallback is None
             and not self._champions.lineup(capability.model).answers_all
         ]
-        return problems
 
     async def metrics(self, _: Request) -> Response:
         """Return what Prometheus scrapes."""
@@ -197,8 +206,18 @@ class Health:
         return Response(msgspec.json.encode(body))
 
     def _doubts(self) -> list[str]:
-        """Return what is wrong and keeps nobody from getting an answer."""
-        return [doubt for doubt in (self._keyring.problem(), self._quota.problem()) if doubt]
+        """Return what is wrong with a gateway that can answer all that can be answered.
+
+        A model that was never trained is no reason to send it nothing: the events that it is to be
+        trained on come this way.
+        """
+        untrained = [
+            f"{capability.path} has no version of {capability.model} and no fallback."
+            for capability in self._unanswering()
+            if self._champions.refusal(capability.model) is None
+        ]
+        found = (self._keyring.problem(), self._quota.problem())
+        return [*(doubt for doubt in found if doubt), *untrained]
 
     def _model(self, model: str) -> dict[str, Any]:
         served, refused = self._champions.get(model), self._champions.refusal(model)

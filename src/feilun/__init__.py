@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from feilun.definitions.compiler import compile_project as compile
     from feilun.definitions.conditions import Condition
     from feilun.definitions.custom import Aggregation
+    from feilun.definitions.encoders import encoder
     from feilun.definitions.events import Event, Field, Vector
     from feilun.definitions.exploration import epsilon
     from feilun.definitions.features import Expression, Feature, cosine, request, same
@@ -63,6 +64,7 @@ __all__ = [
     "custom",
     "decayed",
     "distinct",
+    "encoder",
     "epsilon",
     "first",
     "last",
@@ -107,6 +109,7 @@ _HOMES = {
     "custom": "aggregations.custom",
     "decayed": "aggregations.decayed",
     "distinct": "aggregations.distinct",
+    "encoder": "encoders.encoder",
     "epsilon": "exploration.epsilon",
     "first": "aggregations.first",
     "last": "aggregations.last",

@@ -190,9 +190,10 @@ def test_a_prediction_that_says_how_it_was_chosen():
         list_propensity=0.75,
         item_propensities=struct.pack("<2d", 0.75, 0.75),
         reply=b"{}",
+        encoders={"bge": "ab"},
     )
     longest = (
-        b"\xdc\x00\x16"
+        b"\xdc\x00\x17"
         + PREDICTION_1[1:]
         + bytes.fromhex(
             "81 a1 6e 0a"  # request: n = 10
@@ -203,6 +204,7 @@ def test_a_prediction_that_says_how_it_was_chosen():
             "cb 3fe8000000000000"  # list_propensity
             "c410 000000000000e83f 000000000000e83f"  # item_propensities, float64 little-endian
             "c402 7b7d"  # reply
+            "81 a3 626765 a2 6162"  # encoders
         )
     )
     assert decode_prediction(longest) == chosen

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from feilun.features.online import OnlineReader
     from feilun.flywheel.auditor import Auditor
     from feilun.flywheel.workshop import Workshop
+    from feilun.ports.encoder import Encoder, Encoders, EncoderSpec
     from feilun.ports.event_log import EventLog
     from feilun.ports.lake import Lake
     from feilun.ports.model_registry import ModelRegistry
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from feilun.ports.table_source import TableSource
     from feilun.ports.turn_store import TurnStore
     from feilun.serving.app import Gateway
+
+SERVING_SECONDS = 0.9
+"""For one call of an encoder; below what a request waits for vectors."""
+TRAINING_SECONDS = 60.0
+"""The same where nobody waits."""
 
 
 def event_log(config: Config) -> EventLog:
@@ -158,6 +164,39 @@ def scorer_loaders() -> dict[str, ScorerLoader]:
     return {loader.format: loader for loader in loaders}
 
 
+def encoders(config: Config, seconds: float) -> Encoders:
+    """Return the way to this machine's encoders; a call of theirs may take so many seconds."""
+    from feilun.adapters.worker import SocketEncoders
+
+    return SocketEncoders(config.encoder_socket, seconds)
+
+
+def encoder_dim(config: Config, digest: str) -> int:
+    """Return how many numbers the vectors of an encoder have."""
+    from feilun.models.encoder import read_spec
+
+    return read_spec(config.encoders_path, digest).dim
+
+
+def load_encoder(config: Config, digest: str) -> Encoder:
+    """Load an encoder that was added to the project; its libraries are imported here alone."""
+    from feilun.adapters.encoder import load_encoder as load
+    from feilun.models.encoder import read_encoder
+
+    return load(read_encoder(config.encoders_path, digest))
+
+
+def add_encoder(config: Config, folder: Path) -> tuple[str, EncoderSpec]:
+    """Keep the encoder in a folder if it encodes; return its digest, and what it is."""
+    from feilun.adapters.encoder import load_encoder as load
+    from feilun.models.encoder import write_encoder
+    from feilun.models.encoder_folder import read_folder
+
+    parts = read_folder(folder)
+    load(parts)
+    return write_encoder(config.encoders_path, parts), parts.spec
+
+
 def workshop(
     config: Config, log: EventLog, turns: TurnStore, history: ReleaseHistory, owner: str
 ) -> Workshop:
@@ -171,7 +210,8 @@ def workshop(
     from feilun.models.skew import Meanings, audit_between
 
     project = definitions(config)
-    meanings = Meanings(project, history, config.bundles_path)
+    encoding = encoders(config, TRAINING_SECONDS)
+    meanings = Meanings(project, history, config.bundles_path, encoding)
     return Workshop(
         project=project,
         log=log,
@@ -186,6 +226,7 @@ def workshop(
         name_snapshot=partial(name_snapshot, config),
         audit=partial(audit_between, log, meanings, size=SKEW_REQUESTS),
         owner=owner,
+        encoders=encoding,
     )
 
 
@@ -201,7 +242,7 @@ def auditor(workshop: Workshop, store: SkewStore) -> Auditor:
     from feilun.flywheel.auditor import Auditor
     from feilun.models.skew import Meanings
 
-    meanings = Meanings(workshop.project, workshop.releases, workshop.bundles)
+    meanings = Meanings(workshop.project, workshop.releases, workshop.bundles, workshop.encoders)
     return Auditor(workshop.log, meanings, store)
 
 
@@ -367,5 +408,6 @@ def gateway_application(config: Config) -> Gateway:
             quota=quota,
             hosts=LOOPBACK | {own} | config.hosts,
             origins=frozenset(config.origins),
+            encoders=encoders(config, SERVING_SECONDS),
         )
     )

@@ -111,6 +111,16 @@ class Config:
         return self.data / "bundles"
 
     @property
+    def encoders_path(self) -> Path:
+        """Return the folder of the encoders that were added."""
+        return self.data / "encoders"
+
+    @property
+    def encoder_socket(self) -> Path:
+        """Return where the encoders' process is asked."""
+        return self.run_path / "encoder.sock"
+
+    @property
     def lake_path(self) -> Path:
         """Return the folder of the lake."""
         return self.data / "lake"

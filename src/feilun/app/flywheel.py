@@ -44,9 +44,10 @@ def run(config: Config, lock: ProcessLock, stop: Stop) -> None:
     ):
         # The lock lets one flywheel run, so the next one may go on with this one's turns at once.
         workshop = compose.workshop(config, log, turns, releases, owner="flywheel")
-        lock.ready()
-        logger.info("the flywheel is ready")
-        _follow(workshop, Controller(workshop), compose.auditor(workshop, skew), stop)
+        with closing(workshop.encoders):
+            lock.ready()
+            logger.info("the flywheel is ready")
+            _follow(workshop, Controller(workshop), compose.auditor(workshop, skew), stop)
 
 
 def _follow(workshop: Workshop, controller: Controller, auditor: Auditor, stop: Stop) -> None:

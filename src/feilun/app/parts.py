@@ -58,10 +58,19 @@ def archiver(config: Config, lock: ProcessLock) -> None:
     run(config, lock, stop)
 
 
+def encoder(config: Config, lock: ProcessLock) -> None:
+    """Encode texts for all others until told to stop."""
+    from feilun.app.encoding import run
+
+    stop = Stop()
+    run(config, lock, stop)
+
+
 PARTS: Mapping[str, Callable[[Config, ProcessLock], None]] = {
     "gateway": gateway,
     "engine": engine,
     "flywheel": flywheel,
     "sync": sync,
     "archiver": archiver,
+    "encoder": encoder,
 }

@@ -87,11 +87,12 @@ class Part:
 
 
 def parts_of(config: Config, project: Project) -> tuple[str, ...]:
-    """Return the parts that a project needs: more where tables are due, or there is a lake."""
+    """Return the parts that a project needs: more for tables that are due, a lake, encoders."""
     scheduled = any(event.table and event.table.every for event in project.tables.values())
     sync = ("sync",) if scheduled else ()
     archiver = ("archiver",) if config.lake and lake_installed() else ()
-    return (*PARTS, *sync, *archiver)
+    encoder = ("encoder",) if project.encoders else ()
+    return (*PARTS, *sync, *archiver, *encoder)
 
 
 def up(

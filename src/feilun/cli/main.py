@@ -27,6 +27,7 @@ import typer  # noqa: E402  (its own messages are translated as it is imported)
 from feilun.cli import (  # noqa: E402
     client,
     demo,
+    encoders,
     erase,
     events,
     features,
@@ -51,8 +52,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for group in (
-    project, run, events, importing, sync, lake, erase, features, models, rollout, teams, client,
-    demo,
+    project, run, events, importing, sync, lake, erase, features, models, encoders, rollout, teams,
+    client, demo,
 ):  # fmt: skip
     group.register(app)
 

@@ -231,7 +231,9 @@ def workshop_of(config: Config) -> Iterator[Workshop]:
         closing(compose.turn_store(config)) as turns,
         closing(compose.releases(config)) as releases,
     ):
-        yield compose.workshop(config, log, turns, releases, f"command {os.getpid()}")
+        workshop = compose.workshop(config, log, turns, releases, f"command {os.getpid()}")
+        with closing(workshop.encoders):
+            yield workshop
 
 
 def check_model(workshop: Workshop, name: str) -> None:

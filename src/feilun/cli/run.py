@@ -64,8 +64,10 @@ def up(
 
 def serve(
     part: Annotated[
-        Literal["gateway", "engine", "flywheel", "sync", "archiver"],
-        typer.Argument(metavar="PART", help=_("gateway, engine, flywheel, sync or archiver")),
+        Literal["gateway", "engine", "flywheel", "sync", "archiver", "encoder"],
+        typer.Argument(
+            metavar="PART", help=_("gateway, engine, flywheel, sync, archiver or encoder")
+        ),
     ],
     project: ProjectFolder = None,
     port: Port = None,
@@ -111,7 +113,8 @@ def status(project: ProjectFolder = None, as_json: AsJson = False) -> int:
     tables = statuses(config)
     sync = ("sync",) if tables else ()
     archiver = ("archiver",) if config.lake and compose.lake_installed() else ()
-    parts = (*PARTS, *sync, *archiver)
+    encoder = ("encoder",) if (config.run_path / "encoder.lock").exists() else ()
+    parts = (*PARTS, *sync, *archiver, *encoder)
     processes = {name: holder(config.run_path, name) for name in ("up", *parts)}
     try:
         platform = call(config, "/status")

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from feilun.definitions.capabilities import Capability
+from feilun.definitions.encoders import Encoding
 from feilun.definitions.events import Event, Field
 from feilun.definitions.features import Aggregated, Expression, Feature
 from feilun.definitions.flywheels import Flywheel, Settings, Trigger
@@ -93,6 +94,8 @@ def _visit_reference(found: Found, value: object) -> None:
         elif isinstance(value, Expression):
             _visit(found, value.left)
             _visit(found, value.right)
+        elif isinstance(value, Encoding):
+            _visit(found, value.text)
     elif isinstance(value, Field | Outcome):
         _visit(found, value.event)
     elif isinstance(value, Trigger):

@@ -24,6 +24,7 @@ from feilun.definitions.problems import located, nearest, shown
 from feilun.definitions.scope import Scope
 from feilun.definitions.specs import (
     CapabilitySpec,
+    EncodingSpec,
     EntitySpec,
     ExpressionSpec,
     FeatureSpec,
@@ -181,10 +182,11 @@ class _CapabilityCompiler:
 
     def _fallback(self, where: str, feature: object) -> FeatureSpec | ExpressionSpec | None:
         spec = None if feature is None else self._feature(where, "fallback", feature)
-        if isinstance(spec, RequestSpec):
+        if isinstance(spec, RequestSpec | EncodingSpec):
             self._problems.add(
                 where,
-                f"the fallback {spec.address} is alike for all rows.",
+                f"the fallback {spec.address} is "
+                + ("a vector." if isinstance(spec, EncodingSpec) else "alike for all rows."),
                 "Take a list of this key, or a number for each.",
             )
             return None
@@ -376,7 +378,8 @@ class _CapabilityCompiler:
     def _check_request(self, where: str, spec: CapabilitySpec, model: ModelSpec) -> None:
         """Check that the request has the parameters that columns are taken from."""
         parameters = {parameter.name: parameter for parameter in spec.parameters}
-        for wanted in inputs_of((*model.columns, *spec.reads)):
+        extra = (spec.fallback,) if spec.fallback else ()
+        for wanted in inputs_of((*model.columns, *spec.reads, *extra)):
             if not isinstance(wanted, RequestSpec) or wanted.is_moment:
                 continue
             parameter = parameters.get(wanted.name)

@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from feilun.definitions.compile_requests import scalar_type
+from feilun.definitions.encoders import Encoder, Encoding
 from feilun.definitions.features import (
     Expression,
     Feature,
@@ -21,8 +23,18 @@ from feilun.definitions.features import (
 )
 from feilun.definitions.problems import shown
 from feilun.definitions.scope import Scope
-from feilun.definitions.specs import ExpressionSpec, Readable, RequestSpec
+from feilun.definitions.specs import (
+    EncodingSpec,
+    ExpressionSpec,
+    FeatureSpec,
+    Readable,
+    RequestSpec,
+)
 from feilun.definitions.views import has_view
+
+MAX_DIM = 4096
+"""The most numbers that a vector of a text may have."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class ExpressionCompiler:
@@ -36,6 +48,8 @@ class ExpressionCompiler:
         """Return the spec of what has a value for each row; None if it is wrong."""
         if isinstance(feature, RequestFeature):
             return self._request(where, feature)
+        if isinstance(feature, Encoding):
+            return self._encoding(where, feature)
         if isinstance(feature, Expression) and not has_view(feature):
             return self.expression(where, feature)
         spec = self._scope.features.get(feature)
@@ -59,7 +73,7 @@ class ExpressionCompiler:
         expression = vars(view)[name]
         for operand in _operands(expression):
             if operand.view is not view and (
-                has_view(operand) or isinstance(operand, RequestFeature)
+                has_view(operand) or isinstance(operand, RequestFeature | Encoding)
             ):
                 self._problems.add(
                     where,
@@ -79,6 +93,47 @@ class ExpressionCompiler:
             where, f"{source!r} cannot take part in arithmetic.", "Use features and finite numbers."
         )
         return None
+
+    def _encoding(self, where: str, feature: Encoding) -> EncodingSpec | None:
+        encoder, text = feature.encoder, feature.text
+        known = self._check_encoder(where, encoder)
+        spec = self.readable(where, text) if isinstance(text, Feature) else None
+        if not isinstance(text, Feature) or (spec is not None and _kind(spec) != "text"):
+            kind = _kind(spec) if spec is not None else repr(text)
+            self._problems.add(
+                where,
+                f"{encoder!r} encodes a text, and {text!r} is {kind}.",
+                'Give it fl.request.param("query", str), or a feature that is one text.',
+            )
+            return None
+        if not known or not isinstance(spec, FeatureSpec | RequestSpec):
+            return None
+        return EncodingSpec(encoder.name, encoder.digest, encoder.dim, spec)
+
+    def _check_encoder(self, where: str, encoder: Encoder) -> bool:
+        """Return whether an encoder is named, sized and versioned as it must be."""
+        already = len(self._problems.found)
+        self._problems.check_name(where, encoder.name)
+        if type(encoder.dim) is not int or not 1 <= encoder.dim <= MAX_DIM:
+            self._problems.add(
+                where,
+                f"{encoder!r} has dim={encoder.dim!r}.",
+                f"Give the number that feilun encoder add prints, at most {MAX_DIM}.",
+            )
+        if not isinstance(encoder.digest, str) or not _DIGEST.fullmatch(encoder.digest):
+            self._problems.add(
+                where,
+                f"{encoder!r} has digest={encoder.digest!r}, which is no version.",
+                "Add its folder with feilun encoder add, which prints the line to write.",
+            )
+        version = encoder.digest, encoder.dim
+        if self._scope.encoders.setdefault(encoder.name, version) != version:
+            self._problems.add(
+                where,
+                f"{encoder!r} is another version than elsewhere in the project.",
+                "Give the other version another name.",
+            )
+        return len(self._problems.found) == already
 
     def _request(self, where: str, feature: RequestFeature[Any]) -> RequestSpec | None:
         name = feature.parameter

@@ -11,6 +11,7 @@ from typing import Any
 
 from feilun.definitions.compile_expressions import ExpressionCompiler
 from feilun.definitions.compile_features import FeatureCompiler
+from feilun.definitions.encoders import Encoding
 from feilun.definitions.features import Aggregated, Expression, Feature, RequestFeature
 from feilun.definitions.problems import Problems, located
 from feilun.definitions.scope import Scope
@@ -76,6 +77,12 @@ class _ViewCompiler:
             problems.add(
                 where,
                 "what the request says is no feature of a view.",
+                "Write it in the features= of a model.",
+            )
+        elif isinstance(feature, Encoding):
+            problems.add(
+                where,
+                "the vector of a text is no feature of a view.",
                 "Write it in the features= of a model.",
             )
         elif (feature.view, feature.name) != (view, name):

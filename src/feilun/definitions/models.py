@@ -78,7 +78,8 @@ def model(
     Parameters
     ----------
     features : sequence
-        Features (a vector is a column for each of its numbers), arithmetic over them, and whole
+        Features (a vector is a column for each of its numbers), arithmetic over them, vectors of
+        texts (see :func:`feilun.encoder`), and whole
         views, which contribute what is not a list.
     label : Outcome
         What a prediction is judged by.

@@ -35,4 +35,6 @@ class Scope:
     events: dict[type[Event], EventSpec] = field(default_factory=dict)
     views: dict[type[FeatureView], ViewSpec] = field(default_factory=dict)
     features: dict[Feature[Any], FeatureSpec | ExpressionSpec] = field(default_factory=dict)
+    encoders: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """By name of each encoder, its version and the size of its vectors."""
     models: dict[Model, ModelSpec] = field(default_factory=dict)

@@ -298,7 +298,7 @@ class ExpressionSpec:
     def formula(self) -> str:
         """How it reads with nothing named in it but features that are read."""
         left, right = (
-            side.formula if isinstance(side, ExpressionSpec) else _written(side)
+            side.formula if isinstance(side, Computed) else _written(side)
             for side in (self.left, self.right)
         )
         return _joined(self.op, left, right)
@@ -315,8 +315,51 @@ class ExpressionSpec:
         return tuple(dict.fromkeys(key for feature in self.inputs for key in feature.keys))
 
 
-Readable = FeatureSpec | RequestSpec | ExpressionSpec
+@dataclass(frozen=True)
+class EncodingSpec:
+    """A text's vector of ``dim`` numbers, by one version of an encoder.
+
+    ``digest`` is that version; ``encoder`` is what the project calls it.
+    """
+
+    encoder: str
+    digest: str
+    dim: int
+    text: FeatureSpec | RequestSpec
+
+    dtype: ClassVar[DType] = "vector"
+    is_list: ClassVar[bool] = False
+    default: ClassVar[None] = None
+
+    @cached_property
+    def address(self) -> str:
+        """``encoder(address of the text)``."""
+        return f"{self.encoder}({self.text.address})"
+
+    @cached_property
+    def formula(self) -> str:
+        """How it reads with the version of the encoder."""
+        return f"{self.encoder}@{self.digest}({self.text.address})"
+
+    @property
+    def width(self) -> int:
+        """How many columns of a matrix it is."""
+        return self.dim
+
+    @property
+    def inputs(self) -> tuple[FeatureSpec | RequestSpec, ...]:
+        """What it is computed from."""
+        return (self.text,)
+
+    @property
+    def keys(self) -> tuple[EntitySpec, ...]:
+        """The entities whose values its text is read by."""
+        return self.text.keys
+
+
+Readable = FeatureSpec | RequestSpec | ExpressionSpec | EncodingSpec
 """What has a value for each row: it is read, said by the request, or computed from such."""
+Computed = ExpressionSpec | EncodingSpec
 
 
 def _joined(op: Operator, left: str, right: str) -> str:
@@ -331,8 +374,21 @@ def inputs_of(wanted: Iterable[Readable]) -> tuple[FeatureSpec | RequestSpec, ..
     """Return what must be there to compute what is wanted, each once, in order."""
     seen: dict[str, FeatureSpec | RequestSpec] = {}
     for each in wanted:
-        for part in each.inputs if isinstance(each, ExpressionSpec) else (each,):
+        for part in each.inputs if isinstance(each, Computed) else (each,):
             seen.setdefault(part.address, part)
+    return tuple(seen.values())
+
+
+def encodings_of(wanted: Iterable[Readable]) -> tuple[EncodingSpec, ...]:
+    """Return the vectors of texts that must be there to compute what is wanted, each once."""
+    seen: dict[str, EncodingSpec] = {}
+    for each in wanted:
+        if isinstance(each, EncodingSpec):
+            seen.setdefault(each.formula, each)
+        elif isinstance(each, ExpressionSpec):
+            sides = (each.left, each.right)
+            for part in encodings_of(side for side in sides if isinstance(side, Readable)):
+                seen.setdefault(part.formula, part)
     return tuple(seen.values())
 
 
@@ -420,7 +476,7 @@ class ModelSpec:
             for f in self.features
         )
         columns = tuple(
-            (column.address, column.formula if isinstance(column, ExpressionSpec) else "")
+            (column.address, column.formula if isinstance(column, Computed) else "")
             for column in self.columns
         )
         return digest(columns, features, self.request)
@@ -541,6 +597,14 @@ class Project:
     def sent_events(self) -> Mapping[str, EventSpec]:
         """The events that clients send, by name: all but the rows of tables."""
         return {name: event for name, event in self.events.items() if event.table is None}
+
+    @cached_property
+    def encoders(self) -> Mapping[str, EncodingSpec]:
+        """A use of each version of an encoder that the project uses, by digest."""
+        wanted: list[Readable] = [c for model in self.models.values() for c in model.columns]
+        for capability in self.capabilities.values():
+            wanted += [*capability.reads, *([capability.fallback] if capability.fallback else [])]
+        return {each.digest: each for each in encodings_of(wanted)}
 
     @cached_property
     def folds(self) -> tuple[FoldSpec, ...]:

@@ -61,12 +61,13 @@ _PREDICTION_FIELDS: dict[str, LakeType] = {
     "exploration": "str",
     "list_propensity": "float",
     "item_propensities": "vector",
+    "encoders": "str",
 }
 _PREDICTION_COLUMNS = tuple(LakeField(name, type_) for name, type_ in _PREDICTION_FIELDS.items())
 PREDICTION_TABLE = LakeTable(f"{SYSTEM}prediction", _PREDICTION_COLUMNS)
 SHADOW_TABLE = LakeTable(f"{SYSTEM}shadow", _PREDICTION_COLUMNS)
-"""What shadows scored. ``keys``, ``items``, ``answer``, ``degraded``, ``request`` are JSON."""
-_JSON = frozenset({"keys", "items", "answer", "degraded", "request"})
+"""What shadows scored. Lists and mappings are JSON: see ``_JSON``."""
+_JSON = frozenset({"keys", "items", "answer", "degraded", "request", "encoders"})
 _KIND = re.compile(r"feilun\.([a-z][a-z0-9_]*)\.\d+")
 _DTYPES = frozenset({"int", "float", "str", "bool", "vector"})
 

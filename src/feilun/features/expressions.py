@@ -14,7 +14,14 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from feilun.aggregation.frames import Array, Bool, Column
-from feilun.definitions.specs import DType, ExpressionSpec, FeatureSpec, Readable, RequestSpec
+from feilun.definitions.specs import (
+    DType,
+    EncodingSpec,
+    ExpressionSpec,
+    FeatureSpec,
+    Readable,
+    RequestSpec,
+)
 from feilun.errors import InputError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -63,7 +70,7 @@ def evaluate(expression: ExpressionSpec, columns: Mapping[str, Column]) -> Colum
     return Column(values, ~np.isnan(values))
 
 
-def numbers(spec: FeatureSpec | RequestSpec, column: Column) -> Array:
+def numbers(spec: FeatureSpec | RequestSpec | EncodingSpec, column: Column) -> Array:
     """Return a column's values as new float64 numbers: NaN where missing without a default."""
     values = column.values.astype(np.float64)
     if spec.default is None and not column.present.all():

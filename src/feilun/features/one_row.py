@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from feilun.aggregation.frames import Column, Float32
-from feilun.definitions.specs import DType, ExpressionSpec, Readable, RequestSpec
+from feilun.definitions.specs import (
+    Computed,
+    DType,
+    ExpressionSpec,
+    FeatureSpec,
+    Readable,
+    RequestSpec,
+)
 from feilun.features.expressions import evaluate, request_columns, request_value
 from feilun.features.online import Row, column_of
 from feilun.features.vectors import codes_of
@@ -24,7 +31,7 @@ _PLAIN: Mapping[DType, type] = {"int": int, "float": float, "bool": bool, "str":
 def is_plain(columns: Sequence[Readable]) -> bool:
     """Return whether each column of a matrix is one value that was read or said."""
     return all(
-        not isinstance(column, ExpressionSpec) and column.dtype != "vector" and not column.is_list
+        not isinstance(column, Computed) and column.dtype != "vector" and not column.is_list
         for column in columns
     )
 
@@ -70,6 +77,7 @@ class OneRow(Mapping[str, Column]):
             return evaluate(each, self)
         if isinstance(each, RequestSpec):
             return request_columns([each], [self._as_of], [self._said])[each.address]
+        assert isinstance(each, FeatureSpec)  # rows with texts to encode are read as many are
         missing = each.address in self._row.missing
         return column_of(each, None if missing else self._row.values[each.address])
 

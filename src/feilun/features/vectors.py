@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from feilun.aggregation.frames import Array, Column, Float32
-from feilun.definitions.specs import ExpressionSpec, Readable
+from feilun.definitions.specs import EncodingSpec, ExpressionSpec, Readable
 from feilun.errors import ModelError
 from feilun.features.expressions import evaluate, numbers
 
@@ -88,6 +88,8 @@ def _numbers(
         column = columns.get(wanted.address)
         return (evaluate(wanted, columns) if column is None else column).values
     column = columns[wanted.address]
+    if isinstance(wanted, EncodingSpec):
+        return numbers(wanted, column)
     if wanted.is_list:
         raise ModelError(
             f"{wanted.address} is a list, which is no column of a model.",

@@ -91,7 +91,9 @@ class Controller:
         reader = self._readers.get(turn.model)
         if reader is None:
             spec = self._workshop.project.models[turn.model]
-            reader = self._readers[turn.model] = ExampleLog(self._workshop.project, spec)
+            reader = self._readers[turn.model] = ExampleLog(
+                self._workshop.project, spec, self._workshop.encoders
+            )
         state = TurnRun(self._workshop, turn, reader).run()
         _log.info("Turn %d of %s at offset %d: %s", turn.id, turn.model, turn.cut, state)
         return self._workshop.turns.get(turn.id) or turn

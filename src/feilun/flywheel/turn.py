@@ -299,7 +299,12 @@ class TurnRun:
             return logged, "predictions"
         try:
             past = history_examples(
-                shop.project, self._model, shop.log, self._turn.cut, reader.categories
+                shop.project,
+                self._model,
+                shop.log,
+                self._turn.cut,
+                reader.categories,
+                encoders=shop.encoders,
             )
         except ModelError:
             if not len(logged):

@@ -9,6 +9,7 @@ from pathlib import Path
 from feilun.clock import Clock
 from feilun.definitions.specs import Project
 from feilun.models.training import Converter
+from feilun.ports.encoder import NO_ENCODERS, Encoders
 from feilun.ports.event_log import EventLog
 from feilun.ports.model_registry import ModelRegistry
 from feilun.ports.releases import ReleaseHistory
@@ -42,6 +43,8 @@ class Workshop:
         log that state reaches, or None where there is no lake.
     audit : callable
         Computes a sample of a model's vectors again that were logged between two offsets.
+    encoders : Encoders
+        Encode texts of requests whose vectors are computed again.
     owner : str
         Names the controller in leases. Two that run at once need different names; one that was
         killed and comes back under its own name goes on at once.
@@ -60,3 +63,4 @@ class Workshop:
     name_snapshot: Callable[[str], int | None]
     audit: Callable[[str, int, int], ModelSkew]
     owner: str
+    encoders: Encoders = NO_ENCODERS

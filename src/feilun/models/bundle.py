@@ -26,7 +26,9 @@ import msgspec
 
 from feilun.definitions.specs import (
     DType,
+    EncodingSpec,
     ExpressionSpec,
+    FeatureSpec,
     ModelSpec,
     Operator,
     Project,
@@ -107,14 +109,30 @@ class RequestColumn(
         return 1
 
 
+class EncodingColumn(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="encoding"
+):
+    """A column that is a text's vector, see ``EncodingSpec``."""
+
+    encoder: str
+    digest: str
+    dim: int
+    text: FeatureColumn | RequestColumn
+
+    @property
+    def width(self) -> int:
+        """How many columns of the matrix it is."""
+        return self.dim
+
+
 class ExpressionColumn(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="expression"
 ):
     """A column that is arithmetic over others and numbers; named if it is a view's."""
 
     op: Operator
-    left: FeatureColumn | RequestColumn | ExpressionColumn | float
-    right: FeatureColumn | RequestColumn | ExpressionColumn | float
+    left: FeatureColumn | RequestColumn | ExpressionColumn | EncodingColumn | float
+    right: FeatureColumn | RequestColumn | ExpressionColumn | EncodingColumn | float
     name: str = ""
 
     @property
@@ -123,7 +141,7 @@ class ExpressionColumn(
         return 1
 
 
-ColumnSpec = FeatureColumn | RequestColumn | ExpressionColumn
+ColumnSpec = FeatureColumn | RequestColumn | ExpressionColumn | EncodingColumn
 
 
 class ScorerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -224,6 +242,10 @@ def _column(column: Readable, categories: Mapping[str, Sequence[str]]) -> Column
             for side in (column.left, column.right)
         )
         return ExpressionColumn(column.op, left, right, column.address if column.name else "")
+    if isinstance(column, EncodingSpec):
+        text = _column(column.text, {})
+        assert isinstance(text, FeatureColumn | RequestColumn)
+        return EncodingColumn(column.encoder, column.digest, column.dim, text)
     known = categories.get(column.address)
     codes = None if known is None else tuple(known)
     if isinstance(column, RequestSpec):
@@ -251,6 +273,10 @@ def _resolve(column: ColumnSpec, project: Project) -> Readable:
             for side in (column.left, column.right)
         )
         return ExpressionSpec(column.op, left, right)
+    if isinstance(column, EncodingColumn):
+        text = _resolve(column.text, project)
+        assert isinstance(text, FeatureSpec | RequestSpec)
+        return EncodingSpec(column.encoder, column.digest, column.dim, text)
     address = column.name if isinstance(column, ExpressionColumn) else column.address
     try:
         feature = project.feature(address)
@@ -269,7 +295,7 @@ def _resolve(column: ColumnSpec, project: Project) -> Readable:
 
 def _bare(column: ColumnSpec) -> ColumnSpec:
     """Return a column without dictionaries, which are the bundle's own; numbers alone have none."""
-    if isinstance(column, ExpressionColumn):
+    if isinstance(column, ExpressionColumn | EncodingColumn):
         return column
     return msgspec.structs.replace(column, categories=None)
 
@@ -320,7 +346,7 @@ def write_bundle(root: Path, bundle: Bundle, data: bytes) -> str:
         read_bundle(root, digest)
         return digest
     try:
-        _write_folder(root, target, {bundle.scorer.file: data, _DESCRIPTION: text})
+        write_folder(root, target, {bundle.scorer.file: data, _DESCRIPTION: text})
     except OSError as error:
         if error.errno in _FULL:
             raise StoreFull(f"No space for a bundle under {root}.", "Free some disk.") from error
@@ -413,7 +439,7 @@ def _corrupt(path: Path) -> CorruptData:
     )
 
 
-def _write_folder(root: Path, target: Path, files: dict[str, bytes]) -> None:
+def write_folder(root: Path, target: Path, files: dict[str, bytes]) -> None:
     """Write ``files`` beside ``target``, make them durable, then give the folder its name."""
     root.mkdir(parents=True, exist_ok=True)
     staging = root / f".writing-{uuid.uuid4().hex}"

@@ -22,6 +22,7 @@ from feilun.features.vectors import column_names
 from feilun.models.examples import Examples
 from feilun.models.past_vectors import PastRequest, past_vectors
 from feilun.models.training import text_columns
+from feilun.ports.encoder import NO_ENCODERS, Encoders
 from feilun.ports.event_log import EventLog
 from feilun.records.codec import decode_prediction
 from feilun.records.join import Asked, Occurrences, join
@@ -60,9 +61,14 @@ class ExampleLog:
         The definitions.
     model : ModelSpec
         Whose requests.
+    encoders : Encoders
+        Encode texts of requests whose vectors are computed again.
     """
 
-    def __init__(self, project: Project, model: ModelSpec) -> None:
+    def __init__(
+        self, project: Project, model: ModelSpec, encoders: Encoders = NO_ENCODERS
+    ) -> None:
+        self._encoders = encoders
         self._project = project
         self._model = model
         self._history: dict[str, bytes] = {}
@@ -228,7 +234,9 @@ class ExampleLog:
         frames = event_frames(
             self._project, read_records(log, self._position), history=self._history
         )
-        matrices = past_vectors(self._project, self._model, requests, frames, self.categories)
+        matrices = past_vectors(
+            self._project, self._model, requests, frames, self.categories, encoders=self._encoders
+        )
         return {each.offset: matrix for each, matrix in zip(able, matrices, strict=True)}
 
 

@@ -28,6 +28,7 @@ from feilun.models.example_log import (
 )
 from feilun.models.examples import Examples
 from feilun.models.past_vectors import PastRequest, past_vectors
+from feilun.ports.encoder import NO_ENCODERS, Encoders
 from feilun.ports.event_log import EventLog
 from feilun.records.join import Asked
 
@@ -41,6 +42,8 @@ def history_examples(
     log: EventLog,
     cut: int,
     categories: Mapping[str, Sequence[str]],
+    *,
+    encoders: Encoders = NO_ENCODERS,
 ) -> Examples:
     """Make examples from the events below ``cut``: the newest requests whose outcome is ripe.
 
@@ -73,7 +76,7 @@ def history_examples(
         )
     # An event that became available at the very moment was known: ``known`` is exclusive.
     past = [PastRequest(each.keys, each.items, each.as_of, each.as_of + 1) for each in asked]
-    vectors = past_vectors(project, model, past, frames, categories)
+    vectors = past_vectors(project, model, past, frames, categories, encoders=encoders)
     return build_examples(model, asked, vectors, outcomes, clock=end, offsets=[-1] * len(asked))
 
 

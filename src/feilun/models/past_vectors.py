@@ -8,11 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from feilun.aggregation.frames import EventFrame, Float32
-from feilun.definitions.specs import ModelSpec, Project
+from feilun.aggregation.frames import Column, EventFrame, Float32
+from feilun.definitions.specs import ModelSpec, Project, encodings_of
+from feilun.features.encodings import encoded, vectors_of
 from feilun.features.expressions import request_columns
 from feilun.features.point_in_time import Spine, point_in_time
 from feilun.features.vectors import assemble
+from feilun.ports.encoder import NO_ENCODERS, Encoders
+
+ENCODED_ROWS = 20_000
+"""Rows whose vectors of texts are there at once: at 1,000 numbers, 80 MB."""
 
 
 class PastRequest(NamedTuple):
@@ -34,10 +39,17 @@ def past_vectors(
     requests: Sequence[PastRequest],
     frames: Mapping[str, EventFrame],
     categories: Mapping[str, Sequence[str]],
+    *,
+    encoders: Encoders = NO_ENCODERS,
 ) -> list[Float32]:
     """Return the matrix of each request, one row an item.
 
     The one key of the model that a request does not give is its items'.
+
+    Raises
+    ------
+    Unavailable, ModelError
+        If texts must be encoded and cannot be.
     """
     sizes = np.array([len(request.items) for request in requests], np.int64)
     keys = {
@@ -65,5 +77,27 @@ def past_vectors(
     )
     each_row = np.repeat(np.arange(len(requests)), sizes)
     values |= {address: column.take(each_row) for address, column in said.items()}
-    matrix, _ = assemble(model.columns, values, int(sizes.sum()), categories)
+    matrix = _matrix(model, values, int(sizes.sum()), categories, encoders=encoders)
     return np.split(matrix, np.cumsum(sizes)[:-1])
+
+
+def _matrix(
+    model: ModelSpec,
+    values: Mapping[str, Column],
+    rows: int,
+    categories: Mapping[str, Sequence[str]],
+    *,
+    encoders: Encoders,
+) -> Float32:
+    """Return the matrix; vectors of texts, long as they are, are there for some rows at once."""
+    encodings = encodings_of(model.columns)
+    if not encodings:
+        return assemble(model.columns, values, rows, categories)[0]
+    vectors = vectors_of(encodings, values, encoders)
+    parts = [np.empty((0, model.width), np.float32)]
+    for start in range(0, rows, ENCODED_ROWS):
+        places = np.arange(start, min(start + ENCODED_ROWS, rows))
+        some = {address: column.take(places) for address, column in values.items()}
+        some |= encoded(encodings, some, vectors)
+        parts.append(assemble(model.columns, some, len(places), categories)[0])
+    return np.concatenate(parts)

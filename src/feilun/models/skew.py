@@ -18,16 +18,19 @@ import numpy as np
 
 from feilun.aggregation.frames import Bool, Float32
 from feilun.definitions.specs import (
+    EncodingSpec,
     ExpressionSpec,
     ModelSpec,
     Project,
     Readable,
     RequestSpec,
+    encodings_of,
 )
 from feilun.errors import CorruptData, ModelError
 from feilun.models.bundle import read_bundle, resolve_columns
 from feilun.models.past_vectors import PastRequest, past_vectors
 from feilun.models.relevant_events import RelevantEvents
+from feilun.ports.encoder import NO_ENCODERS, Encoders
 from feilun.ports.event_log import EventLog
 from feilun.ports.releases import Release, ReleaseHistory, Rollout
 from feilun.ports.skew_store import FeatureSkew, ModelSkew
@@ -37,10 +40,19 @@ from feilun.records.record import PREDICTION_SCHEMA, RECOMPUTE, Prediction
 
 STEP = 50_000
 """Records read at a time: about a tenth of a second."""
-RELATIVE = 1e-6
-"""By how much sums of floats may differ, relative to the larger: they are kept as float32."""
-ABSOLUTE = 1e-11
-"""And relative to the largest value of the column: a sum may cancel out to nearly nothing."""
+
+
+class Bounds(NamedTuple):
+    """By how much values may differ: relative to the larger of two, and to the column's largest."""
+
+    relative: float
+    absolute: float
+
+
+ADDED = Bounds(1e-6, 1e-11)
+"""Of sums of floats: they are kept as float32, and may cancel out to nearly nothing."""
+ENCODED = Bounds(1e-4, 1e-4)
+"""Of vectors of texts: their last digits depend on what was encoded together."""
 
 _ADDED = frozenset({"sum", "mean"})
 _ROUNDED = frozenset({"var", "std", "decayed", "custom"})
@@ -65,10 +77,19 @@ class Meanings:
         Which bundle each version is.
     bundles : Path
         The folder of bundles.
+    encoders : Encoders
+        Encode texts, to compute their vectors again.
     """
 
-    def __init__(self, project: Project, releases: ReleaseHistory, bundles: Path) -> None:
+    def __init__(
+        self,
+        project: Project,
+        releases: ReleaseHistory,
+        bundles: Path,
+        encoders: Encoders = NO_ENCODERS,
+    ) -> None:
         self.project = project
+        self.encoders = encoders
         self._releases = releases
         self._bundles = bundles
         self._known: dict[tuple[str, int], Meaning | None] = {}
@@ -138,6 +159,7 @@ class Audit:
         self, log: EventLog, meanings: Meanings, predictions: Sequence[Prediction]
     ) -> None:
         self._project = meanings.project
+        self._encoders = meanings.encoders
         self._groups: dict[tuple[str, int], tuple[Meaning, list[Prediction]]] = {}
         self._left_out: dict[str, Counter[str]] = {}
         erasures = log.erasures()
@@ -165,7 +187,12 @@ class Audit:
         found = {model: ModelSkew(0, dict(why)) for model, why in self._left_out.items()}
         for (name, _), (meaning, chosen) in self._groups.items():
             again = past_vectors(
-                self._project, meaning.model, list(map(_past, chosen)), frames, meaning.categories
+                self._project,
+                meaning.model,
+                list(map(_past, chosen)),
+                frames,
+                meaning.categories,
+                encoders=self._encoders,
             )
             width = meaning.model.width
             logged = [np.frombuffer(p.vectors, np.float32).reshape(-1, width) for p in chosen]
@@ -207,14 +234,15 @@ def predictions_from(log: EventLog, start: int, limit: int) -> tuple[list[Predic
 def compare(model: ModelSpec, logged: Float32, again: Float32) -> dict[str, FeatureSkew]:
     """Count the rows in which each column of the model differs, by its address.
 
-    NaN equals NaN. Everything is compared to the bit of a float32, but for sums of floats and what
-    is computed from them.
+    NaN equals NaN. Everything is compared to the bit of a float32, but for sums of floats, vectors
+    of texts, and what is computed from them.
     """
     found, place = {}, 0
     for column in model.columns:
         part = slice(place, place + column.width)
         place += column.width
-        same = _same(logged[:, part], again[:, part], exact=is_exact(column))
+        bounds = ENCODED if encodings_of((column,)) else ADDED
+        same = _same(logged[:, part], again[:, part], None if is_exact(column) else bounds)
         mismatched = int((~same.all(axis=1)).sum())
         found[column.address] = FeatureSkew(len(logged), mismatched)
     return found
@@ -222,8 +250,10 @@ def compare(model: ModelSpec, logged: Float32, again: Float32) -> dict[str, Feat
 
 def is_exact(column: Readable) -> bool:
     """Whether a value does not depend on the order in which floats were added."""
+    if isinstance(column, EncodingSpec):
+        return False
     if isinstance(column, ExpressionSpec):
-        return all(is_exact(part) for part in column.inputs)
+        return not encodings_of((column,)) and all(is_exact(part) for part in column.inputs)
     if isinstance(column, RequestSpec):
         return True
     fold = column.fold
@@ -231,14 +261,14 @@ def is_exact(column: Readable) -> bool:
     return not added and fold.kind not in _ROUNDED
 
 
-def _same(a: Float32, b: Float32, *, exact: bool) -> Bool:
+def _same(a: Float32, b: Float32, bounds: Bounds | None) -> Bool:
     same: Bool = (a == b) | (np.isnan(a) & np.isnan(b))
-    if exact or same.all():
+    if bounds is None or same.all():
         return same
     finite = np.isfinite(a) & np.isfinite(b)
     left, right = (np.where(finite, side, 0.0).astype(np.float64) for side in (a, b))
     sizes = np.maximum(abs(left), abs(right))
-    bound = RELATIVE * sizes + ABSOLUTE * sizes.max(initial=0.0)
+    bound = bounds.relative * sizes + bounds.absolute * sizes.max(initial=0.0)
     close: Bool = finite & (abs(left - right) <= bound)
     return same | close
 

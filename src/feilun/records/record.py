@@ -102,6 +102,8 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
     ``reply`` is the body that the caller got, for one who asks again; empty where nothing is kept
     of whom it is about.
 
+    ``encoders`` holds the version of each encoder that texts went through to become columns.
+
     A body of a ``feilun.shadow.1`` record is the same, of a version that answered nobody: its arm
     is ``shadow``, its answer empty.
     """
@@ -128,6 +130,7 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
     list_propensity: float = 1.0
     item_propensities: bytes = b""
     reply: bytes = b""
+    encoders: dict[str, str] = {}
 
     @property
     def personalised(self) -> bool:

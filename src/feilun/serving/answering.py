@@ -197,9 +197,9 @@ class Answerer:
 
     async def _score(self, answer: Answer) -> None:
         if len(answer.ranked) == 1:
-            await score(answer.main, self._tools.metrics)
+            await score(answer.main, self._tools)
         else:
-            await asyncio.gather(*(score(each, self._tools.metrics) for each in answer.ranked))
+            await asyncio.gather(*(score(each, self._tools) for each in answer.ranked))
 
     def _finish(self, answer: Answer) -> None:
         """Call the functions, those of what is asked first."""

@@ -29,6 +29,8 @@ METRICS = {
     "feilun_degraded_total": "Answers that were less than asked for, by reason.",
     "feilun_model_failures_total": "Calls in which a model raised, hung or gave no number.",
     "feilun_rollout_percent": "How many of the units get a model's challenger from this worker.",
+    "feilun_encoder_texts_total": "Texts whose vectors answers needed, by what became of them.",
+    "feilun_encoder_failures_total": "Calls of an encoder that failed or took too long.",
     "feilun_shadow_total": "Requests offered to a shadow, by what became of them.",
     "feilun_folded_offset": "Every record below this offset is in the features.",
     "feilun_log_end": "The offset that the next record will get.",
@@ -69,6 +71,7 @@ class Health:
         mode: ClockMode,
         worker: str,
         log_problem: Callable[[], str],
+        encoder_problem: Callable[[], str],
         admission: Admission,
     ) -> None:
         self._project = project
@@ -84,6 +87,7 @@ class Health:
         self._mode = mode
         self._worker = worker
         self._log_problem = log_problem
+        self._encoder_problem = encoder_problem
         self._admission = admission
 
     async def health(self, _: Request) -> Response:
@@ -216,7 +220,7 @@ class Health:
             for capability in self._unanswering()
             if self._champions.refusal(capability.model) is None
         ]
-        found = (self._keyring.problem(), self._quota.problem())
+        found = (self._keyring.problem(), self._quota.problem(), self._encoder_problem())
         return [*(doubt for doubt in found if doubt), *untrained]
 
     def _model(self, model: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from feilun.definitions.specs import FeatureSpec, Readable, RequestSpec
+from feilun.definitions.specs import FeatureSpec, Readable, RequestSpec, encodings_of
 from feilun.features.one_row import RowMatrix, is_plain
 from feilun.ports.releases import Release, Rollout
 from feilun.records.split import gets_challenger
@@ -33,6 +33,11 @@ class Columns:
     def row(self) -> RowMatrix | None:
         """What makes the matrix of one row quickly; None where that takes arithmetic."""
         return RowMatrix(self.columns, self.categories) if is_plain(self.columns) else None
+
+    @cached_property
+    def encoders(self) -> Mapping[str, str]:
+        """The versions of the encoders that its texts go through, by name."""
+        return {each.encoder: each.digest for each in encodings_of(self.columns)}
 
     @cached_property
     def said(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from feilun.errors import FeilunError, ModelError, NoModel, Unavailable
 from feilun.features.online import OnlineReader
 from feilun.records.record import Prediction
 from feilun.serving.champion import Champions, untrained_columns
+from feilun.serving.encoding import Encoding
 from feilun.serving.lineup import Assigned, Columns, Lineup, Served
 from feilun.serving.metrics import Metrics
 from feilun.serving.moment import Moment, Moments
@@ -24,6 +25,7 @@ from feilun.serving.shadow import Shadows
 NO_MODEL = "no_model"
 MODEL_FAILED = "model_failed"
 CHALLENGER_FAILED = "challenger_failed"
+ENCODER_FAILED = "encoder_failed"
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class Tools:
     predictions: PredictionLog
     shadows: Shadows
     metrics: Metrics
+    encoding: Encoding
 
 
 class Versions:
@@ -80,6 +83,7 @@ class Ranked:
     """What one version made of a request's rows; ``scores`` are None where none scored them."""
 
     model: str
+    reader: Reader
     lineup: Lineup
     assigned: Assigned
     served: Served | None
@@ -114,15 +118,20 @@ class Ranked:
         )
 
 
-async def score(ranked: Ranked, metrics: Metrics) -> None:
+async def score(ranked: Ranked, tools: Tools) -> None:
     """Have the version score what was read; that it cannot is a problem of the answer."""
+    if ranked.reading.texts:
+        vectors = await tools.encoding.encode(ranked.reading.texts)
+        if len(vectors) < len(ranked.reading.texts):
+            ranked.problems.append(ENCODER_FAILED)
+        ranked.reading = ranked.reader.finish(ranked.reading, ranked.columns, vectors)
     if ranked.served is None:
         return
     try:
         ranked.scores = await ranked.served.scorer.score(ranked.reading.matrix)
     except ModelError as error:
         version = str(ranked.served.release.version)
-        metrics.add("feilun_model_failures_total", model=ranked.model, version=version)
+        tools.metrics.add("feilun_model_failures_total", model=ranked.model, version=version)
         _log.warning("Version %s of %s failed: %s", version, ranked.model, error)
         ranked.problems.append(MODEL_FAILED)
 
@@ -164,7 +173,7 @@ class Ranker:
         problems = [CHALLENGER_FAILED] if model in versions.failed else []
         if served is None:
             problems.append(NO_MODEL)
-        return Ranked(model, lineup, assigned, served, columns, reading, problems)
+        return Ranked(model, self.reader, lineup, assigned, served, columns, reading, problems)
 
     def prediction(
         self,
@@ -202,6 +211,7 @@ class Ranker:
             arm=assigned.arm,
             propensity=assigned.propensity,
             rollout=0 if lineup.rollout is None else lineup.rollout.sequence,
+            encoders=dict(ranked.columns.encoders),
         )
 
     def shadow_read(
@@ -210,18 +220,22 @@ class Ranker:
         ranked: Ranked,
         prediction: Prediction,
         parameters: Mapping[str, Any],
-    ) -> Callable[[], Reading]:
+    ) -> Callable[[], Awaitable[Reading]]:
         """Return how a shadow reads the same items: as the answer, where it has its columns."""
 
-        def read() -> Reading:
+        async def read() -> Reading:
             if shadow.columns == ranked.columns:
                 return ranked.reading
             now = ReadOptions(personalised=prediction.personalised)
             items = ranked.reading.items
             with self.tools.reader.snapshot() as snapshot:
                 moment = self.tools.moments.at(snapshot, now)
-                return self.reader.read(
+                reading = self.reader.read(
                     moment, parameters, now, shadow.columns, model=True, items=items
                 )
+            if not reading.texts:
+                return reading
+            vectors = await self.tools.encoding.encode(reading.texts)
+            return self.reader.finish(reading, shadow.columns, vectors)
 
         return read

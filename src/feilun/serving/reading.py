@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from feilun.aggregation.frames import Column, Float32
 from feilun.definitions.specs import (
     CapabilitySpec,
+    EncodingSpec,
     EntitySpec,
     FeatureSpec,
     Readable,
     RequestSpec,
+    encodings_of,
     features_of,
     inputs_of,
 )
+from feilun.features.encodings import Text, Vectors, encoded, texts_of
 from feilun.features.expressions import complete, request_columns
 from feilun.features.one_row import OneRow
 from feilun.features.online import Row, Snapshot, missing_column
@@ -26,13 +31,16 @@ from feilun.serving.lineup import Columns
 from feilun.serving.moment import Moment
 from feilun.serving.requests import ReadOptions, is_list
 
+_NO_ROWS: Float32 = np.empty((0, 0), np.float32)
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What one request read, all from one moment of the store, and the matrix made of it.
 
     ``columns`` names the meaning of the matrix as it is logged; ``missing`` the addresses that have
-    a value in no row. ``keys`` are the entities that it was read for.
+    a value in no row. ``keys`` are the entities that it was read for. Where ``texts`` are still to
+    be encoded, the matrix has no rows yet: see `Reader.finish`.
     """
 
     keys: dict[str, Any]
@@ -43,6 +51,7 @@ class Reading:
     matrix: Float32
     missing: list[str]
     columns: str
+    texts: Sequence[Text] = ()
 
 
 def keys_of(spec: CapabilitySpec, entities: Mapping[str, EntitySpec]) -> tuple[str, ...]:
@@ -61,6 +70,7 @@ class _Needs(NamedTuple):
     wanted: Mapping[str, Readable]
     features: tuple[FeatureSpec, ...]
     said: tuple[RequestSpec, ...]
+    encodings: tuple[EncodingSpec, ...]
 
 
 class Reader:
@@ -111,7 +121,7 @@ class Reader:
         model: bool,
         items: list[Any] | None = None,
     ) -> Reading:
-        """Read candidates and features, and make the matrix.
+        """Read candidates and features, and make the matrix if no text has to be encoded for it.
 
         Parameters
         ----------
@@ -142,34 +152,58 @@ class Reader:
         if not whole and self._spec.item == self.subject:
             items = [type(item)() for item in items]  # nobody
         read: Row | Mapping[str, Column]
-        if columns.row is not None and whole and len(items) == 1 and not lists:
+        alone = whole and len(items) == 1 and not lists and not needs.encodings
+        if columns.row is not None and alone:
             row = {**keys, self._spec.item: items[0]}
             read = snapshot.read_row(needs.features, row, as_of)
         else:
             read = self._read(snapshot, needs.features, keys, items, as_of)
         unbuilt = snapshot.unbuilt(columns.features)
         values: Mapping[str, Column]
+        matrix, missing, texts = _NO_ROWS, list[str](), list[Text]()
         if isinstance(read, Row):
             assert columns.row is not None
             values = OneRow(needs.wanted, read, as_of, parameters)
             matrix, missing = columns.row.of(read.values, as_of, parameters)
         else:
             said = request_columns(needs.said, [as_of], [parameters])
-            values = complete(needs.wanted.values(), {**lists, **read, **said})
-            matrix, missing = assemble(columns.columns, values, len(items), columns.categories)
-        missing = list(dict.fromkeys(missing + unbuilt))
-        if not whole:
-            unread = {each.address for each in columns.columns if not self._may_read(each, keys)}
-            missing = [address for address in missing if address not in unread]
-        return Reading(
+            values = {**lists, **read, **said}
+            texts = texts_of(needs.encodings, values)
+        reading = Reading(
             keys=keys,
             items=items,
             values=values,
             as_of=as_of,
             folded_offset=snapshot.mark.offset,
             matrix=matrix,
-            missing=missing,
+            missing=list(dict.fromkeys(missing + unbuilt)),
             columns=RECOMPUTE if unbuilt else columns.digest,
+            texts=texts,
+        )
+        return reading if texts or isinstance(read, Row) else self.finish(reading, columns, {})
+
+    def finish(self, reading: Reading, columns: Columns, vectors: Vectors) -> Reading:
+        """Make the matrix of what was read and of the vectors of its texts.
+
+        Those that have none are missing, and the row is not trained on as it was served.
+        """
+        needs = self._needs_of(columns)
+        inputs = {**reading.values, **encoded(needs.encodings, reading.values, vectors)}
+        values = complete(needs.wanted.values(), inputs)
+        matrix, missing = assemble(columns.columns, values, len(reading.items), columns.categories)
+        missing = list(dict.fromkeys(missing + reading.missing))
+        keys = reading.keys
+        if len(keys) < len(self._keys):
+            unread = {each.address for each in columns.columns if not self._may_read(each, keys)}
+            missing = [address for address in missing if address not in unread]
+        whole = all(text in vectors for text in reading.texts)
+        return replace(
+            reading,
+            values=values,
+            matrix=matrix,
+            missing=missing,
+            columns=reading.columns if whole else RECOMPUTE,
+            texts=(),
         )
 
     def _needs_of(self, columns: Columns) -> _Needs:
@@ -181,6 +215,7 @@ class Reader:
                 wanted={**inputs, **{each.address: each for each in wanted}},
                 features=features_of(wanted),
                 said=tuple(each for each in inputs.values() if isinstance(each, RequestSpec)),
+                encodings=encodings_of(wanted),
             )
         return needs
 

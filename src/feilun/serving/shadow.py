@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -37,7 +37,7 @@ class ShadowCall:
     answered: Prediction
     digest: bytes
     subject: str
-    read: Callable[[], Reading]
+    read: Callable[[], Awaitable[Reading]]
     team: str
 
     @property
@@ -102,7 +102,7 @@ class Shadows:
     async def _score(self, call: ShadowCall) -> None:
         version = call.served.release.version
         try:
-            reading = call.read()
+            reading = await call.read()
             scores = await call.served.scorer.score(reading.matrix, aside=True)
         except Exception as error:  # whatever a shadow does, the next one has its turn
             defect = not isinstance(error, FeilunError)
@@ -145,6 +145,7 @@ def _scored(call: ShadowCall, reading: Reading, scores: Scores) -> Prediction:
         arm="shadow",
         propensity=0.0,
         rollout=call.served.release.sequence,
+        encoders=dict(call.served.columns.encoders),
         exploration="",
         list_propensity=1.0,
         item_propensities=b"",

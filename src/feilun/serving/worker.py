@@ -12,6 +12,7 @@ from feilun.definitions.specs import Project
 from feilun.errors import ConfigError
 from feilun.events.collector import BODY_LIMIT, Collector
 from feilun.features.online import OnlineReader
+from feilun.ports.encoder import NO_ENCODERS, Encoders
 from feilun.ports.event_log import EventLog
 from feilun.ports.online_store import OnlineStore
 from feilun.ports.releases import ReleaseHistory
@@ -28,6 +29,7 @@ from feilun.serving.champion import Champions, stop
 from feilun.serving.collect import Collect
 from feilun.serving.committing import WatchedCommitter
 from feilun.serving.description import Description
+from feilun.serving.encoding import Encoding
 from feilun.serving.health import METRICS, Health
 from feilun.serving.keyring import Keyring
 from feilun.serving.metrics import Metrics
@@ -77,6 +79,8 @@ class GatewayParts:
         The host names under which it answers, lower-case, without port.
     origins : frozenset of str
         The origins of the web pages that may send events.
+    encoders : Encoders
+        Encode texts.
     """
 
     project: Project
@@ -96,6 +100,7 @@ class GatewayParts:
     quota: Quota
     hosts: frozenset[str] = LOOPBACK
     origins: frozenset[str] = frozenset()
+    encoders: Encoders = NO_ENCODERS
 
 
 def make_app(parts: GatewayParts) -> Gateway:
@@ -127,7 +132,8 @@ def make_app(parts: GatewayParts) -> Gateway:
     reader = OnlineReader(parts.project, snapshots)
     predictions = PredictionLog(committer.commit, parts.log)
     shadows = Shadows(predictions, metrics)
-    tools = Tools(reader, champions, moments, predictions, shadows, metrics)
+    encoding = Encoding(parts.encoders, metrics)
+    tools = Tools(reader, champions, moments, predictions, shadows, metrics, encoding)
     capabilities = [
         Capability(spec, parts.project, tools) for spec in parts.project.capabilities.values()
     ]
@@ -146,13 +152,21 @@ def make_app(parts: GatewayParts) -> Gateway:
         mode=parts.clock_mode,
         worker=parts.worker,
         log_problem=committer.problem,
+        encoder_problem=encoding.problem,
         admission=admission,
     )
     collector = Collector(parts.project, parts.log, parts.clock, parts.clock_mode)
     collect = Collect(collector, committer)
     routes = _routes(parts, collect, capabilities, views, health, keyring=keyring, guard=guard)
     lifetime = _Lifetime(
-        parts, champions, keyring, meter, shadows, committer=committer, admission=admission
+        parts,
+        champions,
+        keyring,
+        meter,
+        shadows,
+        committer=committer,
+        admission=admission,
+        encoding=encoding,
     )
     return Gateway(
         routes,
@@ -237,8 +251,10 @@ class _Lifetime:
         *,
         committer: WatchedCommitter,
         admission: Admission,
+        encoding: Encoding,
     ) -> None:
         self._parts = parts
+        self._encoding = encoding
         self._shadows = shadows
         self._committer = committer
         self._admission = admission
@@ -268,6 +284,7 @@ class _Lifetime:
             self._meter.stop()
             await self._metering
         await self._shadows.stop()
+        await self._encoding.stop()
         await self._committer.close()
         self._parts.teams.close()
         self._parts.store.close()

@@ -84,29 +84,42 @@ class OnnxLoader:
         MissingExtra
             If ONNX Runtime is not installed.
         """
-        check_graph(data)
-        try:
-            import onnxruntime
-        except ModuleNotFoundError as error:
-            raise MissingExtra("ONNX Runtime", "onnx") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = _QUIET
-        options.use_deterministic_compute = True
-        try:
-            session = onnxruntime.InferenceSession(
-                data, sess_options=options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime has a class of its own for each status
-            raise ModelError(
-                f"ONNX Runtime refused: {str(error)[:500]}",
-                "Check it with onnx.checker.check_model(model, full_check=True).",
-            ) from error
-        return OnnxScorer(session, columns)
+        return OnnxScorer(open_session(data, threads=1, extra="onnx"), columns)
 
     def column_names(self, data: bytes) -> tuple[str, ...]:  # noqa: ARG002  its input is a matrix
         """Return nothing: one input holds all columns."""
         return ()
+
+
+def open_session(data: bytes, *, threads: int, extra: str) -> Any:
+    """Return ONNX Runtime's session of a graph that was checked, on so many threads.
+
+    Raises
+    ------
+    ModelError
+        If it is no sound model, or names other files or operators of a library of its own.
+    MissingExtra
+        If ONNX Runtime, which ``extra`` brings, is not installed.
+    """
+    check_graph(data)
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise MissingExtra("ONNX Runtime", extra) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _QUIET
+    options.use_deterministic_compute = True
+    try:
+        return onnxruntime.InferenceSession(
+            data, sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime has a class of its own for each status
+        raise ModelError(
+            f"ONNX Runtime refused: {str(error)[:500]}",
+            "Check it with onnx.checker.check_model(model, full_check=True).",
+        ) from error
 
 
 def _input(session: Any, columns: int) -> str:

@@ -1,6 +1,8 @@
-"""A process of its own for models whose library the gateway must not import."""
+"""Processes of their own for models and encoders whose library the gateway must not import."""
 
+from feilun.adapters.worker.encoders import SocketEncoders
+from feilun.adapters.worker.encoding import EncoderSocket, LoadedEncoders
 from feilun.adapters.worker.scorer import WorkerScorer
 from feilun.adapters.worker.serving import serve
 
-__all__ = ["WorkerScorer", "serve"]
+__all__ = ["EncoderSocket", "LoadedEncoders", "SocketEncoders", "WorkerScorer", "serve"]

@@ -1,4 +1,4 @@
-"""What goes through the pipe between a gateway and a worker.
+"""What goes through the pipe or the socket between those who ask and a worker.
 
 A frame is the length of its header (4 bytes, little-endian), the header as MessagePack, and as many
 bytes as the header says.
@@ -18,11 +18,17 @@ LENGTH = struct.Struct("<I")
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the bytes behind it are: a model or a matrix for it, or scores, or a reason."""
+    """What the bytes behind it are.
+
+    A model, or a matrix for it; texts for the ``encoder`` of a digest; scores or vectors; or the
+    reason why there are none, which trying ``later`` may help.
+    """
 
     bytes: int
     columns: int = 0
     error: str = ""
+    encoder: str = ""
+    later: bool = False
 
 
 def pack(header: Header) -> bytes:

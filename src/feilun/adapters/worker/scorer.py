@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import select
 import subprocess
 import threading
 import time
@@ -14,7 +12,8 @@ from contextlib import suppress
 import numpy as np
 import numpy.typing as npt
 
-from feilun.adapters.worker.frames import LENGTH, MAX_HEADER, Header, pack, unpack
+from feilun.adapters.worker.exchange import Gone, exchange
+from feilun.adapters.worker.frames import Header
 from feilun.errors import ModelError
 from feilun.ports.scorer import check_matrix
 
@@ -24,10 +23,6 @@ DEADLINE_SECONDS = 0.9
 """For one answer; below what a request waits for a slow scorer."""
 PAUSE_SECONDS = 1.0
 """Between two starts: a model that ends its process at once must not keep the machine busy."""
-
-
-class _Gone(Exception):
-    """The worker has ended, or is ended because it was too slow."""
 
 
 class WorkerScorer:
@@ -99,13 +94,15 @@ class WorkerScorer:
             raise ModelError(f"The model's worker is being started again. {self._reason}".strip())
         try:
             data = matrix.tobytes()
-            header, reply = _exchange(process, Header(len(data), self._columns), data, until)
-        except _Gone as gone:
+            header, reply = exchange(
+                *_pipes(process), Header(len(data), self._columns), data, until
+            )
+        except Gone as gone:
             self._process = None
-            self._reason = str(gone)
+            self._reason = f"The model's worker {gone}."
             _end(process, self._running)
             self._start_again()
-            raise ModelError(f"{gone} It is started again.") from gone
+            raise ModelError(f"{self._reason} It is started again.") from gone
         if header.error:
             raise ModelError(f"The model failed: {header.error}")
         return np.frombuffer(reply, np.float64).copy()
@@ -130,9 +127,10 @@ class WorkerScorer:
             self._running.append(process)
             header = Header(len(self._data), self._columns)
             try:
-                said, _ = _exchange(process, header, self._data, self._started + START_SECONDS)
-            except _Gone as gone:
-                said = Header(0, error=str(gone))
+                until = self._started + START_SECONDS
+                said, _ = exchange(*_pipes(process), header, self._data, until)
+            except Gone as gone:
+                said = Header(0, error=f"The model's worker {gone}.")
             if said.error:
                 self._reason = said.error
                 _end(process, self._running)
@@ -144,47 +142,11 @@ class WorkerScorer:
             self._starting.release()
 
 
-def _exchange(
-    process: subprocess.Popen[bytes], header: Header, data: bytes, until: float
-) -> tuple[Header, bytes]:
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[int, int]:
+    """Return where a worker is asked, and where it answers."""
     assert process.stdin is not None
     assert process.stdout is not None
-    asked, answers = process.stdin.fileno(), process.stdout.fileno()
-    os.set_blocking(asked, False)
-    rest = memoryview(pack(header) + data)
-    while rest:
-        _wait(asked, select.POLLOUT, until)
-        try:
-            rest = rest[os.write(asked, rest) :]
-        except BlockingIOError:
-            continue
-        except OSError as error:
-            raise _Gone("The model's worker has ended.") from error
-    size = LENGTH.unpack(_read(answers, LENGTH.size, until))[0]
-    try:
-        said = unpack(_read(answers, min(size, MAX_HEADER), until))
-    except ModelError as error:
-        raise _Gone(error.message) from error
-    return said, _read(answers, said.bytes, until)
-
-
-def _read(answers: int, count: int, until: float) -> bytes:
-    parts = []
-    while count:
-        _wait(answers, select.POLLIN, until)
-        part = os.read(answers, min(count, 1 << 20))
-        if not part:
-            raise _Gone("The model's worker has ended.")
-        parts.append(part)
-        count -= len(part)
-    return b"".join(parts)
-
-
-def _wait(descriptor: int, event: int, until: float) -> None:
-    waiting = select.poll()
-    waiting.register(descriptor, event)
-    if not waiting.poll(max(0.0, until - time.monotonic()) * 1_000):
-        raise _Gone("The model's worker was too slow.")
+    return process.stdin.fileno(), process.stdout.fileno()
 
 
 def _end(process: subprocess.Popen[bytes], running: list[subprocess.Popen[bytes]]) -> None:

@@ -23,44 +23,46 @@ def serve(load: Callable[[bytes, int], Scorer]) -> None:
     """
     answers = os.dup(1)
     os.dup2(2, 1)  # what a library prints must not get between the answers
-    model = _receive()
+    model = receive(0)
     if model is None:
         return
     header, data = model
     scorer: Scorer | None = None
     try:
         scorer = load(data, header.columns)
-        _send(answers, b"")
+        send(answers, Header(0))
     except Exception as error:  # told to the gateway, which refuses the model
-        _send(answers, b"", _reason(error))
+        send(answers, Header(0, error=reason(error)))
         return
-    while (asked := _receive()) is not None:
+    while (asked := receive(0)) is not None:
         header, data = asked
         matrix = np.frombuffer(data, np.float32).reshape(-1, header.columns)
         try:
             scores = scorer.score(matrix)
-            _send(answers, np.ascontiguousarray(scores, np.float64).tobytes())
+            found = np.ascontiguousarray(scores, np.float64).tobytes()
+            send(answers, Header(len(found)), found)
         except Exception as error:  # the model's fault: the next matrix may be right
-            _send(answers, b"", _reason(error))
+            send(answers, Header(0, error=reason(error)))
 
 
-def _receive() -> tuple[Header, bytes] | None:
-    length = _read(LENGTH.size)
+def receive(asked: int) -> tuple[Header, bytes] | None:
+    """Return what is asked on a descriptor; None where it ends."""
+    length = _read(asked, LENGTH.size)
     if length is None:
         return None
-    text = _read(min(LENGTH.unpack(length)[0], MAX_HEADER))
+    text = _read(asked, min(LENGTH.unpack(length)[0], MAX_HEADER))
     if text is None:
         return None
     header = unpack(text)
-    data = _read(header.bytes)
+    data = _read(asked, header.bytes)
     return None if data is None else (header, data)
 
 
-def _read(count: int) -> bytes | None:
-    """Return so many bytes of standard input; None where it ends before."""
+def _read(asked: int, count: int) -> bytes | None:
+    """Return so many bytes; None where they end before."""
     parts = []
     while count:
-        part = os.read(0, min(count, 1 << 20))
+        part = os.read(asked, min(count, 1 << 20))
         if not part:
             return None
         parts.append(part)
@@ -68,13 +70,15 @@ def _read(count: int) -> bytes | None:
     return b"".join(parts)
 
 
-def _send(answers: int, data: bytes, error: str = "") -> None:
-    rest = memoryview(pack(Header(len(data), error=error)) + data)
+def send(answers: int, header: Header, data: bytes = b"") -> None:
+    """Answer on a descriptor."""
+    rest = memoryview(pack(header) + data)
     while rest:
         rest = rest[os.write(answers, rest) :]
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return what is told of an error."""
     if isinstance(error, ModelError):
         return error.message[:1000]
     known = isinstance(error, FeilunError)

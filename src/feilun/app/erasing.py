@@ -133,8 +133,6 @@ def _erase_from(
 def _trained_on(config: Config, offset: int, subjects: Sequence[str]) -> list[dict[str, Any]]:
     """Return the models whose training could see the record at an offset, or a later one."""
     values = [msgspec.json.encode(subject.partition("=")[2]) for subject in subjects]
-    if not config.database_path.exists():
-        return []
     found = []
     with closing(compose.turn_store(config)) as turns, closing(compose.releases(config)) as known:
         from feilun.flywheel.record import turn_record

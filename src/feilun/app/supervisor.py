@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from feilun.app.compose import lake_installed
+from feilun.app.compose import check_database, lake_installed
 from feilun.app.config import Config
 from feilun.app.gateway import check_keys, check_port
 from feilun.app.locks import ProcessLock, holder
@@ -115,11 +115,15 @@ def up(
     Unavailable
         If another ``feilun up`` has this data folder, or a part does not get ready.
     ConfigError
-        If the port is taken, or a part finds something wrong that a restart would not mend.
+        If the port is taken, ``platform.db`` is lost, or a part finds something wrong that a restart
+        would not mend.
+    CorruptData
+        If ``platform.db`` is damaged.
     """
     stop = Stop()
     parts = [_part(config, name, options) for name in names]
     with ProcessLock(config.run_path, "up") as lock:
+        check_database(config)
         check_keys(config)
         check_port(config)
         try:

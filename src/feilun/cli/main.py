@@ -34,6 +34,7 @@ from feilun.cli import (  # noqa: E402
     lake,
     models,
     project,
+    recover,
     rollout,
     run,
     sync,
@@ -51,8 +52,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for group in (
-    project, run, events, importing, sync, lake, erase, features, models, rollout, teams, client,
-    demo,
+    project, run, events, importing, sync, lake, erase, features, models, rollout, teams, recover,
+    client, demo,
 ):  # fmt: skip
     group.register(app)
 

@@ -1,4 +1,4 @@
-"""``platform.db`` lost, damaged or put back under a running platform: no door opens, nothing stops."""
+"""``platform.db`` lost, damaged or put back under a running platform: no door opens."""
 
 import os
 import re

@@ -115,8 +115,8 @@ def up(
     Unavailable
         If another ``feilun up`` has this data folder, or a part does not get ready.
     ConfigError
-        If the port is taken, ``platform.db`` is lost, or a part finds something wrong that a restart
-        would not mend.
+        If the port is taken, ``platform.db`` is lost, or a part finds something wrong that a
+        restart would not mend.
     CorruptData
         If ``platform.db`` is damaged.
     """

@@ -193,9 +193,9 @@ SCHEMA_VERSION = len(_SCHEMAS)
 class Database:
     """A process's way into ``platform.db``. Threads share it; they take turns.
 
-    Each use is of the file that lies at ``path`` then: one that was put back from a copy, or mended,
-    counts from the next use on. A file that has gone is an error and is never made a second time:
-    an empty one would know of no key, and of nothing that was in production.
+    Each use is of the file that lies at ``path`` then: one that was put back from a copy, or
+    mended, counts from the next use on. A file that has gone is an error and is never made a second
+    time: an empty one would know of no key, and of nothing that was in production.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ import shutil
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -43,9 +43,8 @@ def workers(shop, until, without=()):
     return found
 
 
-def kill_one(shop, until):
+def kill(shop, victim, until):
     """Kill one of the two workers; return both states once another one answers in its place."""
-    victim = next(iter(workers(shop, until)))
     os.kill(int(victim.removeprefix("gateway-")), signal.SIGKILL)
     return workers(shop, until, without={victim})
 
@@ -93,7 +92,7 @@ def test_where_it_is_lost_no_door_opens_and_what_is_known_goes_on(running, tmp_p
     with asking(running) as strangers:
         for file in files(running):
             shutil.move(file, tmp_path)
-        states = kill_one(running, until)
+        states = kill(running, min(workers(running, until)), until)
         until(lambda: 503 in strangers)  # by the new worker, which knows nobody
         assert everybody(running, key) == {200, 503}  # the old one answers those it knows
         ready = {running.call("/ready")[1]["status"] for _ in range(40)}
@@ -117,12 +116,15 @@ def test_where_it_is_damaged_one_killed_worker_does_not_end_the_other(running, t
     with asking(running) as strangers:
         for file in files(running):
             shutil.copy(file, tmp_path)
-            if not file.name.endswith("-shm"):
+            if not file.name.endswith("-shm"):  # all of the -wal, or its copy of a page would do
+                size = file.stat().st_size if file.name.endswith("-wal") else 12_000
                 with file.open("r+b") as damaged:
-                    damaged.write(bytes(12_000))
-        kill_one(running, until)
-        kill_one(running, until)  # a second time, soon: Granian would give up
-        until(lambda: 503 in everybody(running, key))
+                    damaged.write(bytes(size))
+        one, other = workers(running, until)
+        kill(running, one, until)
+        assert 200 in everybody(running, key)  # the other knows the keys, and goes on
+        kill(running, other, until)
+        assert everybody(running, key) == {503}
         for file in files(running):
             file.unlink()
         for file in tmp_path.glob("platform.db*"):
@@ -185,6 +187,29 @@ def test_the_kill_switch_works_on_a_database_that_was_put_back(shop_maker, tmp_p
         assert versions() == {2}
         assert "version 1 is in production" in shop.run("rollback", "ranker").stdout
         assert versions() == {1}
+
+
+def test_a_stop_that_nobody_follows_is_no_success(tmp_path, shop_maker, monkeypatch):
+    from feilun.app import compose
+    from feilun.app.config import load
+    from feilun.app.locks import ProcessLock
+    from feilun.flywheel import release
+
+    shop = shop_maker(tmp_path, "workers = 2")
+    config = load(shop.root)
+    with closing(compose.releases(config)) as releases:
+        for at in (1, 2, 3):
+            before = releases.rollout("ranker")
+            releases.append_rollout(
+                "ranker", "full", at, "b", percent=100, salt="s", release=0,
+                after=before.sequence if before else 0, offset=0, at=at, by="ann",
+            )  # fmt: skip
+    monkeypatch.setattr(release, "WAIT_SECONDS", 0.1)
+    (shop.root / ".feilun/run").mkdir(exist_ok=True)
+    with ProcessLock(shop.root / ".feilun/run", "gateway"):
+        stopped = shop.run("rollout", "stop", "ranker", code=3)
+    assert "0 of its 2 workers" in stopped.stderr
+    assert "stop the gateway" in stopped.stderr
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def recover(project: ProjectFolder = None) -> None:
         if path.exists() and path.stat().st_size:
             raise Conflict(
                 _("{path} is there.", path=path),
-                _("Were it damaged, put it back from a backup, or move it away first."),
+                _("If it is damaged, put it back from a backup, or move it away first."),
             )
         compose.make_database(config)
         with opened(config) as store:

@@ -202,9 +202,12 @@ def scorer_loaders() -> dict[str, ScorerLoader]:
 
 
 def workshop(
-    config: Config, log: EventLog, turns: TurnStore, history: ReleaseHistory, owner: str
+    config: Config, log: EventLog, turns: TurnStore, history: ReleaseHistory, *, owner: str, by: str
 ) -> Workshop:
-    """Gather what turns work with. ``owner`` names this process in the leases of turns."""
+    """Gather what turns work with.
+
+    ``owner`` names this process in the leases of turns; ``by`` is who promotes, for the history.
+    """
     import time
 
     from feilun.adapters.lightgbm import to_model_text
@@ -229,6 +232,7 @@ def workshop(
         name_snapshot=partial(name_snapshot, config),
         audit=partial(audit_between, log, meanings, size=SKEW_REQUESTS),
         owner=owner,
+        by=by,
     )
 
 

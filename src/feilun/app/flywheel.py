@@ -44,7 +44,7 @@ def run(config: Config, lock: ProcessLock, stop: Stop) -> None:
         closing(compose.skew_store(config)) as skew,
     ):
         # The lock lets one flywheel run, so the next one may go on with this one's turns at once.
-        workshop = compose.workshop(config, log, turns, releases, owner="flywheel")
+        workshop = compose.workshop(config, log, turns, releases, owner="flywheel", by="flywheel")
         lock.ready()
         logger.info("the flywheel is ready")
         _follow(workshop, Controller(workshop), compose.auditor(workshop, skew), stop)

@@ -232,7 +232,8 @@ def workshop_of(config: Config) -> Iterator[Workshop]:
         closing(compose.turn_store(config)) as turns,
         closing(compose.releases(config)) as releases,
     ):
-        yield compose.workshop(config, log, turns, releases, f"command {os.getpid()}")
+        owner = f"command {os.getpid()}"
+        yield compose.workshop(config, log, turns, releases, owner=owner, by=acting())
 
 
 def check_model(workshop: Workshop, name: str) -> None:

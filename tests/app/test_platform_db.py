@@ -136,6 +136,24 @@ def test_where_it_is_damaged_one_killed_worker_does_not_end_the_other(running, t
     assert "crash loop" not in (running.root / ".feilun/run/gateway.log").read_text()
 
 
+def test_where_the_whole_folder_is_taken_away_nobody_gets_an_empty_platform(
+    tmp_path, shop_maker, start, until
+):
+    shop = shop_maker(tmp_path, *SETTINGS)
+    with start(shop) as up:
+        add_team(shop, "growth", until)
+        one, _other = workers(shop, until)
+        log = shop.root / "away/run/gateway.log"
+        with asking(shop) as strangers:
+            (shop.root / ".feilun").rename(shop.root / "away")
+            os.kill(int(one.removeprefix("gateway-")), signal.SIGKILL)
+            until(lambda: "was emptied or taken away" in log.read_text())
+            until(lambda: up.process.poll() is not None)  # it cannot even write its logs
+        assert not (shop.root / ".feilun/platform.db").exists()
+        assert "put it back" in up.said()
+    assert set(strangers) <= REFUSED
+
+
 def restored(shop, tmp_path):
     """Copy the database away, delete it, and copy it back, as a restore does."""
     saved = tmp_path / "saved"
@@ -182,7 +200,7 @@ def test_the_kill_switch_works_on_a_database_that_was_put_back(shop_maker, tmp_p
         assert "2 workers follow" in shop.run("rollout", "stop", "ranker").stdout
         took = time.monotonic() - began
         assert arms() == {None}
-        assert took < 2  # the command itself is a part of it
+        assert took < 5  # the command itself is most of it
         restored(shop, tmp_path)
         assert versions() == {2}
         assert "version 1 is in production" in shop.run("rollback", "ranker").stdout

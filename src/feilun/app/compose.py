@@ -52,6 +52,24 @@ def begin(config: Config) -> None:
         make_database(config)
 
 
+def check_place(config: Config) -> None:
+    """See that there is something in the data folder, for workers: they start after it was made.
+
+    Raises
+    ------
+    ConfigError
+        If the folder has gone: an empty platform in its place would let everybody in.
+    """
+    from feilun.errors import ConfigError
+    from feilun.i18n import _
+
+    if not has_begun(config) and not config.database_path.exists():
+        raise ConfigError(
+            _("The data folder {folder} was emptied or taken away.", folder=config.data),
+            _("Put it back. To begin anew, stop the platform and start it again."),
+        )
+
+
 def make_database(config: Config) -> None:
     """Make ``platform.db`` where it is missing, though there has been a platform."""
     from feilun.adapters.sqlite import Database
@@ -393,6 +411,7 @@ def gateway_application(config: Config) -> Gateway:
     from feilun.serving.quota import OwnQuota, SharedQuota
     from feilun.serving.worker import LOOPBACK, GatewayParts, make_app
 
+    check_place(config)
     quota = OwnQuota() if config.workers == 1 else SharedQuota(config.quota_path, config.workers)
     own = f"[{config.own_host}]" if ":" in config.own_host else config.own_host
     return make_app(

@@ -61,13 +61,14 @@ def erase(config: Config, project: Project, subjects: Sequence[str], clock: Cloc
     Unavailable
         If the platform, or anything else, has the data folder open; nothing was changed.
     ConfigError
-        If the list of erasures is not the one of this data folder.
+        If the list of erasures is not the one of this data folder, or ``platform.db`` is lost.
     CorruptData
         If records cannot be read that may be about a subject; nothing was changed.
     MissingExtra
         If there is a lake, and its libraries are not installed; nothing was changed.
     """
     prepare_data(config)
+    compose.check_database(config)  # it says which models were trained on whom
     with ExitStack() as stack:
         log = stack.enter_context(closing(compose.event_log_alone(config)))
         store = stack.enter_context(closing(compose.online_store(config)))

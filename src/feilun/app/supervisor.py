@@ -53,9 +53,22 @@ class Part:
         return self.ended + self.wait
 
     def start(self) -> None:
-        """Start it; it ends when we do, because it watches its standard input."""
-        _begin_anew(self.log)
-        with self.log.open("ab") as log:
+        """Start it; it ends when we do, because it watches its standard input.
+
+        Raises
+        ------
+        Unavailable
+            If its log cannot be written: the data folder was taken away.
+        """
+        try:
+            _begin_anew(self.log)
+            log = self.log.open("ab")
+        except OSError as error:
+            raise Unavailable(
+                _("{path} cannot be written: {reason}.", path=self.log, reason=error.strerror),
+                _("If the data folder was taken away, put it back, and start again: feilun up"),
+            ) from error
+        with log:
             self.began_at = log.tell()
             self.process = subprocess.Popen(  # noqa: S603
                 self.argv,

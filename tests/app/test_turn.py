@@ -1,5 +1,6 @@
 """From imported history to a model in production, by the command line alone."""
 
+import getpass
 import random
 
 import pytest
@@ -37,6 +38,7 @@ def test_a_model_is_trained_released_served_and_rolled_back(shop, start, until):
         assert (status, reply["version"], reply["degraded"]) == (200, 1, [])
         released = shop.json("history", "ranker")["releases"]
         assert [(r["version"], r["action"]) for r in released] == [(1, "promote")]
+        assert [r["by"] for r in released] == [getpass.getuser()]
         assert shop.json("history", "--at", "2020-01-01T00:00:00Z")["releases"] == []
         assert "1" in shop.run("rollback", "ranker", code=2).stderr
         # What the gateway served is what training computes of it.

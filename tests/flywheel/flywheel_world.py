@@ -164,6 +164,7 @@ def workshop(folder, log, **parts):
         "name_snapshot": lambda name: None,
         "audit": lambda model, start, stop: ModelSkew(),  # its vectors are drawn, not computed
         "owner": "flywheel",
+        "by": "flywheel",
     }
     return Workshop(**(tools | parts))
 

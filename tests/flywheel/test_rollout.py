@@ -137,6 +137,22 @@ def test_a_move_does_not_overrule_a_stop_that_comes_between(shop, monkeypatch):
     assert shop.releases.rollout("ranker").stage == "off"
 
 
+def test_a_gateway_of_which_nobody_has_heard_is_waited_for(shop):
+    entry = rollout.start(shop, "ranker", 1, 5, "ann")
+    pauses = []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            shop.releases.acknowledge("w1", "ranker", 2, shop.clock.now(), rollout=entry.sequence)
+
+    found = rollout.await_followers(shop.releases, entry, shop.clock, pause, expected=1)
+    assert (found, len(pauses)) == ({"serving": ["w1"], "behind": []}, 3)
+    found = rollout.await_followers(shop.releases, entry, shop.clock, pauses.append, expected=2)
+    assert found == {"serving": ["w1"], "behind": []}
+    assert sum(pauses[3:]) == pytest.approx(10.0)
+
+
 def test_workers_that_do_not_follow_are_named(shop):
     entry = rollout.start(shop, "ranker", 1, 5, "ann")
     now = shop.clock.now()

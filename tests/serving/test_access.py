@@ -251,15 +251,42 @@ def test_a_gateway_without_a_token_does_not_start(shop):
             make_app(replace(shop.parts, token=token))
 
 
-def test_a_gateway_that_cannot_read_the_keys_does_not_start(shop):
+def test_a_worker_that_has_never_read_the_keys_lets_nobody_in_until_it_has(shop):
+    key = shop.add_team("growth", "recommend")
     shop.teams.failure = Unavailable("The disk is gone.", "Put it back.")
-    sent = []
+    get, recommend = shop.client.get, ("/api/recommend", {"user_id": 1})
 
-    async def receive():
-        return {"type": "lifespan.startup"}
+    async def mended():
+        shop.teams.failure = None
+        async with asyncio.timeout(10):
+            while (reply := await get(*recommend, headers=bearer(key))).status == 503:
+                await asyncio.sleep(0.01)
+        return reply, await get(*recommend)
 
-    async def send(message):
-        sent.append(message)
+    ready, stranger, known, status, (after, still) = shop.run(
+        get("/ready"), get(*recommend), get(*recommend, headers=bearer(key)),
+        get("/status", headers=bearer(shop.token)), mended(),
+    )  # fmt: skip
+    assert (ready.status, ready.json["problems"]) == (503, [])
+    assert stranger.status == known.status == 503
+    assert "nobody is let in" in stranger.json["error"]["message"]
+    assert any("The disk is gone." in problem for problem in status.json["problems"])
+    assert (after.status, still.status) == (200, 401)
 
-    asyncio.run(shop.app({"type": "lifespan"}, receive, send))
-    assert sent[0]["type"] == "lifespan.startup.failed"
+
+def test_a_worker_whose_keys_cannot_be_read_any_more_says_so_and_goes_on(shop):
+    shop.train()
+    get, recommend = shop.client.get, ("/api/recommend", {"user_id": 1})
+
+    async def lost():
+        shop.teams.failure = Unavailable("The disk is gone.", "Put it back.")
+        async with asyncio.timeout(10):
+            while (ready := await get("/ready")).json["status"] == "ready":
+                await asyncio.sleep(0.01)
+        return ready, await get(*recommend)
+
+    before, (after, reply) = shop.run(get("/ready"), lost())
+    assert before.json == {"status": "ready", "problems": []}
+    assert (after.status, after.json["status"]) == (200, "degraded")
+    assert "The disk is gone." in after.json["problems"][0]
+    assert reply.status == 200

@@ -43,6 +43,65 @@ TRAINING_SECONDS = 60.0
 """The same where nobody waits."""
 
 
+def has_begun(config: Config) -> bool:
+    """Return whether there has been a platform: ``platform.db`` is made before the log and models.
+
+    So where one of those is and it is not, it is lost, and an empty one must not take its place.
+    """
+    bundles = config.bundles_path
+    return config.log_path.exists() or (bundles.is_dir() and any(bundles.iterdir()))
+
+
+def begin(config: Config) -> None:
+    """Make ``platform.db`` where there has been no platform; elsewhere do nothing."""
+    if not has_begun(config):
+        make_database(config)
+
+
+def check_place(config: Config) -> None:
+    """See that there is something in the data folder, for workers: they start after it was made.
+
+    Raises
+    ------
+    ConfigError
+        If the folder has gone: an empty platform in its place would let everybody in.
+    """
+    from feilun.errors import ConfigError
+    from feilun.i18n import _
+
+    if not has_begun(config) and not config.database_path.exists():
+        raise ConfigError(
+            _("The data folder {folder} was emptied or taken away.", folder=config.data),
+            _("Put it back. To begin anew, stop the platform and start it again."),
+        )
+
+
+def make_database(config: Config) -> None:
+    """Make ``platform.db`` where it is missing, though there has been a platform."""
+    from feilun.adapters.sqlite import Database
+
+    Database(config.database_path).close()
+
+
+def check_database(config: Config) -> None:
+    """See that ``platform.db`` is there and can be read; made where there has been no platform.
+
+    Raises
+    ------
+    ConfigError
+        If it is lost, or of a newer Feilun.
+    CorruptData
+        If it is damaged.
+    """
+    from contextlib import closing
+
+    from feilun.adapters.sqlite import Database
+
+    begin(config)
+    with closing(Database(config.database_path, new=False)) as database:
+        database.check()
+
+
 def event_log(config: Config) -> EventLog:
     """Open the event log. Once a process, after it was spawned.
 
@@ -54,6 +113,7 @@ def event_log(config: Config) -> EventLog:
     from feilun.adapters.lmdb import LmdbEventLog
     from feilun.app.erasure_list import check_erasures
 
+    begin(config)
     log = LmdbEventLog(config.log_path)
     try:
         check_erasures(config.root, log)
@@ -67,6 +127,7 @@ def event_log_alone(config: Config) -> EventLog:
     """Open the event log for an erasure, while nobody else has it open."""
     from feilun.adapters.lmdb import LmdbEventLog
 
+    begin(config)
     return LmdbEventLog(config.log_path, alone=True)
 
 
@@ -115,14 +176,14 @@ def turn_store(config: Config) -> SqliteTurns:
     """Open the record of turns."""
     from feilun.adapters.sqlite import SqliteTurns
 
-    return SqliteTurns(config.database_path)
+    return SqliteTurns(config.database_path, new=not has_begun(config))
 
 
 def releases(config: Config) -> SqliteReleases:
     """Open the history of what is in production."""
     from feilun.adapters.sqlite import SqliteReleases
 
-    return SqliteReleases(config.database_path)
+    return SqliteReleases(config.database_path, new=not has_begun(config))
 
 
 def registry(config: Config) -> ModelRegistry:
@@ -198,9 +259,12 @@ def add_encoder(config: Config, folder: Path) -> tuple[str, EncoderSpec]:
 
 
 def workshop(
-    config: Config, log: EventLog, turns: TurnStore, history: ReleaseHistory, owner: str
+    config: Config, log: EventLog, turns: TurnStore, history: ReleaseHistory, *, owner: str, by: str
 ) -> Workshop:
-    """Gather what turns work with. ``owner`` names this process in the leases of turns."""
+    """Gather what turns work with.
+
+    ``owner`` names this process in the leases of turns; ``by`` is who promotes, for the history.
+    """
     import time
 
     from feilun.adapters.lightgbm import to_model_text
@@ -226,6 +290,7 @@ def workshop(
         name_snapshot=partial(name_snapshot, config),
         audit=partial(audit_between, log, meanings, size=SKEW_REQUESTS),
         owner=owner,
+        by=by,
         encoders=encoding,
     )
 
@@ -234,7 +299,7 @@ def skew_store(config: Config) -> SqliteSkew:
     """Open what the audit of served vectors has found."""
     from feilun.adapters.sqlite import SqliteSkew
 
-    return SqliteSkew(config.database_path)
+    return SqliteSkew(config.database_path, new=not has_begun(config))
 
 
 def auditor(workshop: Workshop, store: SkewStore) -> Auditor:
@@ -250,14 +315,14 @@ def teams(config: Config) -> SqliteTeams:
     """Open the teams, their keys and usage, and the audit log."""
     from feilun.adapters.sqlite import SqliteTeams
 
-    return SqliteTeams(config.database_path)
+    return SqliteTeams(config.database_path, new=not has_begun(config))
 
 
 def sync_store(config: Config) -> SqliteSyncs:
     """Open what is remembered of synchronisations."""
     from feilun.adapters.sqlite import SqliteSyncs
 
-    return SqliteSyncs(config.database_path)
+    return SqliteSyncs(config.database_path, new=not has_begun(config))
 
 
 def table_source(config: Config, name: str) -> TableSource:
@@ -387,6 +452,7 @@ def gateway_application(config: Config) -> Gateway:
     from feilun.serving.quota import OwnQuota, SharedQuota
     from feilun.serving.worker import LOOPBACK, GatewayParts, make_app
 
+    check_place(config)
     quota = OwnQuota() if config.workers == 1 else SharedQuota(config.quota_path, config.workers)
     own = f"[{config.own_host}]" if ":" in config.own_host else config.own_host
     return make_app(

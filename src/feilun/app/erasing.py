@@ -61,13 +61,14 @@ def erase(config: Config, project: Project, subjects: Sequence[str], clock: Cloc
     Unavailable
         If the platform, or anything else, has the data folder open; nothing was changed.
     ConfigError
-        If the list of erasures is not the one of this data folder.
+        If the list of erasures is not the one of this data folder, or ``platform.db`` is lost.
     CorruptData
         If records cannot be read that may be about a subject; nothing was changed.
     MissingExtra
         If there is a lake, and its libraries are not installed; nothing was changed.
     """
     prepare_data(config)
+    compose.check_database(config)  # it says which models were trained on whom
     with ExitStack() as stack:
         log = stack.enter_context(closing(compose.event_log_alone(config)))
         store = stack.enter_context(closing(compose.online_store(config)))
@@ -133,8 +134,6 @@ def _erase_from(
 def _trained_on(config: Config, offset: int, subjects: Sequence[str]) -> list[dict[str, Any]]:
     """Return the models whose training could see the record at an offset, or a later one."""
     values = [msgspec.json.encode(subject.partition("=")[2]) for subject in subjects]
-    if not config.database_path.exists():
-        return []
     found = []
     with closing(compose.turn_store(config)) as turns, closing(compose.releases(config)) as known:
         from feilun.flywheel.record import turn_record

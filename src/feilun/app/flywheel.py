@@ -36,6 +36,7 @@ def run(config: Config, lock: ProcessLock, stop: Stop) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from feilun.flywheel.controller import Controller
 
+    compose.check_database(config)
     with (
         closing(compose.event_log(config)) as log,
         closing(compose.turn_store(config)) as turns,
@@ -43,7 +44,7 @@ def run(config: Config, lock: ProcessLock, stop: Stop) -> None:
         closing(compose.skew_store(config)) as skew,
     ):
         # The lock lets one flywheel run, so the next one may go on with this one's turns at once.
-        workshop = compose.workshop(config, log, turns, releases, owner="flywheel")
+        workshop = compose.workshop(config, log, turns, releases, owner="flywheel", by="flywheel")
         with closing(workshop.encoders):
             lock.ready()
             logger.info("the flywheel is ready")
@@ -58,14 +59,15 @@ def _follow(workshop: Workshop, controller: Controller, auditor: Auditor, stop: 
             auditor.step()
         except FeilunError as error:
             logger.error("cannot audit now: %s", error)
+            time.sleep(FAILED_PAUSE)
         end = workshop.log.end()
         if end == seen and time.monotonic() - looked < LOOK_AROUND:
             continue
-        if not warmed and _is_turn_near(workshop, end):
-            warmed = True
-            threading.Thread(target=_warm, args=(workshop,), name="warm", daemon=True).start()
         seen, looked = end, time.monotonic()
         try:
+            if not warmed and _is_turn_near(workshop, end):
+                warmed = True
+                threading.Thread(target=_warm, args=(workshop,), name="warm", daemon=True).start()
             controller.run_once()
         except FeilunError as error:
             logger.error("cannot take turns now: %s", error)

@@ -30,11 +30,16 @@ def serve(config: Config, lock: ProcessLock) -> None:
     Raises
     ------
     ConfigError
-        If the port is taken, or others could reach the gateway and there is no team.
+        If the port is taken, others could reach the gateway and there is no team, or
+        ``platform.db`` is lost.
+    CorruptData
+        If it is damaged.
     """
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces
 
+    # Here alone: a worker that ended for it would take the others with it (Granian's crash loop).
+    compose.check_database(config)
     check_keys(config)
     check_port(config)
     ensure_token(config)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from feilun.app.compose import lake_installed
+from feilun.app.compose import check_database, lake_installed
 from feilun.app.config import Config
 from feilun.app.gateway import check_keys, check_port
 from feilun.app.locks import ProcessLock, holder
@@ -53,9 +53,22 @@ class Part:
         return self.ended + self.wait
 
     def start(self) -> None:
-        """Start it; it ends when we do, because it watches its standard input."""
-        _begin_anew(self.log)
-        with self.log.open("ab") as log:
+        """Start it; it ends when we do, because it watches its standard input.
+
+        Raises
+        ------
+        Unavailable
+            If its log cannot be written: the data folder was taken away.
+        """
+        try:
+            _begin_anew(self.log)
+            log = self.log.open("ab")
+        except OSError as error:
+            raise Unavailable(
+                _("{path} cannot be written: {reason}.", path=self.log, reason=error.strerror),
+                _("If the data folder was taken away, put it back, and start again: feilun up"),
+            ) from error
+        with log:
             self.began_at = log.tell()
             self.process = subprocess.Popen(  # noqa: S603
                 self.argv,
@@ -116,11 +129,15 @@ def up(
     Unavailable
         If another ``feilun up`` has this data folder, or a part does not get ready.
     ConfigError
-        If the port is taken, or a part finds something wrong that a restart would not mend.
+        If the port is taken, ``platform.db`` is lost, or a part finds something wrong that a
+        restart would not mend.
+    CorruptData
+        If ``platform.db`` is damaged.
     """
     stop = Stop()
     parts = [_part(config, name, options) for name in names]
     with ProcessLock(config.run_path, "up") as lock:
+        check_database(config)
         check_keys(config)
         check_port(config)
         try:

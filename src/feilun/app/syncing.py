@@ -50,7 +50,7 @@ def check_sources(config: Config, project: Project) -> None:
 
 def statuses(config: Config) -> dict[str, SyncStatus]:
     """Return how each table's last synchronisation went."""
-    if not config.database_path.exists():
+    if not compose.has_begun(config) and not config.database_path.exists():
         return {}
     with closing(compose.sync_store(config)) as store:
         return store.statuses()
@@ -60,6 +60,7 @@ def run(config: Config, lock: ProcessLock, stop: Stop) -> None:
     """Synchronise every table when it is due. What fails is logged and tried again later."""
     project = compose.definitions(config)
     check_sources(config, project)
+    compose.check_database(config)
     with (
         closing(compose.event_log(config)) as log,
         closing(compose.sync_store(config)) as store,

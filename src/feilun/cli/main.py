@@ -35,6 +35,7 @@ from feilun.cli import (  # noqa: E402
     lake,
     models,
     project,
+    recover,
     rollout,
     run,
     sync,
@@ -53,7 +54,7 @@ app = typer.Typer(
 )
 for group in (
     project, run, events, importing, sync, lake, erase, features, models, encoders, rollout, teams,
-    client, demo,
+    recover, client, demo,
 ):  # fmt: skip
     group.register(app)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from feilun.cli.following import await_release
 from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.cli.team_store import acting
 from feilun.errors import InputError, UnknownName
 from feilun.i18n import _
 
@@ -125,7 +126,7 @@ def adopt(
             workshop,
             model,
             read_model(source, columns, private=private, secret=secret),
-            by=getpass.getuser(),
+            by=acting(),
             categories=read_categories(categories),
             trained_until=None if trained_until is None else _moment(trained_until),
             replace=replace,
@@ -210,15 +211,15 @@ def rollback(
         typer.Option("--to", min=1, metavar="VERSION", help=_("Default: the one before.")),
     ] = None,
     project: ProjectFolder = None,
-) -> None:
+) -> int:
     """Put an earlier version back; the gateway switches between two requests."""
-    from feilun.app.terminal import say
     from feilun.flywheel.release import rollback as put_back
 
-    with workshop_of(configured(project)) as workshop:
+    config = configured(project)
+    with workshop_of(config) as workshop:
         check_model(workshop, model)
-        release = put_back(workshop, model, getpass.getuser(), to)
-    say(_("{model} version {version} is in production.", model=model, version=release.version))
+        release = put_back(workshop, model, acting(), to)
+        return await_release(config, workshop, release)
 
 
 @contextmanager
@@ -231,7 +232,8 @@ def workshop_of(config: Config) -> Iterator[Workshop]:
         closing(compose.turn_store(config)) as turns,
         closing(compose.releases(config)) as releases,
     ):
-        workshop = compose.workshop(config, log, turns, releases, f"command {os.getpid()}")
+        owner = f"command {os.getpid()}"
+        workshop = compose.workshop(config, log, turns, releases, owner=owner, by=acting())
         with closing(workshop.encoders):
             yield workshop
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import getpass
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from feilun.cli.following import await_release, complain_of, workers_expected
 from feilun.cli.models import AnyModel, ModelName, check_model, workshop_of
 from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.cli.team_store import acting
 from feilun.errors import InputError
 from feilun.i18n import _
 
 if TYPE_CHECKING:
+    from feilun.app.config import Config
     from feilun.ports.releases import ReleaseHistory, Rollout
 
 Percent = Annotated[
@@ -57,8 +59,8 @@ def start(
     config = configured(project)
     with workshop_of(config) as workshop:
         check_model(workshop, model)
-        entry = rollout.start(workshop, model, version, percent or 0.0, getpass.getuser())
-        return _follow(workshop.releases, entry)
+        entry = rollout.start(workshop, model, version, percent or 0.0, acting())
+        return _follow(config, workshop.releases, entry)
 
 
 def move(model: ModelName, percent: Percent, project: ProjectFolder = None) -> int:
@@ -70,9 +72,9 @@ def move(model: ModelName, percent: Percent, project: ProjectFolder = None) -> i
     config = configured(project)
     with closing(compose.event_log(config)) as log, closing(compose.releases(config)) as releases:
         entry = rollout.move(
-            releases, log, SystemClock(), model=model, percent=percent, by=getpass.getuser()
+            releases, log, SystemClock(), model=model, percent=percent, by=acting()
         )
-        return _follow(releases, entry)
+        return _follow(config, releases, entry)
 
 
 def stop(model: ModelName, project: ProjectFolder = None) -> int:
@@ -83,19 +85,19 @@ def stop(model: ModelName, project: ProjectFolder = None) -> int:
 
     config = configured(project)
     with closing(compose.event_log(config)) as log, closing(compose.releases(config)) as releases:
-        entry = rollout.stop(releases, log, SystemClock(), model=model, by=getpass.getuser())
-        return _follow(releases, entry)
+        entry = rollout.stop(releases, log, SystemClock(), model=model, by=acting())
+        return _follow(config, releases, entry)
 
 
-def promote(model: ModelName, project: ProjectFolder = None) -> None:
+def promote(model: ModelName, project: ProjectFolder = None) -> int:
     """Put what is being rolled out in production."""
-    from feilun.app.terminal import say
     from feilun.flywheel import rollout
 
-    with workshop_of(configured(project)) as workshop:
+    config = configured(project)
+    with workshop_of(config) as workshop:
         check_model(workshop, model)
-        release = rollout.promote(workshop, model, getpass.getuser())
-    say(_("{model} version {version} is in production.", model=model, version=release.version))
+        release = rollout.promote(workshop, model, acting())
+        return await_release(config, workshop, release)
 
 
 def show(model: AnyModel = None, project: ProjectFolder = None, as_json: AsJson = False) -> None:
@@ -133,15 +135,16 @@ def _row(entry: Rollout, *, goes_on: bool) -> tuple[Any, ...]:
     return entry.model, entry.version, stage, f"{entry.percent:g}", at, entry.by, now
 
 
-def _follow(releases: ReleaseHistory, entry: Rollout) -> int:
+def _follow(config: Config, releases: ReleaseHistory, entry: Rollout) -> int:
     """Wait for the gateway's workers, and say how far they are; 3 if some are behind."""
     import time
 
-    from feilun.app.terminal import complain, say
+    from feilun.app.terminal import say
     from feilun.clock import SystemClock
     from feilun.flywheel.rollout import await_followers
 
-    found = await_followers(releases, entry, SystemClock(), time.sleep)
+    expected = workers_expected(config)
+    found = await_followers(releases, entry, SystemClock(), time.sleep, expected)
     said = {"model": entry.model, "version": entry.version, "workers": len(found["serving"])}
     if entry.stage == "off":
         text = _("{model} version {version} answers nobody; {workers} workers follow.", **said)
@@ -154,13 +157,7 @@ def _follow(releases: ReleaseHistory, entry: Rollout) -> int:
             **said,
         )
     say(text)
-    if found["behind"]:
-        complain(
-            _("These workers do not follow yet: {names}.", names=", ".join(found["behind"])),
-            _("/status of the gateway says why."),
-        )
-        return 3
-    return 0
+    return complain_of(found, expected)
 
 
 _STAGES = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from feilun.cli.options import AsJson, ClockName, Port, ProjectFolder, configured
 from feilun.i18n import _
+
+if TYPE_CHECKING:
+    from feilun.ports.sync_store import SyncStatus
 
 Supervised = Annotated[bool, typer.Option("--supervised", hidden=True)]
 
@@ -104,13 +107,17 @@ def status(project: ProjectFolder = None, as_json: AsJson = False) -> int:
     from feilun.app.locks import holder
     from feilun.app.supervisor import PARTS
     from feilun.app.syncing import statuses
-    from feilun.app.terminal import say_json
+    from feilun.app.terminal import complain, say_json
     from feilun.cli.calls import call
     from feilun.cli.sync import say_statuses, statuses_as_json
-    from feilun.errors import Unavailable
+    from feilun.errors import FeilunError, Unavailable
 
     config = configured(project)
-    tables = statuses(config)
+    tables: dict[str, SyncStatus] = {}
+    try:
+        tables = statuses(config)
+    except FeilunError as error:  # what else there is to show is shown all the same
+        complain(error.message, error.hint)
     sync = ("sync",) if tables else ()
     archiver = ("archiver",) if config.lake and compose.lake_installed() else ()
     encoder = ("encoder",) if (config.run_path / "encoder.lock").exists() else ()

@@ -18,8 +18,17 @@ ALIVE = 5 * SECOND
 """A worker that has said nothing for so long (µs) is not waited for."""
 
 
-def await_workers(workshop: Workshop, release: Release) -> dict[str, Any]:
+def await_workers(workshop: Workshop, release: Release, expected: int = 0) -> dict[str, Any]:
     """Wait until every live gateway worker serves a release, for at most ``WAIT_SECONDS``.
+
+    Parameters
+    ----------
+    workshop : Workshop
+        What to work with.
+    release : Release
+        What is to be served.
+    expected : int
+        How many workers there should be at the least; they are waited for, too.
 
     Returns
     -------
@@ -31,6 +40,7 @@ def await_workers(workshop: Workshop, release: Release) -> dict[str, Any]:
         lambda since: workshop.releases.serving(release.model, since),
         workshop.clock,
         workshop.pause,
+        expected,
     )
 
 
@@ -39,12 +49,16 @@ def wait_for(
     ask: Callable[[int], Mapping[str, int]],
     clock: Clock,
     pause: Callable[[float], None],
+    expected: int = 0,
 ) -> dict[str, Any]:
-    """Wait until every worker that ``ask`` knows to be alive has come to ``sequence``."""
+    """Wait until every worker that ``ask`` knows to be alive has come to ``sequence``.
+
+    That nobody is behind says nothing where nobody has been heard of: so many are ``expected``.
+    """
     known: Mapping[str, int] = {}
     for _ in range(int(WAIT_SECONDS / POLL_SECONDS)):
         known = ask(clock.now() - ALIVE)
-        if all(reached >= sequence for reached in known.values()):
+        if len(known) >= expected and all(reached >= sequence for reached in known.values()):
             break
         pause(POLL_SECONDS)
     return {

@@ -154,9 +154,13 @@ def current(releases: ReleaseHistory, model: str) -> Rollout:
 
 
 def await_followers(
-    releases: ReleaseHistory, rollout: Rollout, clock: Clock, pause: Callable[[float], None]
+    releases: ReleaseHistory,
+    rollout: Rollout,
+    clock: Clock,
+    pause: Callable[[float], None],
+    expected: int = 0,
 ) -> dict[str, Any]:
-    """Wait until every live gateway worker acts on an entry of a rollout.
+    """Wait until every live gateway worker, of ``expected`` at the least, acts on an entry.
 
     Returns
     -------
@@ -164,7 +168,11 @@ def await_followers(
         ``serving`` and ``behind``: the names of workers that do, and that did not in time.
     """
     return wait_for(
-        rollout.sequence, lambda since: releases.following(rollout.model, since), clock, pause
+        rollout.sequence,
+        lambda since: releases.following(rollout.model, since),
+        clock,
+        pause,
+        expected,
     )
 
 

@@ -241,7 +241,7 @@ class TurnRun:
             offset=self._workshop.log.end(),
             at=self._workshop.clock.now(),
             turn=self._turn.id,
-            by=self._workshop.owner,
+            by=self._workshop.by,
             fence=self._fence,
         )
         return self._promote(release)

@@ -48,6 +48,8 @@ class Workshop:
     owner : str
         Names the controller in leases. Two that run at once need different names; one that was
         killed and comes back under its own name goes on at once.
+    by : str
+        Who promotes what its turns make, for the history: a person, or ``flywheel``.
     """
 
     project: Project
@@ -63,4 +65,5 @@ class Workshop:
     name_snapshot: Callable[[str], int | None]
     audit: Callable[[str, int, int], ModelSkew]
     owner: str
+    by: str
     encoders: Encoders = NO_ENCODERS

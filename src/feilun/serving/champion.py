@@ -40,6 +40,8 @@ from feilun.serving.scoring import GuardedScorer
 POLL_SECONDS = 0.05
 ACKNOWLEDGE_SECONDS = 1.0
 """How often a worker says that it still serves what it serves."""
+RECOVER_SECONDS = 0.5
+"""How soon it looks again where the releases could not be read: the kill switch waits for it."""
 WARM_SECONDS = 5.0
 """How long a new model may take to score its first rows."""
 RETRY_SECONDS = 5.0
@@ -113,6 +115,7 @@ class Champions:
         self._refused: dict[tuple[str, str], Refusal] = {}
         self._acknowledged: dict[str, tuple[tuple[int, int], float]] = {}
         self._heeding = threading.Lock()
+        self._problem = ""
 
     def get(self, model: str) -> Served | None:
         """Return the version in production; None before the first."""
@@ -135,14 +138,26 @@ class Champions:
         thread = ThreadPoolExecutor(1, thread_name_prefix="releases")
         try:
             while True:
-                try:
-                    await loop.run_in_executor(thread, look)
-                except FeilunError as error:
-                    _log.warning("The releases cannot be followed for now: %s", error)
-                    await asyncio.sleep(ACKNOWLEDGE_SECONDS)
-                await asyncio.sleep(POLL_SECONDS)
+                followed = await loop.run_in_executor(thread, self.look, look)
+                await asyncio.sleep(POLL_SECONDS if followed else RECOVER_SECONDS)
         finally:
             thread.shutdown(wait=False, cancel_futures=True)
+
+    def look(self, how: Callable[[], None]) -> bool:
+        """Refresh or heed; False where the releases cannot be read, and what is served stays."""
+        try:
+            how()
+        except FeilunError as error:
+            if str(error) != self._problem:
+                _log.warning("The releases cannot be followed for now: %s", error)
+            self._problem = str(error)
+            return False
+        self._problem = ""
+        return True
+
+    def problem(self) -> str:
+        """Return why the releases cannot be followed now; empty if they can."""
+        return self._problem and f"The releases cannot be followed: {self._problem}"
 
     def refresh(self) -> None:
         """Load what is new of what is in production and beside it, heed it, let go of the rest."""

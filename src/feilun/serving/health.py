@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -12,7 +12,7 @@ from feilun.clock import Clock
 from feilun.definitions.specs import CapabilitySpec, Project
 from feilun.errors import FeilunError
 from feilun.ports.event_log import Count, EventLog
-from feilun.ports.skew_store import ModelSkew, SkewStore
+from feilun.ports.skew_store import ModelSkew, SkewState, SkewStore
 from feilun.ports.turn_store import TurnStore
 from feilun.serving.admission import Admission
 from feilun.serving.champion import Champions, Refusal
@@ -49,6 +49,7 @@ METRICS = {
 }
 """Every metric that the gateway exposes, with its help text."""
 
+_T = TypeVar("_T")
 _PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -89,6 +90,7 @@ class Health:
         self._log_problem = log_problem
         self._encoder_problem = encoder_problem
         self._admission = admission
+        self._unread: dict[str, str] = {}
 
     async def health(self, _: Request) -> Response:
         """Say that the process lives: a supervisor restarts it when this does not answer."""
@@ -97,11 +99,13 @@ class Health:
     async def ready(self, _: Request) -> Response:
         """Say whether requests can be answered: a load balancer sends none while this is 503.
 
-        Anybody may ask, so where keys are asked for it says that something is wrong, not what.
+        ``degraded``: they are, from what is at hand. Anybody may ask, so where keys are asked for
+        it says that something is wrong, not what.
         """
-        problems = self._problems()
-        shown = [] if self._keyring.required else problems
-        body = {"status": "not ready" if problems else "ready", "problems": shown}
+        problems, doubts = self._problems(), self._doubts()
+        status = "not ready" if problems else "degraded" if doubts else "ready"
+        shown = [] if self._keyring.required else problems + doubts
+        body = {"status": status, "problems": shown}
         return Response(msgspec.json.encode(body), 503 if problems else 200)
 
     def _problems(self) -> list[str]:
@@ -174,7 +178,9 @@ class Health:
 
     async def _audited(self) -> dict[str, ModelSkew]:
         """Return what the audit has found, from a database that another process may write to."""
-        found = (await asyncio.to_thread(self._skew.load)).models
+        found = (
+            await asyncio.to_thread(self._kept, "audit of vectors", self._skew.load, SkewState())
+        ).models
         return {model: found.get(model, ModelSkew()) for model in self._project.models}
 
     def _events(self) -> dict[str, Count]:
@@ -203,25 +209,51 @@ class Health:
             "models": {model: self._model(model) for model in self._project.models},
             "skew": await self._audited(),
             # The turns are in a database that another process may be writing to.
-            "flywheels": await asyncio.to_thread(self._flywheels),
+            "flywheels": await asyncio.to_thread(self._kept, "turns", self._flywheels, {}),
             "keys": "required" if self._keyring.required else "not needed",
-            "problems": self._problems() + self._doubts(),
+            "problems": [
+                *self._problems(),
+                *self._doubts(),
+                *self._untrained(),
+                *self._unread.values(),
+            ],
         }
         return Response(msgspec.json.encode(body))
 
     def _doubts(self) -> list[str]:
-        """Return what is wrong with a gateway that can answer all that can be answered.
+        """Return what cannot be had now, and is answered for from what is at hand."""
+        return [
+            problem
+            for problem in (
+                self._keyring.problem(),
+                self._champions.problem(),
+                self._quota.problem(),
+                self._encoder_problem(),
+            )
+            if problem
+        ]
 
-        A model that was never trained is no reason to send it nothing: the events that it is to be
-        trained on come this way.
+    def _untrained(self) -> list[str]:
+        """Return which capabilities wait for their first model.
+
+        That is no reason to send a gateway nothing: the events that it is to be trained on come
+        this way.
         """
-        untrained = [
+        return [
             f"{capability.path} has no version of {capability.model} and no fallback."
             for capability in self._unanswering()
             if self._champions.refusal(capability.model) is None
         ]
-        found = (self._keyring.problem(), self._quota.problem(), self._encoder_problem())
-        return [*(doubt for doubt in found if doubt), *untrained]
+
+    def _kept(self, what: str, read: Callable[[], _T], otherwise: _T) -> _T:
+        """Return what is kept of the ``what``, or ``otherwise``; ``_unread`` says why."""
+        try:
+            found = read()
+        except FeilunError as error:
+            self._unread[what] = f"The {what} cannot be read: {error}"
+            return otherwise
+        self._unread.pop(what, None)
+        return found
 
     def _model(self, model: str) -> dict[str, Any]:
         served, refused = self._champions.get(model), self._champions.refusal(model)

@@ -74,13 +74,16 @@ class Keyring:
         self._required = required
         self._monotonic = monotonic
         self._keys = _Keys(Directory(), {})
-        self._read_at = -STALE_SECONDS
+        self._read_at: float | None = None
         self._problem = ""
 
     @property
     def required(self) -> bool:
-        """Whether a key is asked for. Once it is, it stays so for the life of this worker."""
-        return self._required
+        """Whether a key is asked for. Once it is, it stays so for the life of this worker.
+
+        Before the keys were read for the first time it is.
+        """
+        return self._required or self._read_at is None
 
     def find(self, presented: bytes, now: int) -> Caller | None:
         """Return whose key this is at ``now`` (µs UTC); None if it is nobody's any more.
@@ -97,7 +100,12 @@ class Keyring:
         return known.caller if known.expires is None or now < known.expires else None
 
     def check_fresh(self) -> None:
-        """Raise Unavailable if what is known is too old to be believed."""
+        """Raise Unavailable if what is known is too old to be believed, or nothing is known yet."""
+        if self._read_at is None:
+            raise Unavailable(
+                "The keys could not be read since this worker began: nobody is let in.",
+                "The gateway's log says why; it looks again all the time.",
+            )
         if self._monotonic() - self._read_at >= STALE_SECONDS:
             raise Unavailable(
                 f"The keys could not be read for {STALE_SECONDS:.0f} s: nobody is let in.",
@@ -108,6 +116,8 @@ class Keyring:
         """Return why the keys cannot be read now, and for how long; empty if they can."""
         if not self._problem:
             return ""
+        if self._read_at is None:
+            return f"The teams' keys cannot be read, and nobody is let in: {self._problem}"
         seconds = self._monotonic() - self._read_at
         until = f"those known are honoured for {STALE_SECONDS:.0f} s"
         return f"The teams' keys cannot be read for {seconds:.0f} s ({until}): {self._problem}"
@@ -119,14 +129,22 @@ class Keyring:
         try:
             while True:
                 await asyncio.sleep(POLL_SECONDS)
-                try:
-                    await loop.run_in_executor(thread, self.refresh)
-                except FeilunError as error:
-                    if not self._problem:
-                        _log.error("The teams' keys cannot be read: %s", error)
-                    self._problem = str(error)
+                await loop.run_in_executor(thread, self.look)
         finally:
             thread.shutdown(wait=False, cancel_futures=True)
+
+    def look(self) -> None:
+        """Read the keys once; where they cannot be read those known stay, and ``problem`` says why.
+
+        A worker that has read none yet lets nobody in. It does not end: it would begin again and
+        again, until its server gave all of its workers up.
+        """
+        try:
+            self.refresh()
+        except FeilunError as error:
+            if not self._problem:
+                _log.error("The teams' keys cannot be read: %s", error)
+            self._problem = str(error)
 
     def refresh(self) -> None:
         """Read the keys once, and use what was read from the next request on.

@@ -265,9 +265,12 @@ class _Lifetime:
         self._metering: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Load what is in production and whose keys are valid, then keep following both."""
-        await asyncio.to_thread(self._champions.refresh)
-        await asyncio.to_thread(self._keyring.refresh)
+        """Load what is in production and whose keys are valid, then keep following both.
+
+        What cannot be read now is looked at again while it follows.
+        """
+        await asyncio.to_thread(self._champions.look, self._champions.refresh)
+        await asyncio.to_thread(self._keyring.look)
         self._following = [
             asyncio.create_task(self._champions.follow()),
             asyncio.create_task(self._keyring.follow()),

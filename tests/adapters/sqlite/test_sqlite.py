@@ -14,7 +14,7 @@ from feilun.adapters.sqlite import (
     SqliteTeams,
     SqliteTurns,
 )
-from feilun.errors import ConfigError, CorruptData, FeilunError, Unavailable
+from feilun.errors import ConfigError, CorruptData, FeilunError
 from feilun.ports.teams import NewKey
 from feilun.ports.turn_store import Step
 from feilun.testing.platform_fakes import InMemoryReleases, InMemorySkew, InMemoryTurns
@@ -382,8 +382,11 @@ def test_a_database_that_is_gone_is_not_read_from_memory(path, teams):
     teams.load()
     away = path.with_name("away.db")
     path.rename(away)
-    with pytest.raises(Unavailable, match="cannot be found"):
+    with pytest.raises(ConfigError, match="feilun recover"):
         teams.load()
+    with pytest.raises(ConfigError, match="is gone"):
+        add_team(teams, "ads", "bb22")
+    assert not path.exists()
     away.rename(path)
     assert [team.name for team in teams.load().teams] == ["growth"]
 
@@ -400,3 +403,69 @@ def test_a_database_that_was_put_back_is_the_one_that_counts(tmp_path, path, tea
     assert [team.name for team in teams.load().teams] == ["ads"]
     add_team(teams, "growth", "cc33")
     assert [team.name for team in teams.load().teams] == ["ads", "growth"]
+
+
+def test_releases_are_those_of_the_file_that_was_put_back(path, releases):
+    promote(releases, 1)
+    saved = {file: file.read_bytes() for file in path.parent.iterdir()}
+    promote(releases, 2)
+    for file in saved:
+        file.unlink()
+    for file, content in saved.items():
+        file.write_bytes(content)
+    assert releases.current("ranker").version == 1
+    other = SqliteReleases(path, new=False)
+    promote(other, 3)
+    assert releases.current("ranker").version == 3
+    assert promote(releases, 4) == other.current("ranker")
+    other.close()
+
+
+@pytest.mark.parametrize("how", ["missing", "empty"])
+def test_a_database_that_must_be_there_is_not_made(path, how):
+    path.parent.mkdir()
+    if how == "empty":
+        path.touch()
+    store = SqliteTeams(path, new=False)
+    for use in (store.load, lambda: add_team(store), store.usage):
+        with pytest.raises(ConfigError, match="feilun recover"):
+            use()
+    assert path.exists() == (how == "empty")
+    made = SqliteTeams(path)
+    add_team(made)
+    assert [team.name for team in store.load().teams] == ["growth"]
+    made.close()
+    store.close()
+
+
+@pytest.mark.parametrize("mended", ["in its place", "by another file"])
+def test_a_damaged_database_is_used_again_once_it_is_mended(path, teams, mended):
+    add_team(teams)
+    teams.close()
+    sound = path.read_bytes()
+    path.write_bytes(bytes(12_000) + sound[12_000:])
+    store = SqliteTeams(path, new=False)
+    for _ in range(2):
+        with pytest.raises(CorruptData):
+            store.load()
+    if mended == "by another file":
+        path.unlink()
+    path.write_bytes(sound)
+    assert [team.name for team in store.load().teams] == ["growth"]
+    store.close()
+
+
+def test_a_file_that_becomes_damaged_is_used_again_once_it_is_mended(path, teams):
+    add_team(teams)
+    teams.close()  # the only one: what was written is in the file itself now
+    sound = path.read_bytes()
+    store = SqliteTeams(path, new=False)
+    store.load()
+    path.write_bytes(b"no database".ljust(len(sound), b"!"))
+    with pytest.raises(CorruptData):
+        for _ in range(3):
+            store.usage()
+            store._database._connection.execute("PRAGMA shrink_memory")
+    path.write_bytes(sound)
+    assert store.usage() == []
+    store.close()

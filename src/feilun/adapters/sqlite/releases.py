@@ -24,10 +24,12 @@ class SqliteReleases:
     ----------
     path : Path
         The database file; shared with `SqliteTurns`, whose fences it compares.
+    new : bool
+        Whether it is made where it is missing; see `Database`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path)
+    def __init__(self, path: Path, *, new: bool = True) -> None:
+        self._database = Database(path, new=new)
 
     def append(
         self,

@@ -20,10 +20,12 @@ class SqliteSkew:
     ----------
     path : Path
         The database file; shared with the other stores of ``platform.db``.
+    new : bool
+        Whether it is made where it is missing; see `Database`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path)
+    def __init__(self, path: Path, *, new: bool = True) -> None:
+        self._database = Database(path, new=new)
 
     def load(self) -> SkewState:
         """Return the state; an empty one at first."""

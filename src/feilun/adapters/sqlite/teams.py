@@ -26,11 +26,13 @@ class SqliteTeams:
     ----------
     path : Path
         The database file; shared with the other stores of ``platform.db``.
+    new : bool
+        Whether it is made where it is missing; see `Database`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path)
-        self._known: tuple[int, Directory] | None = None
+    def __init__(self, path: Path, *, new: bool = True) -> None:
+        self._database = Database(path, new=new)
+        self._known: tuple[tuple[int, int], Directory] | None = None
 
     def add(
         self, name: str, scopes: Sequence[str], quota: float, key: NewKey, *, at: int, by: str
@@ -105,15 +107,12 @@ class SqliteTeams:
 
     def load(self) -> Directory:
         """Return everything that is known of teams and keys, read again if the file has changed."""
-        if self._database.return_to_place():
-            self._known = None
-        # The number moves when another connection has committed, to whatever table.
-        ((version,),) = self._database.read("PRAGMA data_version")
-        if self._known is None or self._known[0] != version:
+        state = self._database.state()
+        if self._known is None or self._known[0] != state:
             teams = tuple(_team(row) for row in self._database.read(f"{_TEAM} ORDER BY name"))
             keys = self._database.read(f"{_KEY} ORDER BY keys.created, keys.id")
             found = Directory(teams, tuple(Key(*row) for row in keys))
-            self._known = (version, found)
+            self._known = (state, found)
         return self._known[1]
 
     def record(self, usage: Sequence[Usage], uses: Sequence[KeyUse]) -> None:

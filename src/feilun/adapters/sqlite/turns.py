@@ -21,10 +21,12 @@ class SqliteTurns:
     ----------
     path : Path
         The database file; shared with `SqliteReleases`.
+    new : bool
+        Whether it is made where it is missing; see `Database`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path)
+    def __init__(self, path: Path, *, new: bool = True) -> None:
+        self._database = Database(path, new=new)
 
     def open(self, model: str, trigger: str, cut: int, now: int) -> Turn:
         """Begin a turn, or return the one of the same (model, cut)."""

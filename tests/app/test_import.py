@@ -1,5 +1,7 @@
 """``feilun import``: files of past events become features."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 pl = pytest.importorskip("polars")
@@ -57,6 +59,23 @@ def test_rows_that_cannot_be_used_are_kept_with_their_reason(shop):
     assert "2 bad" in shop.run("import", path, *COLUMNS, code=1).stdout
     reasons = " ".join(event["reason"] for event in shop.json("events", "bad")["bad"])
     assert "soon" in reasons
+
+
+@pytest.mark.parametrize("clock", ["wall", "request"])
+def test_a_row_of_tomorrow_moves_nobody_into_the_future(shop, clock):
+    settings = shop.root / "feilun.toml"
+    settings.write_text(
+        settings.read_text().replace("[platform]", f'[platform]\nclock = "{clock}"')
+    )
+    path = shop.root / "orders.csv"
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    path.write_text(ROWS + f"5,5,{tomorrow.isoformat()}\n")
+    assert "3 accepted, 0 known before, 1 bad" in shop.run("import", path, *COLUMNS, code=1).stdout
+    (bad,) = shop.json("events", "bad")["bad"]
+    assert f"{tomorrow:%Y-%m-%dT%H:%M:%S}" in bad["reason"]
+    assert clicks(shop, 5) == {"user_profile:clicks": 0}
+    read = shop.json("features", "user_profile:clicks", "user_id=1")
+    assert read["as_of"] < tomorrow.timestamp() * 1e6 - 23 * 3600e6
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,10 @@ def features(
         raise InputError(
             _("Whose? {names} is missing.", names=", ".join(missing)), f"{missing[0]}=…"
         )
-    with closing(compose.online_store(config)) as store:
+    with (
+        closing(compose.event_log(config)),  # refuses a data folder with somebody who was erased
+        closing(compose.online_store(config)) as store,
+    ):
         found = _read(compose.online_reader(definitions, store), wanted, keys)
     if as_json:
         say_json(found)

@@ -93,3 +93,18 @@ def test_what_does_not_fit_is_said_before_anything_is_read(shop, arguments, said
     path.write_text(ROWS)
     assert said in shop.run("import", path, *arguments, code=2).stderr
     assert not (shop.root / ".feilun").exists()
+
+
+def test_a_conflict_says_which_fields_differ(shop):
+    path = shop.root / "orders.csv"
+    named = (*COLUMNS, "--id", "line", "--source", "orders")
+    path.write_text("line,客户,商品,时间\nA1,1,10,2026-01-02 10:00\n")
+    shop.run("import", path, *named)
+    path.write_text("line,客户,商品,时间\nA1,1,11,2026-01-02 10:00\n")
+    assert "1 bad" in shop.run("import", path, *named, code=1).stdout
+    said = shop.run("events", "bad").stdout
+    assert "fields.item_id was 10, now 11" in said
+    assert '"item_id": 11' in said
+    (bad,) = shop.json("events", "bad")["bad"]
+    assert bad["differs"] == {"fields.item_id": [10, 11]}
+    assert bad["record"]["fields"] == {"user_id": 1, "item_id": 11}

@@ -202,6 +202,8 @@ def test_an_old_copy_is_refused_until_all_are_erased_again(shop, config):
     shutil.copytree(outside(shop) / "backup", shop.root / ".feilun")
     for command in (
         ["events", "bad"],
+        ["features", "user_profile:clicks", WHO],
+        ["lake"],
         ["serve", "engine"],
         ["import", write_history(shop), "--event", "click", "--time", "when"],
     ):

@@ -1,5 +1,7 @@
 """``feilun import``: files of past events become features."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 pl = pytest.importorskip("polars")
@@ -59,6 +61,23 @@ def test_rows_that_cannot_be_used_are_kept_with_their_reason(shop):
     assert "soon" in reasons
 
 
+@pytest.mark.parametrize("clock", ["wall", "request"])
+def test_a_row_of_tomorrow_moves_nobody_into_the_future(shop, clock):
+    settings = shop.root / "feilun.toml"
+    settings.write_text(
+        settings.read_text().replace("[platform]", f'[platform]\nclock = "{clock}"')
+    )
+    path = shop.root / "orders.csv"
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    path.write_text(ROWS + f"5,5,{tomorrow.isoformat()}\n")
+    assert "3 accepted, 0 known before, 1 bad" in shop.run("import", path, *COLUMNS, code=1).stdout
+    (bad,) = shop.json("events", "bad")["bad"]
+    assert f"{tomorrow:%Y-%m-%dT%H:%M:%S}" in bad["reason"]
+    assert clicks(shop, 5) == {"user_profile:clicks": 0}
+    read = shop.json("features", "user_profile:clicks", "user_id=1")
+    assert read["as_of"] < tomorrow.timestamp() * 1e6 - 23 * 3600e6
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -74,3 +93,18 @@ def test_what_does_not_fit_is_said_before_anything_is_read(shop, arguments, said
     path.write_text(ROWS)
     assert said in shop.run("import", path, *arguments, code=2).stderr
     assert not (shop.root / ".feilun").exists()
+
+
+def test_a_conflict_says_which_fields_differ(shop):
+    path = shop.root / "orders.csv"
+    named = (*COLUMNS, "--id", "line", "--source", "orders")
+    path.write_text("line,客户,商品,时间\nA1,1,10,2026-01-02 10:00\n")
+    shop.run("import", path, *named)
+    path.write_text("line,客户,商品,时间\nA1,1,11,2026-01-02 10:00\n")
+    assert "1 bad" in shop.run("import", path, *named, code=1).stdout
+    said = shop.run("events", "bad").stdout
+    assert "fields.item_id was 10, now 11" in said
+    assert '"item_id": 11' in said
+    (bad,) = shop.json("events", "bad")["bad"]
+    assert bad["differs"] == {"fields.item_id": [10, 11]}
+    assert bad["record"]["fields"] == {"user_id": 1, "item_id": 11}

@@ -121,3 +121,13 @@ def test_feilun_lake_shows_what_is_archived(shop, config):
     assert [(t["name"], t["rows"], t["archived"]) for t in found["tables"]] == [
         ("events.click", 3, 3)
     ]
+
+
+def test_feilun_archive_archives_now(shop, config):
+    pytest.importorskip("pyiceberg")
+    filled(config)
+    assert shop.json("archive") == {"taken": 3, "archived": 3}
+    filled(config, 5)
+    assert "2 records" in shop.run("archive").stdout
+    assert "0 records" in shop.run("archive").stdout
+    assert shop.json("lake")["archived"] == 5

@@ -56,7 +56,7 @@ def test_types_are_those_of_the_definitions(description):
         "visit: { city: string; again: boolean; };",
         "export type Tip = { item_id: number; why: string | null; next?: Tip | null; };",
         "places(parameters: { city: string; }, options?: Options): Promise<PlacesReply>;",
-        "recent: Array<number> | null;",
+        "recent: Array<number>;",
         "tips_batch(requests: Array<{ user_id: number; }>, options?: Options): "
         "Promise<Array<{ status: number; reply?: TipsReply; error?: ErrorBody; }>>;",
     ):

@@ -109,8 +109,8 @@ def test_a_vector_is_a_list_of_so_many_numbers(vectors, log):
 @pytest.mark.parametrize(
     ("spot", "reason"),
     [
-        ("[1, 2]", "fields.spot: expected array of length >= 3"),
-        ("[1, 2, 3, 4]", "fields.spot: expected array of length <= 3"),
+        ("[1, 2]", "fields.spot: expected an array of length 3"),
+        ("[1, 2, 3, 4]", "fields.spot: expected an array of length 3"),
         ('[1, 2, "3"]', "fields.spot[2]: expected float, got str"),
         ("[1, 2, null]", "fields.spot[2]: expected float, got null"),
         ("[1, 2, 1e999]", "number out of range"),

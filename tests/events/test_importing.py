@@ -96,6 +96,22 @@ def test_bad_rows_are_kept_and_cost_no_other(project):
     assert "seven" in log.bad()[0].raw.decode()
 
 
+@given(st.integers(-DAY, 9 * 365 * DAY))
+def test_no_record_is_of_a_time_that_has_yet_to_come(project, ahead):
+    log = MemoryLog()
+    done = import_rows(importer(project), [row(), row(when=NOW + ahead)], log, NOW)
+    assert all(record.time <= record.received for _, record in log.read(0))
+    assert (done.accepted, done.bad) == ((1, 1) if ahead > 0 else (2, 0))
+    assert [bad.reason.partition(":")[0] for bad in log.bad()] == ["when"] * done.bad
+
+
+def test_what_had_yet_to_come_is_imported_when_it_has(project):
+    log = MemoryLog()
+    rows = [row(), row(when=NOW + DAY)]
+    assert import_rows(importer(project), rows, log, NOW) == (2, 1, 0, 1, 0)
+    assert import_rows(importer(project), rows, log, NOW + DAY) == (2, 1, 1, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("value", "time"),
     [

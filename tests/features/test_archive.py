@@ -28,6 +28,7 @@ from feilun.features.archive import (
 from feilun.features.frames import FrameDecoder
 from feilun.ports.lake import ENVELOPE, Rows
 from feilun.records.codec import encode_prediction
+from feilun.records.erasure import Erasures
 from feilun.records.record import IMPORTED, LATE, PREDICTION_SCHEMA, Prediction, Record
 from feilun.records.schema import schemas_of
 from feilun.testing.fakes import MemoryLog
@@ -90,27 +91,58 @@ class TestWaiting:
         clock.advance(15 * MINUTE)
         assert waiting.due(0) == 0
 
-    def test_a_batch_is_due_when_it_has_waited(self) -> None:
-        clock, log = ManualClock(START + DAY), filled(clicks(3, time=START))
+    def test_a_batch_is_due_when_its_oldest_record_has_waited(self) -> None:
+        clock, log = ManualClock(START), filled(clicks(3, received=START))
         waiting = Waiting(log, clock)
-        assert waiting.due(0) == 0  # however old the records say that they are
+        assert waiting.due(0) == 0
         clock.advance(15 * MINUTE - 1)
         assert waiting.due(0) == 0
         clock.advance(1)
         assert waiting.due(0) == 3
         assert waiting.due(3) == 0
 
-    def test_what_comes_later_waits_anew(self) -> None:
-        clock, log = ManualClock(START), filled(clicks(3, time=START))
+    def test_a_restart_begins_no_wait_anew(self) -> None:
+        log = filled(clicks(3, received=START))
+        clock = ManualClock(START + 15 * MINUTE - 1)
+        assert Waiting(log, clock).due(0) == 0
+        clock.advance(1)
+        assert Waiting(log, clock).due(0) == 3
+        assert Waiting(log, clock).due(2) == 1
+
+    def test_what_comes_later_waits_for_itself(self) -> None:
+        clock, log = ManualClock(START + 15 * MINUTE), filled(clicks(3, received=START))
         waiting = Waiting(log, clock)
-        assert waiting.due(0) == 0
-        clock.advance(15 * MINUTE)
-        assert waiting.due(2) == 0
-        clock.advance(15 * MINUTE)
-        assert waiting.due(2) == 1
+        assert waiting.due(0) == 3
+        log.append([make_record("later", 1, "a", None, received=clock.now() + MINUTE)])
+        clock.advance(16 * MINUTE - 1)
+        assert waiting.due(3) == 0
+        clock.advance(1)
+        assert waiting.due(3) == 1
+
+    @pytest.mark.parametrize("received", [START - 300 * DAY, START + DAY])
+    def test_records_of_another_time_are_no_reason_for_many_small_batches(
+        self, received: int
+    ) -> None:
+        """As a replay's, or those from before the clock was set back."""
+        clock, log = ManualClock(START), filled(clicks(3, received=received))
+        waiting, position, batches = Waiting(log, clock), 0, []
+        for n in range(45 * 60):
+            if taken := waiting.due(position):
+                position += taken
+                batches.append(taken)
+            log.append([make_record(f"more-{n}", n, "a", None, received=received)])
+            clock.advance(MINUTE // 60)
+        assert batches == [3, 900, 900]
+
+    def test_what_was_erased_holds_nothing_up(self) -> None:
+        log = filled(clicks(3, received=START, subject="user_id=1"))
+        erasures = Erasures.begun().adding(["user_id=1"], START + DAY)
+        log.erase(erasures)
+        assert [len(batch) for batch in log.read_batches(0)] == [0]
+        assert Waiting(log, ManualClock(START)).due(0) == 3
 
     def test_a_batch_is_due_when_it_is_full(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        waiting = Waiting(filled(clicks(3_000, time=START)), ManualClock(START))
+        waiting = Waiting(filled(clicks(3_000, received=START)), ManualClock(START))
         assert waiting.due(0) == 0
         monkeypatch.setattr(archive, "BATCH_BYTES", 50_000)
         count = waiting.due(0)
@@ -120,7 +152,7 @@ class TestWaiting:
 
 class TestArchiver:
     def test_it_writes_what_is_due_and_waits_for_the_rest(self) -> None:
-        clock, log, lake = ManualClock(START), filled(clicks(5, time=START)), MemoryLake()
+        clock, log, lake = ManualClock(START), filled(clicks(5, received=START)), MemoryLake()
         archiver = Archiver(log, lake, clock)
         assert archiver.run_once() == 0
         clock.advance(15 * MINUTE)

@@ -147,7 +147,7 @@ def test_one_row_is_what_many_give(reader, who, said, later):
 
     known = {each.address: each for each in (*wanted, *inputs_of(wanted))}
     one = OneRow(known, row, as_of, said)
-    found, absent = RowMatrix(MODEL.columns, CATEGORIES).of(row.values, as_of, said)
+    found, absent = RowMatrix(MODEL.columns, CATEGORIES).of(row, as_of, said)
     assert found.tobytes() == matrix.tobytes()
     assert found.dtype == np.float32
     assert found.flags.c_contiguous

@@ -29,7 +29,7 @@ def test_rows_and_broadcast_columns_side_by_side(shop):
     assert missing == []
 
 
-def test_a_column_without_any_value_is_named_unless_it_has_a_default(shop):
+def test_a_column_without_any_value_is_named_though_a_default_stands_in(shop):
     bare = shop.feature("bare", "mean", "user", of="price")
     filled = shop.feature("filled", "mean", "user", of="price", default=9.0)
     nothing = Column(np.array([9.0]), np.array([False]))
@@ -37,7 +37,7 @@ def test_a_column_without_any_value_is_named_unless_it_has_a_default(shop):
         [bare, filled], {bare.address: nothing, filled.address: nothing}, 2, {}
     )
     np.testing.assert_array_equal(matrix, [[np.nan, 9.0]] * 2)
-    assert missing == ["view:bare"]
+    assert missing == ["view:bare", "view:filled"]
 
 
 def test_text_is_the_place_of_its_category_and_true_is_one(shop):

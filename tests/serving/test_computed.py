@@ -49,6 +49,19 @@ class Product(fl.FeatureView, entity=item):
     look = fl.last(Click.look)
 
 
+class Habits(fl.FeatureView, entity=user):
+    recent = fl.last(Click.item_id, n=3)
+    tops = fl.top(Click.item_id, n=2)
+    newest = fl.last(Click.item_id, default=-1)
+
+
+class Ratios(fl.FeatureView, entity=user):
+    recent = fl.last(Click.item_id, n=3)
+    tops = fl.top(Click.item_id, n=2)
+    newest = fl.last(Click.item_id, default=-1)
+    half = newest / 2
+
+
 @fl.model(
     features=[
         Person.taste,
@@ -196,6 +209,28 @@ def test_a_view_gives_what_is_computed_from_its_features(world):
     assert lone.json["degraded"] == ["missing:product:look", "missing:product:share"]
     assert stranger.json["features"]["share"] is None
     assert set(stranger.json["degraded"]) == {"missing:person:taste", "missing:person:share"}
+
+
+@pytest.mark.parametrize("view", ["habits", "ratios"])
+def test_a_default_is_flagged_and_a_list_of_nothing_is_empty(world, view):
+    stranger, known = world.run(
+        world.client.get(f"/api/{view}", {"user_id": 9}),
+        world.client.get(f"/api/{view}", {"user_id": 2}),
+    )
+    nothing = {"recent": [], "tops": [], "newest": -1}
+    computed = {"half": -0.5} if view == "ratios" else {}
+    assert stranger.json["features"] == nothing | computed
+    assert stranger.json["degraded"] == [f"missing:{view}:newest"]
+    assert known.json["features"]["recent"] == [3, 3]
+    assert known.json["degraded"] == []
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_a_text_without_a_code_is_not_missing(world, released):
+    if released:
+        world.release()
+    (unheard,) = world.run(ask(world, device="watch"))
+    assert unheard.json["degraded"] == ([] if released else ["no_model"])
 
 
 def test_what_is_served_is_logged_and_computed_again_to_the_bit(world):

@@ -13,6 +13,7 @@ from feilun.i18n import _
 
 if TYPE_CHECKING:
     from feilun.app.config import Config
+    from feilun.ports.event_log import BadEvent
 
 BATCH = 500
 
@@ -79,12 +80,19 @@ def bad(
     from feilun.app import compose
     from feilun.app.terminal import say, say_json, say_table
     from feilun.clock import to_iso
+    from feilun.events.bad_events import decoded, difference
 
     config = configured(project)
     with closing(compose.event_log(config)) as log:
-        found = log.bad(start, limit)
+        found, schemas = log.bad(start, limit), log.schemas()
+        records = [decoded(event, schemas) for event in found]
+        differ = [difference(event, log) for event in found]
     if as_json:
-        say_json({"bad": [{**e._asdict(), "raw": e.raw.decode(errors="replace")} for e in found]})
+        told = [
+            {**e._asdict(), "raw": e.raw.decode(errors="replace"), "record": record, "differs": d}
+            for e, record, d in zip(found, records, differ, strict=True)
+        ]
+        say_json({"bad": told})
     elif not found:
         say(_("No bad events."))
     else:
@@ -95,12 +103,31 @@ def bad(
                     e.number,
                     to_iso(e.received)[:19],
                     e.source,
-                    e.reason,
-                    e.raw[:200].decode(errors="replace"),
+                    _conflict(record, d) if record and d else e.reason,
+                    _shown(e, record),
                 )
-                for e in found
+                for e, record, d in zip(found, records, differ, strict=True)
             ],
         )
+
+
+def _shown(event: BadEvent, record: dict[str, Any] | None) -> str:
+    from feilun.app.terminal import json_line
+
+    text = event.raw[:200].decode(errors="replace") if record is None else json_line(record)
+    return text[:200]
+
+
+def _conflict(record: dict[str, Any], differs: dict[str, tuple[Any, Any]]) -> str:
+    changes = [
+        _("{name} was {then}, now {now}", name=name, then=repr(then), now=repr(now))
+        for name, (then, now) in differs.items()
+    ]
+    return _(
+        "Id {id} came before with other content: {changes}.",
+        id=repr(record["id"]),
+        changes="; ".join(changes),
+    )
 
 
 def _one(config: Config, name: str, pairs: list[str]) -> dict[str, Any]:

@@ -55,7 +55,10 @@ def features(
         raise InputError(
             _("Whose? {names} is missing.", names=", ".join(missing)), f"{missing[0]}=…"
         )
-    with closing(compose.online_store(config)) as store:
+    with (
+        closing(compose.event_log(config)),  # refuses a data folder with somebody who was erased
+        closing(compose.online_store(config)) as store,
+    ):
         found = _read(compose.online_reader(definitions, store), wanted, keys)
     if as_json:
         say_json(found)
@@ -120,13 +123,15 @@ def _read(
         "keys": keys,
         "as_of": as_of,
         "folded_offset": mark.offset,
-        "features": {spec.address: _plain(columns[spec.address], spec.default) for spec in wanted},
+        "features": {spec.address: _plain(columns[spec.address], spec) for spec in wanted},
     }
 
 
-def _plain(column: Column, default: Any) -> Any:
-    """Return the only value of a column as Python has it; None where it is missing."""
+def _plain(column: Column, spec: FeatureSpec | ExpressionSpec) -> Any:
+    """Return the only value of a column as Python has it; what stands in where it is missing."""
+    from feilun.features.read_plan import stand_in
+
     if not column.present[0]:
-        return default
+        return stand_in(spec)
     value = column.values[0]
     return value.tolist() if hasattr(value, "tolist") else value

@@ -1,4 +1,4 @@
-"""``feilun lake``: what is in the lake, and how far the log is archived."""
+"""``feilun lake`` and ``feilun archive``: what is in the lake, and what the log has into it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command("lake", help=_("Show the lake's tables, and how far the log is archived."))(lake)
+    app.command("archive", help=_("Write what the log has into the lake now, and tidy it."))(
+        archive
+    )
 
 
 def lake(project: ProjectFolder = None, as_json: AsJson = False) -> None:
@@ -38,6 +41,27 @@ def lake(project: ProjectFolder = None, as_json: AsJson = False) -> None:
         say_json({"archived": archived, "log_end": end, "tables": found})
     else:
         _show(archived, end, tables)
+
+
+def archive(project: ProjectFolder = None, as_json: AsJson = False) -> None:
+    """Archive everything the log has, due or not; beside a running archiver too."""
+    from feilun.app import compose
+    from feilun.app.config import prepare_data
+    from feilun.app.terminal import say, say_json
+    from feilun.clock import SystemClock
+    from feilun.features.archive import Archiver
+
+    config = configured(project)
+    prepare_data(config)
+    clock = SystemClock()
+    with closing(compose.event_log(config)) as log, closing(compose.lake(config)) as opened:
+        archiver = Archiver(log, opened, clock)
+        taken = archiver.run_all()
+        opened.maintain(clock.now())
+    if as_json:
+        say_json({"taken": taken, "archived": archiver.position})
+    else:
+        say(_("{count} records are now in the lake that were not.", count=taken))
 
 
 def _show(archived: int, end: int, tables: Sequence[TableStatus]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from feilun.clock import to_iso
 from feilun.definitions.specs import EventSpec, Project
 from feilun.errors import InputError
 from feilun.events.collector import KEPT_LIMIT
@@ -103,11 +104,11 @@ class Importer:
         Raises
         ------
         InputError
-            If the row cannot be one; the message names the column.
+            If the row cannot be one, or has yet to happen; the message names the column.
         """
         shape = self._rows.shape
         values = self._rows.values(row)
-        time = self._rows.time(row, self._mapped.time, received)
+        time = self._time(row, received)
         digest = content_digest(shape.spec, time, values)
         available = self._available(row, time, received)
         return Record(
@@ -123,6 +124,17 @@ class Importer:
             body=_encode(values),
             flags=IMPORTED,
         )
+
+    def _time(self, row: Mapping[str, Any], received: int) -> int:
+        """Return when the row happened: not after its receipt, for reads follow every record."""
+        column = self._mapped.time
+        time = self._rows.time(row, column, received)
+        if time > received:
+            raise InputError(
+                f"{column}: {to_iso(time)} has yet to come; only what has happened is imported.",
+                "Import it again then. A time without a zone is in the project's.",
+            )
+        return time
 
     def _available(self, row: Mapping[str, Any], time: int, received: int) -> int:
         if isinstance(self._mapped.available, int):
@@ -164,7 +176,7 @@ def import_rows(
     log : EventLog
         Where records go.
     received : int
-        The time of the import, µs UTC.
+        The time of the import, µs UTC. What has yet to happen then is bad.
     progress : callable
         Called with the number of rows done, after each batch.
     """

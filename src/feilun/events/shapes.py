@@ -36,6 +36,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>[^`]*)`")
+_LENGTH = re.compile(r"^Expected array of length")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`")
 
 
@@ -218,6 +219,11 @@ def explain(spec: EventSpec | None, error: msgspec.DecodeError) -> InputError:
     if missing := _MISSING.search(message):
         return InputError(f"{where}: lacks the field {missing['name']!r}.")
     what = _PATH.sub("", message).replace("`", "")
+    if _LENGTH.search(what):
+        name = where.rpartition(".")[2]
+        dims = {field.name: field.dim for field in spec.fields} if spec else {}
+        if dims.get(name):
+            return InputError(f"{where}: expected an array of length {dims[name]}.")
     return InputError(f"{where}: {what[:1].lower()}{what[1:]}.")
 
 

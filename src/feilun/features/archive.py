@@ -30,7 +30,7 @@ from feilun.records.schema import decode_schema
 BATCH_BYTES = 64 * 2**20
 """So many bytes of records are archived at once, and no longer wait for ``LONGEST_WAIT``."""
 LONGEST_WAIT = 15 * MINUTE
-"""How old the oldest record that is not in the lake may become, µs."""
+"""How long the oldest record that is not in the lake may have waited, µs."""
 _SAMPLE = 1_024
 _READ = 10_000
 
@@ -84,7 +84,7 @@ class Archiver:
     lake : Lake
         Where to. Another archiver may work on it: nothing is written twice.
     clock : Clock
-        Says how long records have waited since they were first seen to wait.
+        Says how long records have waited since they were received.
     """
 
     def __init__(self, log: EventLog, lake: Lake, clock: Clock) -> None:
@@ -128,32 +128,45 @@ class Archiver:
 
 
 class Waiting:
-    """Says when enough records wait, or have waited for long enough.
+    """Says when enough records wait, or the oldest of them has waited for long enough.
 
-    Waiting is measured by the archiver's own clock from when records were first seen, not from
-    when they were received: a replay of last year's orders would else be archived record by
-    record.
+    How long is told by when it was received, so that a restart begins no wait anew. A replay's
+    records are old when they come: what the log had when it last was time is taken at once, and
+    what came later no sooner than ``LONGEST_WAIT`` after that. So are those that were received at
+    a time that has yet to come, before the clock was set back.
     """
 
     def __init__(self, log: EventLog, clock: Clock) -> None:
         self._log = log
         self._clock = clock
-        self._seen: tuple[int, int] | None = None
+        self._end = 0
+        self._again: int | None = None
 
     def due(self, position: int) -> int:
         """Return how many offsets from ``position`` on should be archived now: 0 if none.
 
         Cheap: polled.
         """
-        waiting, now = self._log.end() - position, self._clock.now()
-        if waiting <= 0:
-            self._seen = None
+        end = self._log.end()
+        if end <= position:
             return 0
-        if self._seen is None or self._seen[0] != position:
-            self._seen = (position, now)
-        full = _batch_rows(_mean_size(self._log.read_batches(position, _SAMPLE)))
-        old = now - self._seen[1] >= LONGEST_WAIT
-        return min(waiting, full) if old or waiting >= full else 0
+        sample = self._log.read_batches(position, _SAMPLE)
+        full = _batch_rows(_mean_size(sample))
+        waiting = end - position
+        return min(waiting, full) if waiting >= full or self._old(sample, position, end) else 0
+
+    def _old(self, sample: Sequence[RecordBatch], position: int, end: int) -> bool:
+        now = self._clock.now()
+        # Where all were erased nobody can tell, and nothing is lost by taking them.
+        received = next((int(batch.received[0]) for batch in sample if len(batch)), 0)
+        if 0 <= now - received < LONGEST_WAIT:
+            return False
+        if position < self._end:
+            return True
+        if self._again is not None and 0 < self._again - now <= LONGEST_WAIT:
+            return False
+        self._end, self._again = end, now + LONGEST_WAIT
+        return True
 
 
 def _mean_size(sample: Sequence[RecordBatch]) -> float:

@@ -111,15 +111,13 @@ class RowMatrix:
             for column in columns
         ]
 
-    def of(
-        self, values: Mapping[str, Any], as_of: int, said: Mapping[str, Any]
-    ) -> tuple[Float32, list[str]]:
+    def of(self, row: Row, as_of: int, said: Mapping[str, Any]) -> tuple[Float32, list[str]]:
         """Make it.
 
         Parameters
         ----------
-        values : mapping
-            The features' values by address.
+        row : Row
+            The features' values.
         as_of : int
             The moment of the request, µs UTC.
         said : mapping
@@ -129,22 +127,24 @@ class RowMatrix:
         -------
         float32 array, 1 by columns
         list of str
-            Addresses of what has no value.
+            Addresses of what has no value; a default is none.
         """
         numbers = []
+        values, absent = row.values, row.missing
         missing = []
         for address, request, plain, codes in self._columns:
             if request is None:
                 value = values[address]
+                if absent and address in absent:
+                    missing.append(address)
             else:
                 value = said.get(request.name)
                 if type(value) is not plain or request.timezone:
                     value = request_value(request, as_of, said)
+                if value is None:
+                    missing.append(address)
             if codes is not None and value is not None:
                 value = codes.get(value)
-            if value is None or value != value:  # noqa: PLR0124  (NaN alone is not itself)
-                missing.append(address)
-                value = np.nan
-            numbers.append(value)
+            numbers.append(np.nan if value is None else value)
         with np.errstate(over="ignore"):  # a float beyond float32 is infinite
             return np.array([numbers], np.float64).astype(np.float32), missing

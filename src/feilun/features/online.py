@@ -16,7 +16,7 @@ from feilun.aggregation.reading import earliest
 from feilun.definitions.specs import FeatureSpec, Project
 from feilun.errors import InputError
 from feilun.features.built import KEY, Built, decode_built
-from feilun.features.read_plan import ReadPlan, Scalar, make_plan
+from feilun.features.read_plan import ReadPlan, Scalar, make_plan, stand_in
 from feilun.ports.online_store import SnapshotSource, StoreSnapshot
 
 _MAX_PLANS = 1_024
@@ -27,7 +27,7 @@ _TELLS_TIME = frozenset({"since_last", "decayed"})
 class Row(msgspec.Struct, frozen=True, gc=False):
     """Values of one key, by address, and the addresses at which there is none.
 
-    A missing value is the feature's default, or None.
+    A missing value is the feature's default, or None; a list is empty.
     """
 
     values: dict[str, Any]
@@ -273,7 +273,7 @@ def missing_column(feature: FeatureSpec, size: int) -> Column:
     values: Any
     if feature.is_list:
         values = np.empty(size, object)
-        values[:] = [list(feature.default or ()) for _ in range(size)]
+        values[:] = [stand_in(feature) for _ in range(size)]
     else:
         kind, filler = _TYPES[feature.dtype]
         shape = (size, feature.fold.dim) if feature.dtype == "vector" else size

@@ -8,7 +8,7 @@ from typing import Any
 
 from feilun.aggregation import Family, encode_value, encode_values
 from feilun.aggregation.stored import FamilyReader
-from feilun.definitions.specs import EntitySpec, FeatureSpec
+from feilun.definitions.specs import EntitySpec, ExpressionSpec, FeatureSpec
 from feilun.errors import InputError
 from feilun.features.built import Built
 
@@ -78,7 +78,7 @@ class ReadPlan:
     features
         The list.
     defaults : dict
-        By address what stands for a missing value.
+        By address what stands for a missing value; see `stand_in`.
     nothing : dict
         By address None.
     groups : list of ReadGroup
@@ -94,6 +94,11 @@ class ReadPlan:
     unbuilt: list[FeatureSpec]
 
 
+def stand_in(feature: FeatureSpec | ExpressionSpec) -> Any:
+    """Return what stands for a missing value: the default, or None; a list of nothing is empty."""
+    return list(feature.default or ()) if feature.is_list else feature.default
+
+
 def make_plan(features: tuple[FeatureSpec, ...], built: Built) -> ReadPlan:
     """Work out what features need of a store that holds ``built``."""
     families: dict[Family, list[FeatureSpec]] = {}
@@ -104,7 +109,7 @@ def make_plan(features: tuple[FeatureSpec, ...], built: Built) -> ReadPlan:
             unbuilt.append(feature)
         else:
             families.setdefault(family, []).append(feature)
-    defaults = {feature.address: feature.default for feature in features}
+    defaults = {feature.address: stand_in(feature) for feature in features}
     return ReadPlan(
         features=features,
         defaults=defaults,

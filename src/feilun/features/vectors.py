@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from feilun.aggregation.frames import Array, Column, Float32
+from feilun.aggregation.frames import Column, Float32
 from feilun.definitions.specs import EncodingSpec, ExpressionSpec, Readable
 from feilun.errors import ModelError
 from feilun.features.expressions import evaluate, numbers
@@ -44,7 +44,7 @@ def assemble(
     -------
     float32 array, rows by columns, C order
     list of str
-        Addresses of what has a value in no row.
+        Addresses of what has a value in no row; a default is none.
 
     Raises
     ------
@@ -56,13 +56,13 @@ def assemble(
     place = 0
     with np.errstate(all="ignore"):  # a float beyond float32 is infinite
         for each in wanted:
-            values = _numbers(each, columns, categories)
+            column = _numbers(each, columns, categories)
             if each.dtype == "vector":
-                matrix[:, place : place + each.width] = values
+                matrix[:, place : place + each.width] = column.values
             else:
-                matrix[:, place] = values
+                matrix[:, place] = column.values
             place += each.width
-            if rows and np.isnan(values).all():
+            if rows and not column.present.any():
                 missing.append(each.address)
     return matrix, missing
 
@@ -82,14 +82,14 @@ def column_names(wanted: Sequence[Readable]) -> tuple[str, ...]:
 
 def _numbers(
     wanted: Readable, columns: Mapping[str, Column], categories: Mapping[str, Sequence[str]]
-) -> Array:
-    """Return float64 numbers, NaN where missing."""
+) -> Column:
+    """Return float64 numbers: NaN where missing without a default, and of a text without a code."""
     if isinstance(wanted, ExpressionSpec):
         column = columns.get(wanted.address)
-        return (evaluate(wanted, columns) if column is None else column).values
+        return evaluate(wanted, columns) if column is None else column
     column = columns[wanted.address]
     if isinstance(wanted, EncodingSpec):
-        return numbers(wanted, column)
+        return Column(numbers(wanted, column), column.present)
     if wanted.is_list:
         raise ModelError(
             f"{wanted.address} is a list, which is no column of a model.",
@@ -99,7 +99,7 @@ def _numbers(
         codes = codes_of(wanted, categories)
         coded = [codes.get(value, np.nan) for value in column.values.tolist()]
         column = Column(np.array(coded, np.float64), column.present)
-    return numbers(wanted, column)
+    return Column(numbers(wanted, column), column.present)
 
 
 def codes_of(text: Readable, categories: Mapping[str, Sequence[str]]) -> Mapping[str, int]:

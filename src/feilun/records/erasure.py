@@ -131,7 +131,7 @@ def mentioned(erasures: Erasures, raw: bytes, received: int) -> bool:
     received : int
         When it came, µs UTC: what came after the moment of an erasure is not covered.
     """
-    record = _record_in(raw)
+    record = record_in(raw)
     if record is not None:
         return erasures.covers(record)
     return any(
@@ -140,7 +140,8 @@ def mentioned(erasures: Erasures, raw: bytes, received: int) -> bool:
     )
 
 
-def _record_in(raw: bytes) -> Record | None:
+def record_in(raw: bytes) -> Record | None:
+    """Return the record that was refused or set aside; None if the bytes are something else."""
     try:
         return _set_aside.decode(raw)[1]
     except (msgspec.MsgspecError, UnicodeDecodeError):

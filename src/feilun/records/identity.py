@@ -9,6 +9,7 @@ what belongs to a closed day is *late*, kept and never counted.
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
@@ -26,6 +27,7 @@ ID_LIMIT = 64
 
 _LENGTHS = frozenset(range(1, ID_LIMIT + 1))
 _DAY = struct.Struct(">I")
+_CONFLICT = re.compile(r" came before with other content: digest [0-9a-f]+ at offset (\d+), now ")
 _LAST_DAY = 2**32 - 1
 
 
@@ -111,3 +113,9 @@ def conflict_reason(record: Record, first: bytes, offset: int) -> str:
         f"Id {record.id!r} of source {record.source!r} came before with other content: "
         f"digest {first.hex()} at offset {offset}, now {record.digest.hex()}."
     )
+
+
+def first_offset(reason: str) -> int | None:
+    """Return the offset that a `conflict_reason` names; None for another reason."""
+    found = _CONFLICT.search(reason)
+    return None if found is None else int(found[1])

@@ -164,7 +164,7 @@ class Reader:
         if isinstance(read, Row):
             assert columns.row is not None
             values = OneRow(needs.wanted, read, as_of, parameters)
-            matrix, missing = columns.row.of(read.values, as_of, parameters)
+            matrix, missing = columns.row.of(read, as_of, parameters)
         else:
             said = request_columns(needs.said, [as_of], [parameters])
             values = {**lists, **read, **said}

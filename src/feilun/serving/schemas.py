@@ -135,7 +135,7 @@ def feature_schema(feature: FeatureSpec | ExpressionSpec) -> dict[str, Any]:
     if isinstance(feature, ExpressionSpec):
         return value_schema(feature.dtype, nullable=True)
     if feature.is_list:
-        return {"type": ["array", "null"], "items": value_schema(feature.dtype)}
+        return {"type": "array", "items": value_schema(feature.dtype)}
     return value_schema(feature.dtype, feature.fold.dim, nullable=True)
 
 

@@ -11,13 +11,17 @@ import numpy as np
 from feilun.definitions.specs import ParameterSpec, ViewSpec, inputs_of
 from feilun.features.expressions import complete
 from feilun.features.online import OnlineReader, Row, Snapshot
+from feilun.features.read_plan import stand_in
 from feilun.serving.http import Request, Response
 from feilun.serving.moment import Moments
 from feilun.serving.requests import Parameters
 
 
 class ViewReply(msgspec.Struct):
-    """The features of one entity. What is missing is null, or its default, and is named."""
+    """The features of one entity. What is missing is null, or its default, and is named.
+
+    A list of nothing is empty, which is a value.
+    """
 
     view: str
     keys: dict[str, int | str]
@@ -75,7 +79,7 @@ class View:
                 f"missing:{f.address}"
                 for f in features
                 if any(part.address in unbuilt for part in inputs_of((f,)))
-                or (f.default is None and f.address in row.missing)
+                or (f.address in row.missing and not f.is_list)  # but empty
             ],
         )
         return Response(self._encoder.encode(reply))
@@ -88,7 +92,7 @@ class View:
         columns = complete(features, snapshot.read(self.spec.features, keys, None, (), as_of))
         missing = [f.address for f in features if not columns[f.address].present[0]]
         values = {
-            f.address: f.default if f.address in missing else columns[f.address].values[0]
+            f.address: stand_in(f) if f.address in missing else columns[f.address].values[0]
             for f in features
         }
         return Row(values, missing)

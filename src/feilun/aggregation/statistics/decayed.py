@@ -3,7 +3,8 @@
 ``value(t) = Σ x · 2^(−(t − time) / half_life)``, with ``x = 1`` without a field. The state is that
 sum (in units of 2⁶⁴, as in ``sums``) at the time of the tile's newest event, ``at``, so that no
 weight exceeds 1; merging brings both parts to the later ``at`` and adds. Exact within ``1e-9`` of
-the sum of the terms' sizes.
+the sum of the terms' sizes (below 1e-290 they are beneath notice): a weight that float64 cannot
+hold still counts, since whole half-lives are taken from a term's exponent.
 
 Source: G. Cormode, V. Shkapenyuk, D. Srivastava, B. Xu, "Forward Decay: A Practical Time Decay
 Model for Streaming Systems", ICDE 2009; here the landmark moves along with the newest event.
@@ -28,6 +29,9 @@ from feilun.aggregation.statistics.base import (
 )
 from feilun.aggregation.statistics.sums import restore, restore_one, shrink
 from feilun.definitions.specs import FeatureSpec
+
+_VANISHED = -10_000
+"""After so many half-lives nothing is left of any float64."""
 
 
 class Decayed(Statistic):
@@ -66,12 +70,16 @@ class Decayed(Statistic):
     ) -> float:
         """Return the sum of one key as it is at ``as_of``."""
         _, at, sums = columns
-        terms = [
-            part * math.exp2((moment - as_of) / self.half_life)
-            for moment, part in zip(at, sums, strict=True)
-        ]
-        return restore_one(sum(terms))
+        total = 0.0
+        for moment, part in zip(at, sums, strict=True):
+            halvings = (moment - as_of) / self.half_life
+            whole = math.floor(halvings)
+            total += math.ldexp(part * math.exp2(halvings - whole), whole)
+        return restore_one(total)
 
     def _sum_at(self, moment: int | Int64, rows: Array, offsets: Int64) -> Array:
-        weights = np.exp2((rows["at"] - per_row(moment, offsets)) / self.half_life)
-        return reduce_segments(np.add, rows["sum"] * weights, offsets, 0.0)
+        halvings = (rows["at"] - per_row(moment, offsets)) / self.half_life
+        whole = np.floor(halvings)
+        parts = rows["sum"] * np.exp2(halvings - whole)
+        terms = np.ldexp(parts, np.maximum(whole, _VANISHED).astype(np.int32))
+        return reduce_segments(np.add, terms, offsets, 0.0)

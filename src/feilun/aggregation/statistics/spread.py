@@ -35,7 +35,8 @@ from feilun.aggregation.statistics.base import Events, StateColumn, Statistic, W
 from feilun.aggregation.statistics.sums import restore, restore_one, shrink
 from feilun.definitions.specs import FeatureSpec
 
-_ROOT_OF_LARGEST = math.sqrt(sys.float_info.max)
+_LARGEST = sys.float_info.max
+_ROOT_OF_LARGEST = math.sqrt(_LARGEST)
 
 
 class Std(Statistic):
@@ -94,14 +95,18 @@ class Var(Std):
     def finish(self, window: Window) -> Column:
         """Return float64 variances; missing below two values."""
         deviations = super().finish(window)
-        return Column(np.minimum(deviations.values, _ROOT_OF_LARGEST) ** 2, deviations.present)
+        variances = np.minimum(deviations.values, _ROOT_OF_LARGEST) ** 2
+        variances[deviations.values > _ROOT_OF_LARGEST] = _LARGEST
+        return Column(variances, deviations.present)
 
     def finish_one(
         self, columns: Sequence[list[Any]], feature: FeatureSpec, as_of: int, /
     ) -> float | None:
         """Return the variance of one key."""
         deviation = super().finish_one(columns, feature, as_of)
-        return None if deviation is None else min(deviation, _ROOT_OF_LARGEST) ** 2
+        if deviation is None:
+            return None
+        return deviation**2 if deviation <= _ROOT_OF_LARGEST else _LARGEST
 
 
 def _merge(rows: Array, offsets: Int64) -> tuple[Int64, Array, Array]:

@@ -122,6 +122,8 @@ class Engine:
             built, taken, old = self._build(built, end, min(limit, BUILD_BATCH))
             reached = Mark(end, max(mark.time, live.time, old.time))
             taken += end - mark.offset
+            if end >= built.until or not batches:
+                built = replace(built, until=0)  # caught up: from this commit on it is read
             if not batches and built == before and not before.dropped:
                 self._check_not_ahead(mark)
                 return 0
@@ -140,7 +142,8 @@ class Engine:
     def rebuild(self, limit: int = BATCH) -> int:
         """Forget every tile and fold the whole log again; return how many records it took.
 
-        What was set aside stays so. Reads meanwhile see the log as far as it is folded.
+        What was set aside stays so. Until the store has caught up with the log as it ends now,
+        every feature is missing, as one that is being built; also after a crash in the middle.
         """
         self._store.clear()
         taken = 0
@@ -159,7 +162,7 @@ class Engine:
         """Return what the store is to hold; comparing all folds each time would cost too much."""
         if built is self._settled:
             return built
-        arranged = built.arranged(self._folds, mark.offset)
+        arranged = built.arranged(self._folds, mark.offset, self._log.end())
         if arranged == built:
             self._settled = built
             return built

@@ -58,10 +58,12 @@ def folder(tmp_path) -> Path:
     """A log of batches of 20, the first forty records of which are folded."""
     with closing(LmdbEventLog(tmp_path / "log")) as log:
         log.declare(schemas_of(PROJECT.events.values()))
-        for first in range(0, 80, 20):
+        for first in (0, 20):
             log.append(records(first, first + 20))
         with closing(LmdbOnlineStore(tmp_path / "tiles")) as store:
-            Engine(PROJECT, log, store).run_once(40)
+            Engine(PROJECT, log, store).run_once()
+        for first in (40, 60):
+            log.append(records(first, first + 20))
     return tmp_path
 
 
@@ -135,17 +137,56 @@ def test_a_damaged_blob_is_never_a_value(folder, torn):
 
 def test_a_rebuild_mends_tiles(folder):
     key = keys_of(folder / "tiles")[0]
-    with closing(LmdbOnlineStore(folder / "tiles")) as store:
-        _, wanted = served(store)
+    with (
+        closing(LmdbEventLog(folder / "log")) as log,
+        closing(LmdbOnlineStore(folder / "tiles")) as store,
+    ):
+        Engine(PROJECT, log, store).run_once()
+        wanted = served(store)
     change(folder / "tiles", b"values", key, lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]))
     with (
         closing(LmdbEventLog(folder / "log")) as log,
         closing(LmdbOnlineStore(folder / "tiles")) as store,
     ):
-        engine = Engine(PROJECT, log, store)
-        store.clear()
-        engine.run_once(40)
-        assert served(store) == (40, wanted)
+        assert Engine(PROJECT, log, store).rebuild() == 80
+        assert served(store) == wanted
+
+
+def test_a_rebuild_over_a_damaged_log_names_the_damage_and_changes_nothing(folder):
+    for base in (20, 60):
+        change(folder / "log", b"batches", base.to_bytes(8, "big"), lambda raw: raw[:-1])
+    with (
+        closing(LmdbEventLog(folder / "log")) as log,
+        closing(LmdbOnlineStore(folder / "tiles")) as store,
+    ):
+        before = served(store)
+        with pytest.raises(CorruptData, match="offsets 20 to 39, 60 to 79"):
+            Engine(PROJECT, log, store).rebuild()
+        assert served(store) == before
+
+
+def test_new_features_wait_for_a_damaged_log_and_the_others_go_on(folder):
+    from dataclasses import replace
+
+    change(folder / "log", b"batches", (20).to_bytes(8, "big"), lambda raw: raw[:-1])
+    new = replace(FEATURES[1], name="new", fold=replace(FEATURES[1].fold, hop=2 * MINUTE))
+    views = {"profile": replace(PROJECT.views["profile"], features=(*FEATURES, new))}
+    project = replace(PROJECT, views=views)
+    with (
+        closing(LmdbEventLog(folder / "log")) as log,
+        closing(LmdbOnlineStore(folder / "tiles")) as store,
+    ):
+        engine = Engine(project, log, store)
+        while engine.run_once(10):
+            pass
+        log.append(records(80, 90))
+        while engine.run_once(10):
+            pass
+        offset, rows = served(store)
+        assert offset == 90
+        assert sum(row["profile:clicks"] for row in rows) == 90
+        with OnlineReader(project, store).snapshot() as snapshot:
+            assert snapshot.unbuilt([*FEATURES, new]) == ["profile:new"]
 
 
 @pytest.mark.parametrize("hurt", ["flipped", "torn"])

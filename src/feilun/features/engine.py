@@ -85,6 +85,7 @@ class Engine:
         self._folded = 0
         self._built: tuple[bytes | None, Built] = (None, Built())
         self._settled: Built | None = None
+        self._cannot_build = ""
 
     @property
     def folded(self) -> int:
@@ -110,7 +111,9 @@ class Engine:
         StoreFull
             If there is no space; nothing of this batch was stored.
         CorruptData
-            If the store stands beyond the end of the log, or stored bytes fail their check.
+            If stored bytes fail their check; nothing of this batch was stored.
+        ConfigError
+            If the store stands beyond the end of the log.
         """
         with self._store.snapshot() as snapshot:
             mark = snapshot.mark()
@@ -144,7 +147,19 @@ class Engine:
 
         What was set aside stays so. Until the store has caught up with the log as it ends now,
         every feature is missing, as one that is being built; also after a crash in the middle.
+
+        Raises
+        ------
+        CorruptData
+            If some of the log cannot be read: all of it is checked first. Nothing was changed.
         """
+        if damaged := self._log.damaged():
+            names = ", ".join(f"{start} to {end - 1}" for start, end in damaged)
+            raise CorruptData(
+                f"The log's records at offsets {names} are damaged, and the features that hold "
+                "them could not be made again. Nothing was changed.",
+                "Put a backup of the log's folder back, then rebuild.",
+            )
         self._store.clear()
         taken = 0
         while count := self.run_once(limit):
@@ -172,13 +187,20 @@ class Engine:
         """Fold the next part of the log below ``end`` into families under construction.
 
         Those that are furthest behind come first. Return what holds when it is stored, how many
-        records it took, and what it adds.
+        records it took, and what it adds. Where the log is damaged they stay as they are, missing;
+        the others go on.
         """
         behind = sorted({h.offset for h in built.holdings if h.offset is not None})
         if not behind:
             return built, 0, increments.nothing([])
         start, stop = behind[0], min([*behind[1:2], end])
-        batches = self._log.read_batches(start, min(limit, stop - start)) if start < stop else []
+        try:
+            batches = self._log.read_batches(start, min(limit, stop - start)) if start < stop else []
+        except CorruptData as error:
+            if self._cannot_build != str(error):
+                self._cannot_build = str(error)
+                logger.error("cannot build new tiles: %s", error)
+            return built, 0, increments.nothing([])
         batches = [batch.between(start, stop) for batch in batches if batch.base < stop]
         at = batches[-1].end if batches else stop
         families = [h.family for h in built.holdings if h.offset == start]
@@ -271,7 +293,7 @@ class Engine:
     def _check_not_ahead(self, mark: Mark) -> None:
         end = self._log.end()
         if mark.offset > end:
-            raise CorruptData(
+            raise ConfigError(
                 f"The store has folded up to offset {mark.offset}, but the log ends at {end}: "
                 "they do not belong together.",
                 "Put the log's folder back, or rebuild the tiles from the log that is there.",

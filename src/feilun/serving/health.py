@@ -11,11 +11,13 @@ import msgspec
 from feilun.clock import Clock
 from feilun.definitions.specs import Project
 from feilun.errors import FeilunError
+from feilun.features.online import OnlineReader
 from feilun.ports.event_log import Count, EventLog
 from feilun.ports.skew_store import ModelSkew, SkewStore
 from feilun.ports.turn_store import TurnStore
 from feilun.serving.admission import Admission
 from feilun.serving.champion import Champions, Refusal
+from feilun.serving.freshness import Freshness
 from feilun.serving.http import Request, Response
 from feilun.serving.keyring import Keyring
 from feilun.serving.metrics import Metrics
@@ -33,6 +35,8 @@ METRICS = {
     "feilun_folded_offset": "Every record below this offset is in the features.",
     "feilun_log_end": "The offset that the next record will get.",
     "feilun_lag_records": "Records in the log that are not in the features yet.",
+    "feilun_features_stale": "1 while the features lack records that came seconds ago.",
+    "feilun_features_unbuilt": "Features that are missing while the engine builds them.",
     "feilun_events_total": "Events kept in the log, by event.",
     "feilun_late_events_total": "Events that came too late to count and are kept, by event.",
     "feilun_skew_audited_total": "Rows in which a feature as served was computed again.",
@@ -47,6 +51,8 @@ METRICS = {
 }
 """Every metric that the gateway exposes, with its help text."""
 
+_NAMED = 10
+"""The most features that a problem names."""
 _PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -59,6 +65,8 @@ class Health:
         project: Project,
         log: EventLog,
         moments: Moments,
+        reader: OnlineReader,
+        freshness: Freshness,
         champions: Champions,
         keyring: Keyring,
         quota: Quota,
@@ -74,6 +82,10 @@ class Health:
         self._project = project
         self._log = log
         self._moments = moments
+        self._reader = reader
+        self._freshness = freshness
+        views = project.views.values()
+        self._features = tuple(feature for view in views for feature in view.features)
         self._champions = champions
         self._keyring = keyring
         self._quota = quota
@@ -93,11 +105,14 @@ class Health:
     async def ready(self, _: Request) -> Response:
         """Say whether requests can be answered: a load balancer sends none while this is 503.
 
-        Anybody may ask, so where keys are asked for it says that something is wrong, not what.
+        ``degraded`` are answers that are less than asked for. Anybody may ask, so where keys are
+        asked for it says that something is wrong, not what.
         """
         problems = self._problems()
-        shown = [] if self._keyring.required else problems
-        body = {"status": "not ready" if problems else "ready", "problems": shown}
+        doubts = [] if problems else self._doubts()
+        shown = [] if self._keyring.required else problems + doubts
+        status = "not ready" if problems else "degraded" if doubts else "ready"
+        body = {"status": status, "problems": shown}
         return Response(msgspec.json.encode(body), 503 if problems else 200)
 
     def _problems(self) -> list[str]:
@@ -129,6 +144,8 @@ class Health:
         self._metrics.set("feilun_folded_offset", mark.offset)
         self._metrics.set("feilun_log_end", end)
         self._metrics.set("feilun_lag_records", max(0, end - mark.offset))
+        self._metrics.set("feilun_features_stale", float(self._freshness.stale))
+        self._metrics.set("feilun_features_unbuilt", len(self._unbuilt()))
         for model in self._project.models:
             served = self._champions.get(model)
             self._metrics.set(
@@ -197,7 +214,18 @@ class Health:
 
     def _doubts(self) -> list[str]:
         """Return what is wrong and keeps nobody from getting an answer."""
-        return [doubt for doubt in (self._keyring.problem(), self._quota.problem()) if doubt]
+        doubts = [self._freshness.problem(), self._keyring.problem(), self._quota.problem()]
+        if unbuilt := self._unbuilt():
+            named = ", ".join(unbuilt[:_NAMED]) + (", …" if len(unbuilt) > _NAMED else "")
+            doubts.append(
+                f"{len(unbuilt)} of {len(self._features)} features are missing while the engine "
+                f"builds them from the log: {named}."
+            )
+        return [doubt for doubt in doubts if doubt]
+
+    def _unbuilt(self) -> list[str]:
+        with self._reader.snapshot() as snapshot:
+            return snapshot.unbuilt(self._features)
 
     def _model(self, model: str) -> dict[str, Any]:
         served, refused = self._champions.get(model), self._champions.refusal(model)

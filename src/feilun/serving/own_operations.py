@@ -19,7 +19,7 @@ class _Own(NamedTuple):
 _READY = {
     "type": "object",
     "properties": {
-        "status": {"enum": ["ready", "not ready"]},
+        "status": {"enum": ["ready", "degraded", "not ready"]},
         "problems": {"type": "array", "items": {"type": "string"}},
     },
     "required": ["status", "problems"],

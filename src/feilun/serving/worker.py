@@ -28,6 +28,7 @@ from feilun.serving.champion import Champions, stop
 from feilun.serving.collect import Collect
 from feilun.serving.committing import WatchedCommitter
 from feilun.serving.description import Description
+from feilun.serving.freshness import Freshness
 from feilun.serving.health import METRICS, Health
 from feilun.serving.keyring import Keyring
 from feilun.serving.metrics import Metrics
@@ -108,7 +109,8 @@ def make_app(parts: GatewayParts) -> Gateway:
     """
     metrics = Metrics(METRICS, parts.worker)
     snapshots = TurnSnapshots(parts.store)
-    moments = Moments(snapshots, parts.clock, parts.clock_mode)
+    freshness = Freshness(parts.log, snapshots)
+    moments = Moments(snapshots, parts.clock, parts.clock_mode, freshness)
     champions = Champions(
         project=parts.project,
         releases=parts.releases,
@@ -136,6 +138,8 @@ def make_app(parts: GatewayParts) -> Gateway:
         project=parts.project,
         log=parts.log,
         moments=moments,
+        reader=reader,
+        freshness=freshness,
         champions=champions,
         keyring=keyring,
         quota=parts.quota,
@@ -154,7 +158,14 @@ def make_app(parts: GatewayParts) -> Gateway:
         parts.project, collect, capabilities, views, health, keyring=keyring, guard=guard
     )
     lifetime = _Lifetime(
-        parts, champions, keyring, meter, shadows, committer=committer, admission=admission
+        parts,
+        champions,
+        keyring,
+        meter,
+        shadows,
+        committer=committer,
+        admission=admission,
+        freshness=freshness,
     )
     return Gateway(
         routes,
@@ -239,8 +250,10 @@ class _Lifetime:
         *,
         committer: WatchedCommitter,
         admission: Admission,
+        freshness: Freshness,
     ) -> None:
         self._parts = parts
+        self._freshness = freshness
         self._shadows = shadows
         self._committer = committer
         self._admission = admission
@@ -251,13 +264,15 @@ class _Lifetime:
         self._metering: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Load what is in production and whose keys are valid, then keep following both."""
+        """Load what is in production and whose keys are valid, how fresh the features are; then follow all that."""
         await asyncio.to_thread(self._champions.refresh)
         await asyncio.to_thread(self._keyring.refresh)
+        self._freshness.look()
         self._following = [
             asyncio.create_task(self._champions.follow()),
             asyncio.create_task(self._keyring.follow()),
             asyncio.create_task(self._admission.follow()),
+            asyncio.create_task(self._freshness.follow()),
         ]
         self._metering = asyncio.create_task(self._meter.follow())
         self._shadows.start()

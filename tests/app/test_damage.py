@@ -73,3 +73,21 @@ def test_a_damaged_log_stops_the_features_and_nothing_else(shop, start, until):
     with start(shop):
         until(lambda: profile(shop, 1) == (200, 7, []))
         assert profile(shop, 2) == (200, 3, [])
+
+
+def test_damaged_tiles_are_made_anew_and_hold_nobody_else_up(shop, start, until):
+    for user in range(1, 6):
+        imported(shop, user, user)
+    shop.run("rebuild")
+    # Whole keys of one int and two: what is of users, and of users and items.
+    assert flip(shop.root / ".feilun/tiles", b"values", lambda key: key[-1:] in b"\1\2") > 2
+    with start(shop):
+        for user in (1, 2, 3):
+            assert sent(shop, user) == "accepted"
+        until(lambda: shop.json("status")["platform"]["lag"] == 0)
+        until(lambda: shop.call("/api/user_profile?user_id=2")[0] == 200)
+        assert [profile(shop, user) for user in range(1, 6)] == [
+            (200, clicks, []) for clicks in (2, 3, 4, 4, 5)
+        ]
+        assert shop.json("status")["platform"]["problems"] == []
+    assert "is damaged; it is made anew" in (shop.root / ".feilun/run/engine.log").read_text()

@@ -41,9 +41,7 @@ class Machine:
         self.collector = Collector(self.project, self.log, self.clock)
         self.engine = Engine(self.project, self.log, self.store)
         self.reader = OnlineReader(self.project, self.store)
-        self.moments = Moments(
-            self.store, self.clock, "wall", Freshness(self.log, self.store)
-        )
+        self.moments = Moments(self.store, self.clock, "wall", Freshness(self.log, self.store))
         self.sent = 0
 
     def click(self) -> str:

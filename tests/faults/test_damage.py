@@ -15,6 +15,7 @@ from feilun.adapters.lmdb import LmdbEventLog, LmdbOnlineStore, environment
 from feilun.clock import DAY, MINUTE, SystemClock
 from feilun.definitions.compiler import compile_project
 from feilun.errors import CorruptData
+from feilun.features import engine as engine_module
 from feilun.features.built import KEY
 from feilun.features.engine import Engine
 from feilun.features.online import OnlineReader
@@ -128,11 +129,104 @@ def test_a_damaged_blob_is_never_a_value(folder, torn):
         with closing(LmdbOnlineStore(folder / "tiles")) as store:
             with pytest.raises(CorruptData, match="rebuild"):
                 served(store)
-            with closing(LmdbEventLog(folder / "log")) as log, pytest.raises(CorruptData):
-                Engine(PROJECT, log, store).run_once()  # nor is it the ground of another
         change(folder / "tiles", b"values", key, lambda _, kept=kept: kept[0])
     with closing(LmdbOnlineStore(folder / "tiles")) as store:
         assert served(store) == wanted
+
+
+def whole(folder):
+    """Return what a store that was never damaged serves of all that the log has."""
+    with (
+        closing(LmdbEventLog(folder / "log")) as log,
+        closing(LmdbOnlineStore(folder / "other")) as store,
+    ):
+        while Engine(PROJECT, log, store).run_once():
+            pass
+        return served(store)
+
+
+@pytest.mark.parametrize("limit", [7, 20, 1_000])
+def test_the_engine_mends_damaged_blobs_from_the_log_and_folds_the_others_on(
+    folder, limit, monkeypatch
+):
+    monkeypatch.setattr(engine_module, "BUILD_BATCH", 9)
+    tiles, wanted = folder / "tiles", whole(folder)
+    for key in keys_of(tiles)[: USERS - 1]:
+        change(tiles, b"values", key, lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]))
+    with (
+        closing(LmdbEventLog(folder / "log")) as log,
+        closing(LmdbOnlineStore(tiles)) as store,
+    ):
+        reader = OnlineReader(PROJECT, store)
+        engine = Engine(PROJECT, log, store)
+        while engine.run_once(limit):
+            with reader.snapshot() as snapshot:
+                offset, as_of = snapshot.mark.offset, snapshot.mark.time + 1
+                row = snapshot.read_row(FEATURES, {"user_id": USERS - 1}, as_of)
+            # Whose blob is whole is served as ever.
+            assert row.values["profile:clicks"] == len(range(USERS - 1, offset, USERS))
+        assert served(store) == wanted
+        log.append(records(80, 90))
+        while engine.run_once(limit):
+            pass
+        assert sum(row["profile:clicks"] for row in served(store)[1]) == 90
+
+
+def test_events_that_come_while_a_blob_is_mended_count_once(folder, monkeypatch):
+    monkeypatch.setattr(engine_module, "BUILD_BATCH", 9)
+    tiles = folder / "tiles"
+    change(tiles, b"values", keys_of(tiles)[0], lambda raw: raw[:-8])
+    with (
+        closing(LmdbEventLog(folder / "log")) as log,
+        closing(LmdbOnlineStore(tiles)) as store,
+    ):
+        engine = Engine(PROJECT, log, store)
+        for first in range(80, 120, 4):
+            log.append(records(first, first + 4))
+            engine.run_once(13)
+        while engine.run_once(13):
+            pass
+        found = served(store)
+    assert found == whole(folder)
+
+
+def test_a_killed_engine_finds_damage_again(folder, monkeypatch):
+    monkeypatch.setattr(engine_module, "BUILD_BATCH", 9)
+    tiles = folder / "tiles"
+    change(tiles, b"values", keys_of(tiles)[0], lambda raw: raw[:-8])
+    with (
+        closing(LmdbEventLog(folder / "log")) as log,
+        closing(LmdbOnlineStore(tiles)) as store,
+    ):
+        for _ in range(3):
+            Engine(PROJECT, log, store).run_once(13)  # and is gone before it has mended it
+        log.append(records(80, 83))
+        engine = Engine(PROJECT, log, store)
+        while engine.run_once(100):
+            pass
+        found = served(store)
+    assert found == whole(folder)
+
+
+def test_a_blob_that_the_log_cannot_mend_is_left_alone_and_the_others_go_on(folder):
+    change(folder / "log", b"batches", (20).to_bytes(8, "big"), lambda raw: raw[:-1])
+    tiles = folder / "tiles"
+    key = keys_of(tiles)[0]
+    change(tiles, b"values", key, lambda raw: raw[:-8])
+    with (
+        closing(LmdbEventLog(folder / "log")) as log,
+        closing(LmdbOnlineStore(tiles)) as store,
+    ):
+        engine = Engine(PROJECT, log, store)
+        while engine.run_once(13):
+            pass
+        assert engine.lag() == 0
+        with OnlineReader(PROJECT, store).snapshot() as snapshot:
+            as_of = snapshot.mark.time + 1
+            row = snapshot.read_row(FEATURES, {"user_id": 1}, as_of)
+            assert row.values["profile:clicks"] == len(range(1, 80, USERS))
+            with pytest.raises(CorruptData):
+                snapshot.read_row(FEATURES, {"user_id": 0}, as_of)
 
 
 def test_a_rebuild_mends_tiles(folder):

@@ -19,6 +19,7 @@ from feilun.features import increments
 from feilun.features.built import KEY, Built, decode_built, encode_built
 from feilun.features.frames import Decoded, FrameDecoder
 from feilun.features.increments import Increment
+from feilun.features.mending import Mending
 from feilun.features.set_aside import SetAside
 from feilun.ports.event_log import EventLog
 from feilun.ports.online_store import Mark, OnlineStore
@@ -85,7 +86,8 @@ class Engine:
         self._folded = 0
         self._built: tuple[bytes | None, Built] = (None, Built())
         self._settled: Built | None = None
-        self._cannot_build = ""
+        self._mending = Mending()
+        self._damage = ""
 
     @property
     def folded(self) -> int:
@@ -120,24 +122,30 @@ class Engine:
             before = self._decoded(snapshot.get(KEY))
             built = self._arranged(before, mark)
             batches = self._log.read_batches(mark.offset, limit)
-            live = self._fold(batches, [h.family for h in built.holdings if h.offset is None])
+            families = [h.family for h in built.holdings if h.offset is None]
+            live = self._fold(batches, families)
             end = batches[-1].end if batches else mark.offset
             built, taken, old = self._build(built, end, min(limit, BUILD_BATCH))
+            taken += self._mend(families, end, min(limit, BUILD_BATCH))
             reached = Mark(end, max(mark.time, live.time, old.time))
             taken += end - mark.offset
             if end >= built.until or not batches:
                 built = replace(built, until=0)  # caught up: from this commit on it is read
-            if not batches and built == before and not before.dropped:
+            mended = bool(self._mending.families) and self._mending.offset == end
+            if not (taken or mended or built != before or before.dropped):
                 self._check_not_ahead(mark)
                 return 0
             built = replace(built, dropped=self._discard(built.dropped, before.dropped))
             puts = chain(
-                increments.puts(snapshot, live, reached.time),
-                increments.puts(snapshot, old, reached.time),
+                increments.puts(snapshot, live, reached.time, self._mending.note),
+                increments.puts(snapshot, old, reached.time, self._mending.note),
+                self._mending.puts(reached.time) if mended else [],
                 [(KEY, encode_built(built))] if built != before else [],
             )
             # Should another engine commit before this moment, ours is refused.
             self._store.commit(puts, mark.offset, reached)
+        if mended:
+            self._mending.finish()
         self._folded += taken
         # What was dropped just now goes the next time, and then what waits for that can begin.
         return taken or len(before.dropped) or len(built.dropped)
@@ -194,14 +202,9 @@ class Engine:
         if not behind:
             return built, 0, increments.nothing([])
         start, stop = behind[0], min([*behind[1:2], end])
-        try:
-            batches = self._log.read_batches(start, min(limit, stop - start)) if start < stop else []
-        except CorruptData as error:
-            if self._cannot_build != str(error):
-                self._cannot_build = str(error)
-                logger.error("cannot build new tiles: %s", error)
+        batches = self._past(start, min(stop, start + limit))
+        if batches is None:
             return built, 0, increments.nothing([])
-        batches = [batch.between(start, stop) for batch in batches if batch.base < stop]
         at = batches[-1].end if batches else stop
         families = [h.family for h in built.holdings if h.offset == start]
         added = self._fold(batches, families)
@@ -214,6 +217,32 @@ class Engine:
             for holding in built.holdings
         )
         return replace(built, holdings=holdings), at - start, added
+
+    def _mend(self, families: Sequence[Family], end: int, limit: int) -> int:
+        """Fold the next part of the log below ``end`` for keys whose blobs are damaged.
+
+        Return how many records it took. Where the log is damaged too the blobs stay as they are.
+        """
+        mending = self._mending
+        if not mending.begin(families):
+            return 0
+        start = mending.offset
+        if batches := self._past(start, min(end, start + limit)):
+            mending.add(self._fold(batches, mending.families), batches[-1].end)
+        return mending.offset - start
+
+    def _past(self, start: int, stop: int) -> list[RecordBatch] | None:
+        """Return records from ``start`` on and below ``stop``; None where they are damaged."""
+        if start >= stop:
+            return []
+        try:
+            batches = self._log.read_batches(start, stop - start)
+        except CorruptData as error:
+            if self._damage != (damage := str(error)):
+                self._damage = damage
+                logger.error("cannot build tiles from the log: %s", damage)
+            return None
+        return [batch.between(start, stop) for batch in batches if batch.base < stop]
 
     def _discard(self, dropped: Sequence[bytes], known: Sequence[bytes]) -> tuple[bytes, ...]:
         """Delete some blobs of families that readers know to be dropped; return what is left."""

@@ -264,7 +264,7 @@ class _Lifetime:
         self._metering: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Load what is in production and whose keys are valid, how fresh the features are; then follow all that."""
+        """Load what is in production, whose keys are valid and what is fresh; then follow it."""
         await asyncio.to_thread(self._champions.refresh)
         await asyncio.to_thread(self._keyring.refresh)
         self._freshness.look()

@@ -2,7 +2,8 @@
 
 One transaction holds the new tiles and the new mark, so that a crash at any point, or a second
 engine, can neither lose nor repeat a record. Tiles that are new in the project are built beside
-the others, a part of the log at a time, and are read when they have caught up.
+the others, a part of the log at a time, and are read when they have caught up. So are blobs that
+were found damaged.
 """
 
 from __future__ import annotations
@@ -159,13 +160,13 @@ class Engine:
         Raises
         ------
         CorruptData
-            If some of the log cannot be read: all of it is checked first. Nothing was changed.
+            If some of the log cannot be read: all of it is checked first. No tile was changed.
         """
         if damaged := self._log.damaged():
             names = ", ".join(f"{start} to {end - 1}" for start, end in damaged)
             raise CorruptData(
                 f"The log's records at offsets {names} are damaged, and the features that hold "
-                "them could not be made again. Nothing was changed.",
+                "them could not be made again. The tiles stay as they are.",
                 "Put a backup of the log's folder back, then rebuild.",
             )
         self._store.clear()

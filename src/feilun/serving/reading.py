@@ -93,13 +93,16 @@ class Reader:
     def wants_none(self, moment: Moment, parameters: Mapping[str, Any]) -> bool:
         """Return whether the subject has opted out of personalisation; nothing else is read.
 
-        While the engine is still building the feature nobody knows, and it is taken for yes.
+        While the engine is still building the feature, or where what is stored of it is damaged,
+        nobody knows, and it is taken for yes.
         """
         wish = self._wish
         if not wish:
             return False
-        row = moment.snapshot.read_row(wish, self.keys(parameters), moment.as_of)
-        return bool(row.values[wish[0].address]) or bool(moment.snapshot.unbuilt(wish))
+        snapshot, address = moment.snapshot, wish[0].address
+        row = snapshot.read_row(wish, self.keys(parameters), moment.as_of)
+        unknown = snapshot.unbuilt(wish) or address in snapshot.damaged
+        return bool(row.values[address]) or bool(unknown)
 
     def read(
         self,
@@ -147,7 +150,9 @@ class Reader:
             read = snapshot.read_row(needs.features, row, as_of)
         else:
             read = self._read(snapshot, needs.features, keys, items, as_of)
-        unbuilt = snapshot.unbuilt(columns.features)
+        unknown = snapshot.unbuilt(needs.features) + snapshot.damaged
+        if lists:
+            unknown += snapshot.unbuilt(self._candidates.lists)
         values: Mapping[str, Column]
         if isinstance(read, Row):
             assert columns.row is not None
@@ -157,9 +162,10 @@ class Reader:
             said = request_columns(needs.said, [as_of], [parameters])
             values = complete(needs.wanted.values(), {**lists, **read, **said})
             matrix, missing = assemble(columns.columns, values, len(items), columns.categories)
-        missing = list(dict.fromkeys(missing + unbuilt))
+        missing = list(dict.fromkeys(missing + unknown))
         if not whole:
-            unread = {each.address for each in columns.columns if not self._may_read(each, keys)}
+            known = (*columns.columns, *needs.features, *self._candidates.lists)
+            unread = {each.address for each in known if not self._may_read(each, keys)}
             missing = [address for address in missing if address not in unread]
         return Reading(
             keys=keys,
@@ -169,7 +175,7 @@ class Reader:
             folded_offset=snapshot.mark.offset,
             matrix=matrix,
             missing=missing,
-            columns=RECOMPUTE if unbuilt else columns.digest,
+            columns=RECOMPUTE if unknown else columns.digest,
         )
 
     def _needs_of(self, columns: Columns) -> _Needs:

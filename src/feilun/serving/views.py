@@ -61,7 +61,7 @@ class View:
             mark = snapshot.mark
             as_of = self._moments.as_of(mark, options)
             row = self._row(snapshot, keys, as_of)
-            unbuilt = set(snapshot.unbuilt(self.spec.features))
+            unknown = {*snapshot.unbuilt(self.spec.features), *snapshot.damaged}
         features = self.spec.readable
         reply = ViewReply(
             view=self.spec.name,
@@ -74,7 +74,7 @@ class View:
             + [
                 f"missing:{f.address}"
                 for f in features
-                if any(part.address in unbuilt for part in inputs_of((f,)))
+                if any(part.address in unknown for part in inputs_of((f,)))
                 or (f.default is None and f.address in row.missing)
             ],
         )

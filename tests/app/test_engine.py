@@ -1,7 +1,9 @@
 import time
 
+import pytest
+
 from feilun.app import engine
-from feilun.errors import StoreFull
+from feilun.errors import CorruptData, StoreFull
 
 
 class Until:
@@ -18,9 +20,10 @@ class Until:
 class Records:
     """A log and its engine in one: so many records come at each look."""
 
-    def __init__(self, arriving, fail=()):
+    def __init__(self, arriving, fail=(), error=StoreFull):
         self.arriving = list(arriving)
         self.fail = set(fail)
+        self.error = error
         self.total = self.folded = self.calls = 0
 
     def end(self):
@@ -31,7 +34,7 @@ class Records:
     def run_once(self, limit=10):
         self.calls += 1
         if self.calls in self.fail:
-            raise StoreFull("No space.")
+            raise self.error("Not now.")
         done = min(limit, self.total - self.folded)
         self.folded += done
         return done
@@ -40,7 +43,7 @@ class Records:
 def pauses(monkeypatch, records, looks):
     taken = []
     monkeypatch.setattr(time, "sleep", taken.append)
-    engine.run(records, records, Until(looks))
+    engine.run(engine.Folding(records), records, Until(looks))
     return taken
 
 
@@ -66,8 +69,10 @@ def test_it_wakes_up_at_once_when_something_comes(monkeypatch):
     assert taken.count(engine.SHORTEST_PAUSE) == 2
 
 
-def test_a_full_disk_is_waited_for(monkeypatch):
-    records = Records([5], fail={1, 2})
+@pytest.mark.parametrize("error", [StoreFull, CorruptData])
+def test_a_full_disk_and_damage_are_waited_for_and_told_once(monkeypatch, caplog, error):
+    records = Records([5], fail={1, 2}, error=error)
     taken = pauses(monkeypatch, records, 4)
-    assert taken == [engine.FULL_PAUSE] * 2
+    assert taken == [engine.STILL_PAUSE] * 2
     assert records.folded == 5
+    assert [record.message for record in caplog.records] == ["cannot fold now: Not now."]

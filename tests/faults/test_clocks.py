@@ -13,6 +13,7 @@ from feilun.definitions.compiler import compile_project
 from feilun.events.collector import Collector
 from feilun.features.engine import Engine
 from feilun.features.online import OnlineReader
+from feilun.serving.freshness import Freshness
 from feilun.serving.moment import Moments
 from feilun.serving.requests import ReadOptions
 from feilun.testing.fakes import MemoryLog, MemoryStore
@@ -40,7 +41,7 @@ class Machine:
         self.collector = Collector(self.project, self.log, self.clock)
         self.engine = Engine(self.project, self.log, self.store)
         self.reader = OnlineReader(self.project, self.store)
-        self.moments = Moments(self.store, self.clock, "wall")
+        self.moments = Moments(self.store, self.clock, "wall", Freshness(self.log, self.store))
         self.sent = 0
 
     def click(self) -> str:

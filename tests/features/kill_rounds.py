@@ -29,6 +29,7 @@ from feilun.features.engine import Engine
 from feilun.features.frames import event_frames
 from feilun.features.online import OnlineReader
 from feilun.features.point_in_time import Spine, point_in_time
+from feilun.testing.fakes import MemoryLog
 from feilun.testing.records import START, make_record
 
 ROUNDS = 30
@@ -74,6 +75,10 @@ def fold_for_ever(folder: Path) -> None:
     log, store = LmdbEventLog(folder / "log"), LmdbOnlineStore(folder / "tiles")
     engine = Engine(PROJECT, log, store)
     while True:
+        with store.snapshot() as snapshot:
+            begins = snapshot.mark().offset == 0
+        if begins:  # as with an empty log, so that it is read while it folds
+            Engine(PROJECT, MemoryLog(), store).run_once()
         while engine.run_once(20):
             pass
         store.clear()

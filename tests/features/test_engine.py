@@ -303,7 +303,7 @@ def test_keys_are_merged_a_share_at_a_time(shop, monkeypatch, limit):
 def test_a_store_beyond_the_log_is_refused(shop):
     project, store = shop.project(shop.feature("count", "count", "user")), MemoryStore()
     run_to_end(Engine(project, log_of(shop.buy(1, 1), shop.buy(1, 1)), store))
-    with pytest.raises(CorruptData, match="do not belong together"):
+    with pytest.raises(ConfigError, match="do not belong together"):
         Engine(project, log_of(shop.buy(1, 1)), store).run_once()
 
 

@@ -7,13 +7,13 @@ import time
 from typing import Protocol
 
 from feilun.app.process import Stop
-from feilun.errors import Unavailable
+from feilun.errors import CorruptData, Unavailable
 from feilun.ports.event_log import EventLog
 
 SHORTEST_PAUSE = 0.001
 LONGEST_PAUSE = 0.02
-FULL_PAUSE = 1.0
-"""Seconds before it tries again where the disk is full."""
+STILL_PAUSE = 1.0
+"""Seconds before it tries again where the disk is full, or what it must read is damaged."""
 
 logger = logging.getLogger("feilun.engine")
 
@@ -26,7 +26,33 @@ class Folder(Protocol):
         ...
 
 
-def run(engine: Folder, log: EventLog, stop: Stop) -> None:
+class Folding:
+    """Folds, or stands still: the features stay as they are, and the gateway says so.
+
+    Parameters
+    ----------
+    engine : Folder
+        What folds.
+    """
+
+    def __init__(self, engine: Folder) -> None:
+        self._engine = engine
+        self._trouble = ""
+
+    def once(self) -> int | None:
+        """Fold what has come; return how many records, or None where it cannot now."""
+        try:
+            folded = self._engine.run_once()
+        except (Unavailable, CorruptData) as error:
+            if self._trouble != (trouble := str(error)):  # it tries every second, maybe for days
+                self._trouble = trouble
+                logger.error("cannot fold now: %s", trouble)
+            return None
+        self._trouble = ""
+        return folded
+
+
+def run(folding: Folding, log: EventLog, stop: Stop) -> None:
     """Fold until told to stop. Looks for new records every 1 ms, less often while none come."""
     pause = SHORTEST_PAUSE
     seen = -1
@@ -36,11 +62,9 @@ def run(engine: Folder, log: EventLog, stop: Stop) -> None:
             time.sleep(pause)
             pause = min(pause * 1.2, LONGEST_PAUSE)
             continue
-        try:
-            folded = engine.run_once()
-        except Unavailable as error:
-            logger.error("cannot fold now: %s", error)
-            time.sleep(FULL_PAUSE)
+        folded = folding.once()
+        if folded is None:
+            time.sleep(STILL_PAUSE)
             continue
         if folded == 0:
             seen = end

@@ -23,15 +23,15 @@ def gateway(config: Config, lock: ProcessLock) -> None:
 
 def engine(config: Config, lock: ProcessLock) -> None:
     """Fold the log until told to stop."""
-    from feilun.app.engine import run
+    from feilun.app.engine import Folding, run
 
     stop = Stop()
     with closing(compose.event_log(config)) as log, closing(compose.online_store(config)) as store:
-        folder = compose.engine(compose.definitions(config), log, store)
-        folder.run_once()  # from now on the store answers for every feature of the project
+        folding = Folding(compose.engine(compose.definitions(config), log, store))
+        folding.once()  # from now on the store answers for every feature of the project
         lock.ready()
         logger.info("the engine is ready")
-        run(folder, log, stop)
+        run(folding, log, stop)
 
 
 def flywheel(config: Config, lock: ProcessLock) -> None:

@@ -70,7 +70,7 @@ def features(
 
 
 def rebuild(project: ProjectFolder = None) -> None:
-    """Clear the store and fold the whole log again; reads are incomplete until it ends."""
+    """Clear the store and fold the whole log again; features are missing until it ends."""
     from feilun.app import compose
     from feilun.app.config import prepare_data
     from feilun.app.locks import ProcessLock

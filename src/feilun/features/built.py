@@ -2,7 +2,8 @@
 
 Under one reserved key the engine keeps, in the transaction that folds, every family of tiles: its
 folds as they were when it was made, and how far it was built. A family under construction grows
-beside the others, and is read only when it has caught up with them.
+beside the others, and is read only when it has caught up with them. A store that begins with
+nothing while the log has records is read only when it has caught up with those.
 """
 
 from __future__ import annotations
@@ -43,22 +44,30 @@ class Holding:
 
 @dataclass(frozen=True)
 class Built:
-    """The families of a store. ``dropped`` are ids of families whose blobs are still there."""
+    """The families of a store.
+
+    ``dropped`` are ids of families whose blobs are still there. ``until`` is where the log ended
+    when the store began with nothing: no family is read before the mark is there; 0 from then on.
+    """
 
     holdings: tuple[Holding, ...] = ()
     dropped: tuple[bytes, ...] = ()
+    until: int = 0
 
     def family_of(self, feature: FeatureSpec) -> Family | None:
         """Return the family from which a feature can be read; None if there is none yet."""
+        if self.until:
+            return None
         for holding in self.holdings:
             if holding.offset is None and holding.has(feature.fold):
                 return holding.family
         return None
 
-    def arranged(self, folds: Sequence[FoldSpec], mark: int) -> Built:
+    def arranged(self, folds: Sequence[FoldSpec], mark: int, end: int) -> Built:
         """Return what the store is to hold for a project with ``folds``, at offset ``mark``.
 
         Families stay as they are while they are of use; what is missing is begun beside them.
+        ``end`` is where the log ends now.
         """
         missing = [fold for fold in folds if not any(h.has(fold) for h in self.holdings)]
         begun = tuple(
@@ -68,7 +77,8 @@ class Built:
         )
         kept = tuple(holding for holding in self.holdings if self._is_of_use(holding, folds))
         gone = {h.family.id for h in self.holdings} - {h.family.id for h in kept}
-        return Built(kept + begun, tuple(sorted({*self.dropped, *gone})))
+        until = self.until if mark or self.holdings else end
+        return Built(kept + begun, tuple(sorted({*self.dropped, *gone})), until)
 
     def _is_of_use(self, holding: Holding, folds: Iterable[FoldSpec]) -> bool:
         """Whether some fold of the project would lose the tiles that it is read from."""
@@ -83,6 +93,7 @@ class _Stored(msgspec.Struct, array_like=True):
     version: int
     families: list[tuple[int | None, list[list[FoldSpec]]]]
     dropped: list[bytes]
+    until: int = 0
 
 
 def _encode_class(_: object) -> None:
@@ -103,7 +114,7 @@ def encode_built(built: Built) -> bytes:
         (holding.offset, [list(plan.folds) for plan in holding.family.plans])
         for holding in built.holdings
     ]
-    return _encoder.encode(_Stored(_VERSION, families, list(built.dropped)))
+    return _encoder.encode(_Stored(_VERSION, families, list(built.dropped), built.until))
 
 
 def decode_built(raw: bytes | None, folds: Iterable[FoldSpec] = ()) -> Built:
@@ -145,7 +156,7 @@ def decode_built(raw: bytes | None, folds: Iterable[FoldSpec] = ()) -> Built:
             holdings.append(Holding(Family(known), offset))
         else:
             dropped.append(family.id)
-    return Built(tuple(holdings), tuple(dropped))
+    return Built(tuple(holdings), tuple(dropped), stored.until)
 
 
 def _takes_away(plan: Plan, own: Mapping[bytes, FoldSpec]) -> bool:

@@ -2,7 +2,8 @@
 
 One transaction holds the new tiles and the new mark, so that a crash at any point, or a second
 engine, can neither lose nor repeat a record. Tiles that are new in the project are built beside
-the others, a part of the log at a time, and are read when they have caught up.
+the others, a part of the log at a time, and are read when they have caught up. So are blobs that
+were found damaged.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from feilun.features import increments
 from feilun.features.built import KEY, Built, decode_built, encode_built
 from feilun.features.frames import Decoded, FrameDecoder
 from feilun.features.increments import Increment
+from feilun.features.mending import Mending
 from feilun.features.set_aside import SetAside
 from feilun.ports.event_log import EventLog
 from feilun.ports.online_store import Mark, OnlineStore
@@ -85,6 +87,8 @@ class Engine:
         self._folded = 0
         self._built: tuple[bytes | None, Built] = (None, Built())
         self._settled: Built | None = None
+        self._mending = Mending()
+        self._damage = ""
 
     @property
     def folded(self) -> int:
@@ -110,29 +114,39 @@ class Engine:
         StoreFull
             If there is no space; nothing of this batch was stored.
         CorruptData
-            If the store stands beyond the end of the log, or stored bytes fail their check.
+            If stored bytes fail their check; nothing of this batch was stored.
+        ConfigError
+            If the store stands beyond the end of the log.
         """
         with self._store.snapshot() as snapshot:
             mark = snapshot.mark()
             before = self._decoded(snapshot.get(KEY))
             built = self._arranged(before, mark)
             batches = self._log.read_batches(mark.offset, limit)
-            live = self._fold(batches, [h.family for h in built.holdings if h.offset is None])
+            families = [h.family for h in built.holdings if h.offset is None]
+            live = self._fold(batches, families)
             end = batches[-1].end if batches else mark.offset
             built, taken, old = self._build(built, end, min(limit, BUILD_BATCH))
+            taken += self._mend(families, end, min(limit, BUILD_BATCH))
             reached = Mark(end, max(mark.time, live.time, old.time))
             taken += end - mark.offset
-            if not batches and built == before and not before.dropped:
+            if end >= built.until or not batches:
+                built = replace(built, until=0)  # caught up: from this commit on it is read
+            mended = bool(self._mending.families) and self._mending.offset == end
+            if not (taken or mended or built != before or before.dropped):
                 self._check_not_ahead(mark)
                 return 0
             built = replace(built, dropped=self._discard(built.dropped, before.dropped))
             puts = chain(
-                increments.puts(snapshot, live, reached.time),
-                increments.puts(snapshot, old, reached.time),
+                increments.puts(snapshot, live, reached.time, self._mending.note),
+                increments.puts(snapshot, old, reached.time, self._mending.note),
+                self._mending.puts(reached.time) if mended else [],
                 [(KEY, encode_built(built))] if built != before else [],
             )
             # Should another engine commit before this moment, ours is refused.
             self._store.commit(puts, mark.offset, reached)
+        if mended:
+            self._mending.finish()
         self._folded += taken
         # What was dropped just now goes the next time, and then what waits for that can begin.
         return taken or len(before.dropped) or len(built.dropped)
@@ -140,8 +154,21 @@ class Engine:
     def rebuild(self, limit: int = BATCH) -> int:
         """Forget every tile and fold the whole log again; return how many records it took.
 
-        What was set aside stays so. Reads meanwhile see the log as far as it is folded.
+        What was set aside stays so. Until the store has caught up with the log as it ends now,
+        every feature is missing, as one that is being built; also after a crash in the middle.
+
+        Raises
+        ------
+        CorruptData
+            If some of the log cannot be read: all of it is checked first. No tile was changed.
         """
+        if damaged := self._log.damaged():
+            names = ", ".join(f"{start} to {end - 1}" for start, end in damaged)
+            raise CorruptData(
+                f"The log's records at offsets {names} are damaged, and the features that hold "
+                "them could not be made again. The tiles stay as they are.",
+                "Put a backup of the log's folder back, then rebuild.",
+            )
         self._store.clear()
         taken = 0
         while count := self.run_once(limit):
@@ -159,7 +186,7 @@ class Engine:
         """Return what the store is to hold; comparing all folds each time would cost too much."""
         if built is self._settled:
             return built
-        arranged = built.arranged(self._folds, mark.offset)
+        arranged = built.arranged(self._folds, mark.offset, self._log.end())
         if arranged == built:
             self._settled = built
             return built
@@ -169,14 +196,16 @@ class Engine:
         """Fold the next part of the log below ``end`` into families under construction.
 
         Those that are furthest behind come first. Return what holds when it is stored, how many
-        records it took, and what it adds.
+        records it took, and what it adds. Where the log is damaged they stay as they are, missing;
+        the others go on.
         """
         behind = sorted({h.offset for h in built.holdings if h.offset is not None})
         if not behind:
             return built, 0, increments.nothing([])
         start, stop = behind[0], min([*behind[1:2], end])
-        batches = self._log.read_batches(start, min(limit, stop - start)) if start < stop else []
-        batches = [batch.between(start, stop) for batch in batches if batch.base < stop]
+        batches = self._past(start, min(stop, start + limit))
+        if batches is None:
+            return built, 0, increments.nothing([])
         at = batches[-1].end if batches else stop
         families = [h.family for h in built.holdings if h.offset == start]
         added = self._fold(batches, families)
@@ -189,6 +218,32 @@ class Engine:
             for holding in built.holdings
         )
         return replace(built, holdings=holdings), at - start, added
+
+    def _mend(self, families: Sequence[Family], end: int, limit: int) -> int:
+        """Fold the next part of the log below ``end`` for keys whose blobs are damaged.
+
+        Return how many records it took. Where the log is damaged too the blobs stay as they are.
+        """
+        mending = self._mending
+        if not mending.begin(families):
+            return 0
+        start = mending.offset
+        if batches := self._past(start, min(end, start + limit)):
+            mending.add(self._fold(batches, mending.families), batches[-1].end)
+        return mending.offset - start
+
+    def _past(self, start: int, stop: int) -> list[RecordBatch] | None:
+        """Return records from ``start`` on and below ``stop``; None where they are damaged."""
+        if start >= stop:
+            return []
+        try:
+            batches = self._log.read_batches(start, stop - start)
+        except CorruptData as error:
+            if self._damage != (damage := str(error)):
+                self._damage = damage
+                logger.error("cannot build tiles from the log: %s", damage)
+            return None
+        return [batch.between(start, stop) for batch in batches if batch.base < stop]
 
     def _discard(self, dropped: Sequence[bytes], known: Sequence[bytes]) -> tuple[bytes, ...]:
         """Delete some blobs of families that readers know to be dropped; return what is left."""
@@ -268,7 +323,7 @@ class Engine:
     def _check_not_ahead(self, mark: Mark) -> None:
         end = self._log.end()
         if mark.offset > end:
-            raise CorruptData(
+            raise ConfigError(
                 f"The store has folded up to offset {mark.offset}, but the log ends at {end}: "
                 "they do not belong together.",
                 "Put the log's folder back, or rebuild the tiles from the log that is there.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from feilun.aggregation import Family, Plan, Tiles, expire, fold_all, merge
 from feilun.aggregation.codec import decode, encode
 from feilun.aggregation.folding import places
 from feilun.aggregation.frames import EventFrame
+from feilun.errors import CorruptData
 from feilun.ports.online_store import StoreSnapshot
 
 KEYS_AT_ONCE = 20_000
@@ -59,24 +60,72 @@ def add(a: Increment, b: Increment) -> Increment:
     return Increment(families, max(a.time, b.time))
 
 
-def puts(snapshot: StoreSnapshot, increment: Increment, now: int) -> Iterator[tuple[bytes, bytes]]:
+def puts(
+    snapshot: StoreSnapshot,
+    increment: Increment,
+    now: int,
+    damaged: Callable[[Family, bytes], None],
+) -> Iterator[tuple[bytes, bytes]]:
     """Merge new tiles with what the store has of the same keys; yield what to store.
 
     ``now`` is the newest effective time: tiles that no read from then on needs are dropped. Only
-    so many keys are in memory at once, however many there are; ``snapshot`` must stay open.
+    so many keys are in memory at once, however many there are; ``snapshot`` must stay open. Keys
+    whose blob is damaged are told to ``damaged``, and left out.
     """
+    return _merged(increment, now, snapshot.get_many, damaged)
+
+
+def blobs(increment: Increment, now: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield what to store of keys of which nothing is stored, as `puts` does."""
+    return _merged(increment, now, lambda names: [None] * len(names), lambda _family, _key: None)
+
+
+def _merged(
+    increment: Increment,
+    now: int,
+    get_many: Callable[[Sequence[bytes]], Sequence[bytes | None]],
+    damaged: Callable[[Family, bytes], None],
+) -> Iterator[tuple[bytes, bytes]]:
     for family, parts in increment.families.items():
         every = _all_keys(parts)
         spread = [None if new is None else _spread(new, every) for new in parts]
         for lo in range(0, len(every), KEYS_AT_ONCE):
             keys = every[lo : lo + KEYS_AT_ONCE]
             names = [family.id + key for key in keys]
-            stored = decode(family, keys, snapshot.get_many(names))
+            stored, bad = _decoded(family, keys, get_many(names))
             whole = [
                 _expired(plan, old if new is None else merge(plan, old, new.of(keys, lo)), now)
                 for plan, old, new in zip(family.plans, stored, spread, strict=True)
             ]
-            yield from zip(names, encode(family, whole), strict=True)
+            made = zip(names, encode(family, whole), strict=True)
+            if not bad:
+                yield from made
+                continue
+            for at, (key, pair) in enumerate(zip(keys, made, strict=True)):
+                if at in bad:
+                    damaged(family, key)
+                else:
+                    yield pair
+
+
+def _decoded(
+    family: Family, keys: Sequence[bytes], blobs: Sequence[bytes | None]
+) -> tuple[list[Tiles], set[int]]:
+    """Return the tiles of blobs, and the places of those that are damaged, which have none."""
+    try:
+        return decode(family, keys, blobs), set()
+    except CorruptData:
+        bad = {at for at, blob in enumerate(blobs) if _is_damaged(family, blob)}
+    left = [None if at in bad else blob for at, blob in enumerate(blobs)]
+    return decode(family, keys, left), bad
+
+
+def _is_damaged(family: Family, blob: bytes | None) -> bool:
+    try:
+        decode(family, [b""], [blob])
+    except CorruptData:
+        return True
+    return False
 
 
 def _fold_family(family: Family, frames: Mapping[str, EventFrame]) -> Parts:

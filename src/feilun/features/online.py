@@ -14,9 +14,9 @@ import numpy as np
 from feilun.aggregation import Column, Family, decode, read
 from feilun.aggregation.reading import earliest
 from feilun.definitions.specs import FeatureSpec, Project
-from feilun.errors import InputError
+from feilun.errors import CorruptData, InputError
 from feilun.features.built import KEY, Built, decode_built
-from feilun.features.read_plan import ReadPlan, Scalar, make_plan, stand_in
+from feilun.features.read_plan import ReadGroup, ReadPlan, Scalar, make_plan, stand_in
 from feilun.ports.online_store import SnapshotSource, StoreSnapshot
 
 _MAX_PLANS = 1_024
@@ -114,13 +114,17 @@ class Snapshot:
     ----------
     mark : Mark
         How far the log was folded.
+    damaged : list of str
+        The addresses of features that were missing in what was read until now because a blob of
+        theirs is damaged; nobody knows their values.
     """
 
-    __slots__ = ("_moment", "_opened", "_reader", "mark")
+    __slots__ = ("_moment", "_opened", "_reader", "damaged", "mark")
 
     def __init__(self, reader: OnlineReader, moment: AbstractContextManager[StoreSnapshot]) -> None:
         self._reader = reader
         self._opened = moment
+        self.damaged: list[str] = []
 
     def __enter__(self) -> Self:
         self._moment = self._opened.__enter__()
@@ -164,7 +168,8 @@ class Snapshot:
         -------
         dict of str to Column
             Where a value is missing ``present`` is False. A feature whose tiles the engine has
-            not built yet is missing in every row (see `unbuilt`).
+            not built yet is missing in every row (see `unbuilt`), one whose tiles are damaged in
+            the rows of those (see `damaged`).
 
         Raises
         ------
@@ -178,22 +183,49 @@ class Snapshot:
         blobs = iter(self._moment.get_many(list(chain.from_iterable(asked))))
         columns: dict[str, Column] = {}
         for group, names in zip(plan.groups, asked, strict=True):
-            family = group.family
             found = [*islice(blobs, len(names))]
-            if not family.keys:
-                for feature in group.features:
-                    columns[feature.address] = self._reader.whole(family, feature, found[0], as_of)
-                continue
-            if len(found) == 1:
-                row: dict[str, Any] = {}
-                group.reader.one(found[0], as_of, row)
-                columns.update({f.address: column_of(f, row[f.address]) for f in group.features})
-            else:
-                columns.update(group.reader.many(names, found, as_of))
+            try:
+                columns.update(self._columns(group, names, found, as_of))
+            except CorruptData:
+                columns.update(self._spared(group, names, found, as_of))
         for feature in plan.unbuilt:
             each = item in [entity.name for entity in feature.fold.keys]
             columns[feature.address] = missing_column(feature, len(items) if each else 1)
         return {feature.address: columns[feature.address] for feature in plan.features}
+
+    def _columns(
+        self, group: ReadGroup, names: Sequence[bytes], blobs: Sequence[bytes | None], as_of: int
+    ) -> Mapping[str, Column]:
+        family, features = group.family, group.features
+        if not family.keys:
+            whole = self._reader.whole
+            return {f.address: whole(family, f, blobs[0], as_of) for f in features}
+        if len(blobs) == 1:
+            row: dict[str, Any] = {}
+            group.reader.one(blobs[0], as_of, row)
+            return {f.address: column_of(f, row[f.address]) for f in features}
+        return group.reader.many(names, blobs, as_of)
+
+    def _spared(
+        self, group: ReadGroup, names: Sequence[bytes], blobs: Sequence[bytes | None], as_of: int
+    ) -> dict[str, Column]:
+        """Return what `_columns` does, with nothing where a blob is damaged."""
+        self._note_damage(group)
+        bad = np.array([_is_damaged(group, blob, as_of) for blob in blobs])
+        left = [None if damaged else blob for damaged, blob in zip(bad, blobs, strict=True)]
+        columns = {}
+        read = self._columns(group, names, left, as_of)
+        for feature in group.features:
+            column = read[feature.address]
+            values, nothing = column.values.copy(), missing_column(feature, len(blobs)).values
+            for row in np.flatnonzero(bad):
+                values[row] = nothing[row]
+            columns[feature.address] = Column(values, column.present & ~bad)
+        return columns
+
+    def _note_damage(self, group: ReadGroup) -> None:
+        new = [f.address for f in group.features if f.address not in self.damaged]
+        self.damaged += new
 
     def read_row(
         self, features: Sequence[FeatureSpec], keys: Mapping[str, Scalar], as_of: int
@@ -223,7 +255,12 @@ class Snapshot:
         incomplete = bool(plan.unbuilt)
         for group in plan.groups:
             blob = moment.get(group.store_key(keys))
-            if group.reader.one(blob, as_of, values):
+            try:
+                if group.reader.one(blob, as_of, values):
+                    incomplete = True
+            except CorruptData:
+                self._note_damage(group)
+                values.update(dict.fromkeys(feature.address for feature in group.features))
                 incomplete = True
         if not incomplete:
             return Row(values, [])
@@ -245,6 +282,14 @@ class Snapshot:
             f"as_of={as_of} is not after the newest folded event ({self.mark.time}).",
             "Tiles answer reads of now only.",
         )
+
+
+def _is_damaged(group: ReadGroup, blob: bytes | None, as_of: int) -> bool:
+    try:
+        group.reader.one(blob, as_of, {})
+    except CorruptData:
+        return True
+    return False
 
 
 _TYPES: Mapping[str, tuple[Any, Any]] = {

@@ -151,6 +151,13 @@ class EventLog(Protocol):
         """
         ...
 
+    def damaged(self) -> list[tuple[int, int]]:
+        """Return the offsets that cannot be read, as half-open ranges in order.
+
+        Called before a rebuild. It reads the whole log, and checks every record.
+        """
+        ...
+
     def end(self) -> int:
         """Return the offset that the next record will get. Cheap: polled."""
         ...

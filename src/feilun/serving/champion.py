@@ -72,7 +72,7 @@ def untrained_columns(model: ModelSpec) -> Columns:
     """
     texts = {column.address: () for column in model.columns if column.dtype == "str"}
     digest = RECOMPUTE if texts else model.columns_digest
-    return Columns(model.columns, model.features, model.request, texts, digest)
+    return Columns(model.columns, model.request, texts, digest)
 
 
 class Champions:
@@ -245,7 +245,7 @@ class Champions:
             _check_parameters(columns, capability)
         model = replace(self._project.models[bundle.model], columns=columns)
         logged = bundle.logged_columns(model.columns_digest)
-        return Columns(columns, model.features, model.request, bundle.categories, logged)
+        return Columns(columns, model.request, bundle.categories, logged)
 
     def _acknowledge(self, model: str, newest: _Newest) -> None:
         lineup = self._lineups[model]

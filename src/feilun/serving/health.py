@@ -11,11 +11,13 @@ import msgspec
 from feilun.clock import Clock
 from feilun.definitions.specs import CapabilitySpec, Project
 from feilun.errors import FeilunError
+from feilun.features.online import OnlineReader
 from feilun.ports.event_log import Count, EventLog
 from feilun.ports.skew_store import ModelSkew, SkewState, SkewStore
 from feilun.ports.turn_store import TurnStore
 from feilun.serving.admission import Admission
 from feilun.serving.champion import Champions, Refusal
+from feilun.serving.freshness import Freshness
 from feilun.serving.http import Request, Response
 from feilun.serving.keyring import Keyring
 from feilun.serving.metrics import Metrics
@@ -35,6 +37,8 @@ METRICS = {
     "feilun_folded_offset": "Every record below this offset is in the features.",
     "feilun_log_end": "The offset that the next record will get.",
     "feilun_lag_records": "Records in the log that are not in the features yet.",
+    "feilun_features_stale": "1 while the features lack records that came seconds ago.",
+    "feilun_features_unbuilt": "Features that are missing while the engine builds them.",
     "feilun_events_total": "Events kept in the log, by event.",
     "feilun_late_events_total": "Events that came too late to count and are kept, by event.",
     "feilun_skew_audited_total": "Rows in which a feature as served was computed again.",
@@ -50,6 +54,8 @@ METRICS = {
 """Every metric that the gateway exposes, with its help text."""
 
 _T = TypeVar("_T")
+_NAMED = 10
+"""The most features that a problem names."""
 _PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -62,6 +68,8 @@ class Health:
         project: Project,
         log: EventLog,
         moments: Moments,
+        reader: OnlineReader,
+        freshness: Freshness,
         champions: Champions,
         keyring: Keyring,
         quota: Quota,
@@ -78,6 +86,10 @@ class Health:
         self._project = project
         self._log = log
         self._moments = moments
+        self._reader = reader
+        self._freshness = freshness
+        views = project.views.values()
+        self._features = tuple(feature for view in views for feature in view.features)
         self._champions = champions
         self._keyring = keyring
         self._quota = quota
@@ -102,7 +114,8 @@ class Health:
         ``degraded``: they are, from what is at hand. Anybody may ask, so where keys are asked for
         it says that something is wrong, not what.
         """
-        problems, doubts = self._problems(), self._doubts()
+        problems = self._problems()
+        doubts = [] if problems else self._doubts()
         status = "not ready" if problems else "degraded" if doubts else "ready"
         shown = [] if self._keyring.required else problems + doubts
         body = {"status": status, "problems": shown}
@@ -147,6 +160,8 @@ class Health:
         self._metrics.set("feilun_folded_offset", mark.offset)
         self._metrics.set("feilun_log_end", end)
         self._metrics.set("feilun_lag_records", max(0, end - mark.offset))
+        self._metrics.set("feilun_features_stale", float(self._freshness.stale))
+        self._metrics.set("feilun_features_unbuilt", len(self._unbuilt()))
         for model in self._project.models:
             served = self._champions.get(model)
             self._metrics.set(
@@ -222,16 +237,20 @@ class Health:
 
     def _doubts(self) -> list[str]:
         """Return what cannot be had now, and is answered for from what is at hand."""
-        return [
-            problem
-            for problem in (
-                self._keyring.problem(),
-                self._champions.problem(),
-                self._quota.problem(),
-                self._encoder_problem(),
-            )
-            if problem
+        doubts = [
+            self._freshness.problem(),
+            self._keyring.problem(),
+            self._champions.problem(),
+            self._quota.problem(),
+            self._encoder_problem(),
         ]
+        if unbuilt := self._unbuilt():
+            named = ", ".join(unbuilt[:_NAMED]) + (", …" if len(unbuilt) > _NAMED else "")
+            doubts.append(
+                f"{len(unbuilt)} of {len(self._features)} features are missing while the engine "
+                f"builds them from the log: {named}."
+            )
+        return [doubt for doubt in doubts if doubt]
 
     def _untrained(self) -> list[str]:
         """Return which capabilities wait for their first model.
@@ -244,6 +263,10 @@ class Health:
             for capability in self._unanswering()
             if self._champions.refusal(capability.model) is None
         ]
+
+    def _unbuilt(self) -> list[str]:
+        with self._reader.snapshot() as snapshot:
+            return snapshot.unbuilt(self._features)
 
     def _kept(self, what: str, read: Callable[[], _T], otherwise: _T) -> _T:
         """Return what is kept of the ``what``, or ``otherwise``; ``_unread`` says why."""

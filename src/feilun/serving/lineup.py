@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from feilun.definitions.specs import FeatureSpec, Readable, RequestSpec, encodings_of
+from feilun.definitions.specs import Readable, RequestSpec, encodings_of
 from feilun.features.one_row import RowMatrix, is_plain
 from feilun.ports.releases import Release, Rollout
 from feilun.records.split import gets_challenger
@@ -24,7 +24,6 @@ class Columns:
     """
 
     columns: tuple[Readable, ...]
-    features: tuple[FeatureSpec, ...]
     request: tuple[RequestSpec, ...]
     categories: Mapping[str, Sequence[str]]
     digest: str

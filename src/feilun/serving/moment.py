@@ -10,6 +10,7 @@ from feilun.clock import MINUTE, Clock
 from feilun.errors import Behind, InputError
 from feilun.features.online import Snapshot
 from feilun.ports.online_store import Mark, SnapshotSource
+from feilun.serving.freshness import Freshness
 from feilun.serving.requests import ReadOptions
 
 POLL_SECONDS = 0.001
@@ -38,16 +39,24 @@ class Moments:
     mode : {"wall", "request"}
         ``request``: the caller gives the time, as a replay does; without one a read stands just
         after the newest folded event.
+    freshness : Freshness
+        Whether what is read holds what came a while ago.
     patience : float
         Seconds that a read waits for the record it asks to see.
     """
 
     def __init__(
-        self, store: SnapshotSource, clock: Clock, mode: ClockMode, patience: float = 2.0
+        self,
+        store: SnapshotSource,
+        clock: Clock,
+        mode: ClockMode,
+        freshness: Freshness,
+        patience: float = 2.0,
     ) -> None:
         self._store = store
         self._clock = clock
         self._mode = mode
+        self._freshness = freshness
         self._patience = patience
 
     async def reach(self, options: ReadOptions) -> None:
@@ -110,10 +119,13 @@ class Moments:
         return Moment(snapshot, self.as_of(snapshot.mark, options))
 
     def doubts(self, as_of: int) -> list[str]:
-        """Return the flag ``clock`` if a read stands well ahead of our clock: it was set back.
+        """Return the flags ``clock`` and ``stale``, as far as they hold of a read.
 
-        The newest record was received at a time that has not come yet, and reads are later than
-        every record; so their windows end in the future, and may leave out what they should count.
+        ``clock``: it stands well ahead of our clock, which was set back. The newest record was
+        received at a time that has not come yet, and reads are later than every record; so their
+        windows end in the future, and may leave out what they should count. ``stale``: the features
+        lack records that came a while ago.
         """
         ahead = self._mode == "wall" and as_of > self._clock.now() + CLOCK_TOLERANCE
-        return ["clock"] if ahead else []
+        flags = ["clock"] if ahead else []
+        return [*flags, "stale"] if self._freshness.stale else flags

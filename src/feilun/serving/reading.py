@@ -103,13 +103,16 @@ class Reader:
     def wants_none(self, moment: Moment, parameters: Mapping[str, Any]) -> bool:
         """Return whether the subject has opted out of personalisation; nothing else is read.
 
-        While the engine is still building the feature nobody knows, and it is taken for yes.
+        While the engine is still building the feature, or where what is stored of it is damaged,
+        nobody knows, and it is taken for yes.
         """
         wish = self._wish
         if not wish:
             return False
-        row = moment.snapshot.read_row(wish, self.keys(parameters), moment.as_of)
-        return bool(row.values[wish[0].address]) or bool(moment.snapshot.unbuilt(wish))
+        snapshot, address = moment.snapshot, wish[0].address
+        row = snapshot.read_row(wish, self.keys(parameters), moment.as_of)
+        unknown = snapshot.unbuilt(wish) or address in snapshot.damaged
+        return bool(row.values[address]) or bool(unknown)
 
     def read(
         self,
@@ -158,7 +161,9 @@ class Reader:
             read = snapshot.read_row(needs.features, row, as_of)
         else:
             read = self._read(snapshot, needs.features, keys, items, as_of)
-        unbuilt = snapshot.unbuilt(columns.features)
+        unknown = snapshot.unbuilt(needs.features) + snapshot.damaged
+        if lists:
+            unknown += snapshot.unbuilt(self._candidates.lists)
         values: Mapping[str, Column]
         matrix, missing, texts = _NO_ROWS, list[str](), list[Text]()
         if isinstance(read, Row):
@@ -176,8 +181,8 @@ class Reader:
             as_of=as_of,
             folded_offset=snapshot.mark.offset,
             matrix=matrix,
-            missing=list(dict.fromkeys(missing + unbuilt)),
-            columns=RECOMPUTE if unbuilt else columns.digest,
+            missing=list(dict.fromkeys(missing + unknown)),
+            columns=RECOMPUTE if unknown else columns.digest,
             texts=texts,
         )
         return reading if texts or isinstance(read, Row) else self.finish(reading, columns, {})
@@ -194,7 +199,8 @@ class Reader:
         missing = list(dict.fromkeys(missing + reading.missing))
         keys = reading.keys
         if len(keys) < len(self._keys):
-            unread = {each.address for each in columns.columns if not self._may_read(each, keys)}
+            known = (*columns.columns, *needs.features, *self._candidates.lists)
+            unread = {each.address for each in known if not self._may_read(each, keys)}
             missing = [address for address in missing if address not in unread]
         whole = all(text in vectors for text in reading.texts)
         return replace(

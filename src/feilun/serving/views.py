@@ -65,7 +65,7 @@ class View:
             mark = snapshot.mark
             as_of = self._moments.as_of(mark, options)
             row = self._row(snapshot, keys, as_of)
-            unbuilt = set(snapshot.unbuilt(self.spec.features))
+            unknown = {*snapshot.unbuilt(self.spec.features), *snapshot.damaged}
         features = self.spec.readable
         reply = ViewReply(
             view=self.spec.name,
@@ -78,7 +78,7 @@ class View:
             + [
                 f"missing:{f.address}"
                 for f in features
-                if any(part.address in unbuilt for part in inputs_of((f,)))
+                if any(part.address in unknown for part in inputs_of((f,)))
                 or (f.address in row.missing and not f.is_list)  # but empty
             ],
         )

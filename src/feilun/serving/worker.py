@@ -30,6 +30,7 @@ from feilun.serving.collect import Collect
 from feilun.serving.committing import WatchedCommitter
 from feilun.serving.description import Description
 from feilun.serving.encoding import Encoding
+from feilun.serving.freshness import Freshness
 from feilun.serving.health import METRICS, Health
 from feilun.serving.keyring import Keyring
 from feilun.serving.metrics import Metrics
@@ -113,7 +114,8 @@ def make_app(parts: GatewayParts) -> Gateway:
     """
     metrics = Metrics(METRICS, parts.worker)
     snapshots = TurnSnapshots(parts.store)
-    moments = Moments(snapshots, parts.clock, parts.clock_mode)
+    freshness = Freshness(parts.log, snapshots)
+    moments = Moments(snapshots, parts.clock, parts.clock_mode, freshness)
     champions = Champions(
         project=parts.project,
         releases=parts.releases,
@@ -142,6 +144,8 @@ def make_app(parts: GatewayParts) -> Gateway:
         project=parts.project,
         log=parts.log,
         moments=moments,
+        reader=reader,
+        freshness=freshness,
         champions=champions,
         keyring=keyring,
         quota=parts.quota,
@@ -167,6 +171,7 @@ def make_app(parts: GatewayParts) -> Gateway:
         committer=committer,
         admission=admission,
         encoding=encoding,
+        freshness=freshness,
     )
     return Gateway(
         routes,
@@ -252,9 +257,11 @@ class _Lifetime:
         committer: WatchedCommitter,
         admission: Admission,
         encoding: Encoding,
+        freshness: Freshness,
     ) -> None:
         self._parts = parts
         self._encoding = encoding
+        self._freshness = freshness
         self._shadows = shadows
         self._committer = committer
         self._admission = admission
@@ -265,16 +272,18 @@ class _Lifetime:
         self._metering: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Load what is in production and whose keys are valid, then keep following both.
+        """Load what is in production, whose keys are valid and what is fresh; then follow it.
 
         What cannot be read now is looked at again while it follows.
         """
         await asyncio.to_thread(self._champions.look, self._champions.refresh)
         await asyncio.to_thread(self._keyring.look)
+        self._freshness.look()
         self._following = [
             asyncio.create_task(self._champions.follow()),
             asyncio.create_task(self._keyring.follow()),
             asyncio.create_task(self._admission.follow()),
+            asyncio.create_task(self._freshness.follow()),
         ]
         self._metering = asyncio.create_task(self._meter.follow())
         self._shadows.start()

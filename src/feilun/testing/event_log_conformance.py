@@ -344,9 +344,12 @@ class EventLogConformance:
 
     def test_what_is_erased_is_gone_and_offsets_stay(self, log: EventLog) -> None:
         records = [make_record(str(n), n, subject=f"user={n % 3}") for n in range(9)]
+        assert log.damaged() == []
         log.append(records[:5])
         log.append(records[5:])
+        assert log.damaged() == []
         assert log.erase(erased("user=1"), ["user=1"]) == 3
+        assert log.damaged() == []
         left = [(n, record) for n, record in enumerate(records) if n % 3 != 1]
         assert log.read(0) == left
         assert [pair for batch in log.read_batches(0) for pair in batch.records()] == left

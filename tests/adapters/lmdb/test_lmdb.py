@@ -65,8 +65,10 @@ def _check_damage(log: LmdbEventLog) -> None:
                 read(start)
     assert [batch.offsets.tolist() for batch in log.read_batches(6)] == [[6, 7, 8]]
     assert [offset for offset, _ in log.read(6)] == [6, 7, 8]
+    assert log.damaged() == [(4, 6)]
     assert log.append([make_record("new")])[0].offset == 9
     assert len(log.read(6)) == 4
+    assert log.damaged() == [(4, 6)]
 
 
 def test_a_flipped_bit_anywhere_in_a_batch_is_found(damaged):
@@ -91,6 +93,18 @@ def test_a_flipped_bit_leaves_the_other_records_readable(damaged):
 @pytest.mark.parametrize("kept", [0, 10, 25, 60])
 def test_a_torn_batch_leaves_the_other_records_readable(damaged, kept):
     _check_damage(damaged(lambda raw: raw[:kept]))
+
+
+def test_every_damaged_offset_is_named(tmp_path):
+    log = LmdbEventLog(tmp_path)
+    for n in range(6):
+        log.append([make_record(str(n)), make_record(str(n) + "b")])
+    log.close()
+    for at in (0, 4, 6, 10):
+        _tamper(tmp_path, b"batches", _number(at), lambda raw: raw[:-1])
+    log = LmdbEventLog(tmp_path)
+    assert log.damaged() == [(0, 2), (4, 8), (10, 12)]
+    log.close()
 
 
 def test_a_batch_in_the_wrong_place_is_found(damaged):

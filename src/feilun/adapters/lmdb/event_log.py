@@ -310,6 +310,22 @@ class LmdbEventLog:
             error.hint or f"From offset {end} on it can be read; a backup mends the rest.",
         )
 
+    def damaged(self) -> list[tuple[int, int]]:
+        """Return the offsets of batches that fail their check or are not there."""
+        found: list[tuple[int, int]] = []
+        end, whole = self.end(), 0
+        for part in self._env.parts("batches"):
+            for key, raw in part:
+                base = _NUMBER.unpack(key)[0]
+                try:
+                    batch = _checked(base, raw)
+                except CorruptData:
+                    continue  # the next batch that can be read does not begin where this one ended
+                if base > whole:
+                    found.append((whole, base))
+                whole = batch.end
+        return [*found, (whole, end)] if whole < end else found
+
     def end(self) -> int:
         """Return the offset that the next record will get. A few microseconds."""
         with self._env.read() as txn:

@@ -32,6 +32,14 @@ def test_a_model_is_trained_released_served_and_rolled_back(shop, start, until):
         turn = shop.json("train", "ranker")
         assert turn["state"] == "promoted", turn
         assert turn["data"]["source"] == "history"
+        said = shop.run("train", "ranker").stdout
+        assert "Turn 1 of ranker: promoted." in said
+        assert "version: 1, in production" in said
+        assert "precision@10: " in said
+        assert "95% interval" in said
+        assert "imported history" in said
+        assert "{" not in said
+        assert str(turn["started"]) not in said
         until(lambda: shop.call("/status")[1]["models"]["ranker"]["version"] == 1)
         status, reply = shop.call("/api/recommend?user_id=3")
         assert (status, reply["version"], reply["degraded"]) == (200, 1, [])

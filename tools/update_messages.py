@@ -27,6 +27,8 @@ TYPERS = (
     "required",
 )
 """What Typer says in its help and asks gettext for."""
+KEYWORDS = {"_": None, "marked": None}
+"""The functions whose first argument is a message."""
 
 
 def template() -> Catalog:
@@ -34,7 +36,7 @@ def template() -> Catalog:
     catalog = Catalog(project="Feilun", domain="feilun", fuzzy=False)
     for message in TYPERS:
         catalog.add(message, locations=[("typer", 0)])
-    found = extract_from_dir(SOURCE, method_map=[("**.py", "python")], keywords={"_": None})
+    found = extract_from_dir(SOURCE, method_map=[("**.py", "python")], keywords=KEYWORDS)
     for name, line, message, comments, context in sorted(found, key=lambda row: row[:2]):
         catalog.add(message, locations=[(name, line)], auto_comments=comments, context=context)
     return catalog

@@ -16,6 +16,7 @@
     │   └── NoModel        no version of the model is in production
     ├── CorruptData        stored bytes fail their check
     ├── ModelError         a model cannot be trained, converted, loaded or scored
+    │   └── WrongColumns   it takes other columns than it is to be given
     ├── Fenced             another controller holds the turn now
     └── MissingExtra       an optional library is not installed
 
@@ -149,6 +150,16 @@ class ModelError(FeilunError):
     """A model cannot be trained, converted, loaded or scored."""
 
     code = "model"
+
+
+class WrongColumns(ModelError):
+    """A model takes another number of columns; ``names`` is what it calls them, if it does."""
+
+    def __init__(self, found: int, columns: int, names: Sequence[str] = ()) -> None:
+        self.found = found
+        self.names = tuple(names)
+        listed = f" ({', '.join(names)})" if names else ""
+        super().__init__(f"The model takes {found} columns{listed}, not {columns}.")
 
 
 class Fenced(FeilunError):

@@ -1,6 +1,7 @@
 """What people read, in their language: English, or Chinese where the environment asks for it.
 
-Logs, names, docstrings and the errors of the HTTP API stay English. ``tools/update_messages.py``
+Logs, names, docstrings and the errors of the HTTP API stay English; ``/docs`` has its own words in
+the language of who reads it. ``tools/update_messages.py``
 gathers the messages; ``locale/`` holds their translations.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import gettext
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Any
 
 DOMAIN = "feilun"
 LOCALE = Path(__file__).parent / "locale"
+_QUALITY = re.compile(r"q=([01](?:\.\d{0,3})?)", re.ASCII)
+_LONGEST_HEADER = 500
 
 
 def language(environment: Mapping[str, str] = os.environ) -> str:
@@ -53,6 +57,48 @@ def _(message: str, /, **values: Any) -> str:
     """
     text = _translations(language()).gettext(message)
     return text.format(**values) if values else text
+
+
+def marked(message: str) -> str:
+    """Return ``message`` as it is: it is translated where it is shown, by ``translate``."""
+    return message
+
+
+def translate(message: str, chosen: str, **values: Any) -> str:
+    """Return ``message`` in a language that is not the environment's, but a reader's.
+
+    Examples
+    --------
+    >>> translate("Options", "zh_CN"), translate("Options", "en")
+    ('选项', 'Options')
+    """
+    text = _translations(chosen).gettext(message) if message else ""
+    return text.format(**values) if values else text
+
+
+def accepted(header: str) -> str:
+    """Return the language of an ``Accept-Language`` header: what it likes better of the two.
+
+    Examples
+    --------
+    >>> accepted("zh-CN,zh;q=0.9,en;q=0.8"), accepted("en-GB,zh;q=0.5"), accepted("")
+    ('zh_CN', 'en', 'en')
+    """
+    liked = {"en": 0.0, "zh": 0.0}
+    for part in header[:_LONGEST_HEADER].split(","):
+        name, *parameters = part.strip().lower().split(";")
+        name = name.partition("-")[0]
+        if name in liked:
+            liked[name] = max(liked[name], _quality(parameters))
+    return "zh_CN" if liked["zh"] > liked["en"] else "en"
+
+
+def _quality(parameters: list[str]) -> float:
+    for parameter in parameters:
+        match = _QUALITY.fullmatch(parameter.strip())
+        if match:
+            return float(match[1])
+    return 1.0
 
 
 def speak_through_libraries() -> None:

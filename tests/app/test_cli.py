@@ -1,6 +1,7 @@
 """The command line as users meet it, without a running platform."""
 
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -204,3 +205,44 @@ def test_errors_come_in_chinese(shop):
     shop.environment = {"LANG": "zh_CN.UTF-8", "LC_ALL": "", "LANGUAGE": ""}
     error = shop.run("up", code=2, cwd="/").stderr
     assert error.startswith("错误：")
+
+
+ENGLISH = re.compile(r"[a-z]{2,} [a-z]{2,} [a-z]{2,}")
+"""Three words in a row are a sentence that nobody has translated."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["rollout", "stop", "ranker"], 2),
+        (["rollout", "set", "ranker", "200"], 2),
+        (["rollout", "set", "ranker", "0"], 2),
+        (["rollback", "ranker"], 3),
+        (["adopt", "ranker", "http://shop.example/score"], 2),
+        (["import", "unknown.bin", "--event", "click", "--time", "when"], 2),
+        (["import", "unknown.bin", "--event", "clik", "--time", "when"], 2),
+        (["import", "unknown.bin", "--event", "click", "--time", "t", "--map", "a=b"], 2),
+        (["adopt", "ranker", "pickle.bin"], 1),
+        (["adopt", "ranker", "unknown.bin"], 1),
+        (["team", "rotate", "nobody"], 2),
+        (["team", "add", "a", "--can", "events", "--quota", "1/s", "--expires", "soon"], 2),
+    ],
+)
+def test_no_command_mixes_the_languages(shop, arguments, code):
+    (shop.root / "pickle.bin").write_bytes(b"\x80\x04K\x01.")
+    (shop.root / "unknown.bin").write_bytes(b"nothing")
+    shop.environment = {"LANG": "zh_CN.UTF-8", "LC_ALL": "", "LANGUAGE": ""}
+    result = shop.run(*arguments, code=code)
+    for line in (result.stdout + result.stderr).splitlines():
+        assert not ENGLISH.search(line.replace("booster save model", "")), line
+    assert result.stderr.startswith("错误：")
+
+
+def test_no_share_is_no_shadow_by_accident(shop):
+    error = shop.run("rollout", "set", "ranker", "0", code=2).stderr
+    assert "--shadow" in error
+    assert "rollout stop ranker" in error
+    error = shop.run("rollout", "start", "ranker", "1", "--percent", "0", code=2).stderr
+    assert "--shadow" in error
+    assert "--shadow" in shop.run("rollout", "set", "ranker", code=2).stderr
+    assert "--shadow" in shop.run("rollout", "set", "ranker", "5", "--shadow", code=2).stderr

@@ -22,6 +22,9 @@ class TestCommands:
         assert "/api/recommend" in said
         assert "200" in said
         assert "first team" in said
+        assert "refuses every call without a key" in said
+        assert f"'http://127.0.0.1:{shop.port}/api/recommend?user_id=1&k=10'" in said
+        assert '"Authorization: Bearer $FEILUN_KEY"' in said
         secret = key.rpartition("_")[2]
         for command in (["team", "list"], ["audit"], ["team", "usage"]):
             shown = shop.run(*command).stdout + json.dumps(shop.json(*command))

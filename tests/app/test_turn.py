@@ -2,7 +2,6 @@
 
 import getpass
 import random
-import re
 
 import pytest
 
@@ -34,6 +33,14 @@ def test_a_model_is_trained_released_served_and_rolled_back(shop, start, until):
         turn = shop.json("train", "ranker")
         assert turn["state"] == "promoted", turn
         assert turn["data"]["source"] == "history"
+        said = shop.run("train", "ranker").stdout
+        assert "Turn 1 of ranker: promoted." in said
+        assert "version: 1, in production" in said
+        assert "precision@10: " in said
+        assert "95% interval" in said
+        assert "imported history" in said
+        assert "{" not in said
+        assert str(turn["started"]) not in said
         until(lambda: shop.call("/status")[1]["models"]["ranker"]["version"] == 1)
         status, reply = shop.call("/api/recommend?user_id=3")
         assert (status, reply["version"], reply["degraded"]) == (200, 1, [])
@@ -83,5 +90,4 @@ def test_a_turn_is_shown_as_people_read_it(shop):
     shop.run("import", shop.root / "clicks.csv", "--event", "click", "--time", "when")
     said = shop.run("turn", "ranker", code=1).stdout
     assert "Try again when there are events from after 2026-03-01T10:30:00" in said
-    assert re.search(r"started +20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d", said)
     assert "{" not in said

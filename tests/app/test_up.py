@@ -25,6 +25,8 @@ def clicks(shop, user, offset=None):
 
 def test_up_says_where_everything_is(running):
     said = running.up.said()
+    assert said.splitlines()[0].startswith(f"Starting the platform of {running.root}")
+    assert "gateway, engine, flywheel" in said.splitlines()[1]
     for part in ("/docs", "/api/events", "/api/recommend", "/api/user_profile?user_id=…"):
         assert f"http://127.0.0.1:{running.port}{part}" in said
 

@@ -96,3 +96,18 @@ def test_what_is_no_address_is_refused(description, tmp_path, url):
     with pytest.raises(ValueError, match="address") as caught:
         client(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"city": "X"}, "lacks again"),
+        ({}, "lacks city, again"),
+        ({"city": "X", "again": True, "town": "Y"}, "has no town"),
+    ],
+)
+def test_an_event_that_would_be_refused_is_refused_at_the_call(description, tmp_path, fields, said):
+    client = load(render(description, tmp_path)).Client("http://127.0.0.1:9")
+    with pytest.raises(ValueError, match=said):
+        client.track_visit(fields)
+    client.close()  # nothing waits to be sent

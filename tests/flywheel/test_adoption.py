@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from feilun.definitions.specs import RequestSpec
-from feilun.errors import ConfigError, InputError, ModelError
+from feilun.errors import ConfigError, Conflict, InputError, ModelError, WrongColumns
 from feilun.flywheel.adoption import ModelFile, adopt
 from feilun.flywheel.controller import Controller
 from feilun.flywheel.record import turn_record
@@ -119,6 +119,49 @@ def test_another_number_of_columns_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"3.* weights for 2 columns"):
         take(shop, file((1, 2, 3)))
     assert_unchanged(shop)
+
+
+def test_other_columns_are_told_beside_those_of_the_model(tmp_path):
+    shop = shop_of(tmp_path, loaders={"lightgbm-text/1": Wrong()})
+    with pytest.raises(ModelError, match="takes 3 columns, ranker has 2") as refused:
+        take(shop, file())
+    assert "The file's: a, b, c." in refused.value.message
+    assert "user_item:clicks_1d, user_item:clicks_2d" in refused.value.message
+    assert "features=" in refused.value.hint
+    assert_unchanged(shop)
+
+
+class Wrong(TextLoader):
+    def load(self, data, columns):
+        raise WrongColumns(3, columns, ("a", "b", "c"))
+
+
+def test_each_step_is_told_before_it_begins(tmp_path):
+    told = []
+    take(shop_of(tmp_path), file(), tell=told.append)
+    assert [step.split()[0] for step in told] == ["Checking", "Registering", "Waiting"]
+    told.clear()
+    with pytest.raises(ModelError):
+        take(shop_of(tmp_path / "b"), file(odd="nan"), tell=told.append)
+    assert [step.split()[0] for step in told] == ["Checking"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_of_two_at_once_the_second_overrules_nobody(tmp_path, replace):
+    shop = shop_of(tmp_path)
+    if replace:
+        take(shop, file((3, 0)))
+
+    def overtake(step):
+        if step.startswith("Registering"):
+            take(shop, file((0, 1)), replace=replace)
+
+    with pytest.raises(Conflict, match="Somebody else"):
+        take(shop, file(), replace=replace, tell=overtake)
+    data = read_bundle(shop.bundles, shop.releases.current("ranker").bundle)[1]
+    assert data == file((0, 1)).data
+    with pytest.raises(InputError, match=f"Version {1 + replace} of ranker|version {1 + replace}"):
+        take(shop, file((0, 1)))
 
 
 def test_the_same_names_in_another_order_are_refused(tmp_path):

@@ -334,6 +334,55 @@ class TestDocs:
         assert text.count("curl ") == sum(len(methods) for methods in ROUTES.values())
         assert "user_id=1&amp;k=10" in text
 
+    @pytest.mark.parametrize(
+        ("asked", "said"),
+        [
+            ("zh-CN,zh;q=0.9,en;q=0.8", "试一试"),
+            ("zh-TW", "试一试"),
+            ("en-GB,en;q=0.9,zh;q=0.5", "Try it"),
+            ("de", "Try it"),
+            ("", "Try it"),
+            ("zh;q=" + "9" * 9_000, "试一试"),
+        ],
+    )
+    def test_its_own_words_are_in_the_readers_language(self, shop, asked, said):
+        reply = shop.run(shop.client.get("/docs", headers={"accept-language": asked}))
+        text = reply.body.decode()
+        assert f"<h3>{said}</h3>" in text
+        assert f'lang="{"zh-CN" if said == "试一试" else "en"}"' in text
+        assert "&lt;b&gt;everybody&lt;/b&gt;" in text  # what the definitions say stays as it is
+        assert reply.headers["vary"] == "accept-language"
+
+    def test_nothing_of_the_page_is_left_in_english(self, shop):
+        """Whatever the page says of itself has a translation, new routes and errors too."""
+        chinese = {"accept-language": "zh"}
+        english = shop.run(shop.client.get("/docs")).body.decode()
+        text = shop.run(shop.client.get("/docs", headers=chinese)).body.decode()
+        own = re.compile(r"<h[23]>([^<]+)<|<th>([^<]+)<|<td><code>\d+</code></td><td>([^<]+)<")
+        found = {word for words in own.findall(english) for word in words if word}
+        assert len(found) > 15
+        assert not [word for word in found if f">{word}<" in text]
+
+    def test_what_has_no_docstring_says_what_it_reads(self, shop):
+        project = shop.project
+        views = {n: dataclasses.replace(v, description="") for n, v in project.views.items()}
+        asked = {
+            n: dataclasses.replace(c, description="", owner="growth")
+            for n, c in project.capabilities.items()
+        }
+        bare = dataclasses.replace(project, views=views, capabilities=asked)
+        paths = describe(bare, "1")["paths"]
+        view = paths["/api/user_profile"]["get"]
+        assert view["summary"] == "Features of user_id"
+        feature = project.views["user_profile"].features[0]
+        assert f"`{feature.name}`: `{feature.formula}`" in view["description"]
+        assert feature.fold.event in feature.formula
+        capability = paths["/api/recommend"]["get"]
+        assert capability["summary"].startswith("Scored by ")
+        candidates = project.capabilities["recommend"].candidates
+        assert candidates[0].address in capability["description"]
+        assert "Owner: growth." in capability["description"]
+
 
 SAMPLE = re.compile(r'[a-z_]+\{([a-z_]+="([^"\\]|\\.)*",?)*\} (\+Inf|-?[0-9.e+-]+)')
 

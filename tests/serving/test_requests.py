@@ -1,5 +1,11 @@
 """Parameters: typed, declared, within bounds; whatever else comes gets a 4xx error of ours."""
 
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +14,7 @@ from feilun.definitions.specs import EntitySpec, ParameterSpec
 from feilun.errors import InputError, TooLarge
 from feilun.serving.http import Request
 from feilun.serving.requests import KEY_BYTES, Parameters, parse_query
+from feilun.serving.type_words import in_words
 
 USER = EntitySpec("user_id", "int")
 SHOP = EntitySpec("shop", "str")
@@ -40,6 +47,64 @@ def test_a_query_and_a_body_mean_the_same():
         "user_id": 7, "shop": "main", "item_id": [1, 2], "k": 10, "weight": 0.5, "note": None,
     }  # fmt: skip
     assert (options.min_offset, options.as_of) == (3, 9)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"user_id": "7"}', "user_id of /api/x must be a whole number; it is a text"),
+        (b"{}", "/api/x needs the parameter user_id: a whole number"),
+        (b'{"user_id": 1, "k": 1.5}', "k of /api/x must be a whole number; it is a number with"),
+        (b'{"user_id": 1, "note": 5}', "note of /api/x must be a text or null; it is a whole"),
+        (b'{"user_id": 1, "item_id": [1, "2"]}',
+         "item_id of /api/x must be a list of whole numbers; it has a text at [1"),
+        (b'{"user_id": 1, "item_id": {}}', "must be a list of whole numbers; it is an object"),
+        (b"[1]", "The body is a list."),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_said_in_plain_words(body, said):
+    with pytest.raises(InputError) as refused:
+        post(body)
+    assert said.split("[1")[0] in refused.value.message
+    assert "`" not in str(refused.value)
+    assert "$" not in str(refused.value)
+
+
+def test_what_a_query_gave_is_shown():
+    with pytest.raises(InputError, match="user_id of /api/x must be a whole number; it is 'abc'"):
+        get(b"user_id=abc")
+    with pytest.raises(InputError, match=f"'{'a' * 64}'"):
+        get(b"user_id=" + b"a" * 9_000)
+
+
+def test_every_kind_of_parameter_has_words():
+    class Colour(enum.Enum):
+        RED = "red"
+
+    @dataclass
+    class Point:
+        x: int
+
+    kinds = {
+        Colour: 'one of "red"',
+        Literal[1, "a"]: 'one of 1, "a"',
+        list[list[str]]: "a list of lists of texts",
+        Point: "an object",
+        dict[str, int]: "an object",
+        bool | None: "true or false or null",
+        datetime: "a time in ISO 8601",
+        Annotated[int, msgspec.Meta(ge=0)]: "a whole number",
+        Any: "any value",
+    }
+    assert {kind: in_words(kind) for kind in kinds} == kinds
+    parameters = Parameters("/api/x", [ParameterSpec("c", Colour, True, None)], {})
+    with pytest.raises(InputError, match='c of /api/x must be one of "red"; it does not fit: '):
+        parameters.read(Request("POST", "/api/x", b"", b'{"c": "blue"}', "r"))
+    parameters = Parameters("/api/x", [ParameterSpec("c", dict[int, int], True, None)], {})
+    with pytest.raises(
+        InputError, match="The parameter c of /api/x must be an object; it has a text as a key"
+    ):
+        parameters.read(Request("POST", "/api/x", b"", b'{"c": {"a": 1}}', "r"))
 
 
 def test_text_in_a_query_may_be_any_text():
@@ -102,10 +167,10 @@ def test_a_query_that_cannot_be_used_says_why(query, says):
         (b"{'user_id': 1}", "not JSON"),
         (b'\xef\xbb\xbf{"user_id": 1}', "not JSON"),
         (b'{"user_id": NaN}', "not JSON"),
-        (b'{"user_id": "1"}', "int"),
-        (b'{"user_id": true}', "int"),
-        (b'{"user_id": 1.0}', "int"),
-        (b'{"user_id": null}', "int"),
+        (b'{"user_id": "1"}', "whole number; it is"),
+        (b'{"user_id": true}', "whole number; it is"),
+        (b'{"user_id": 1.0}', "whole number; it is"),
+        (b'{"user_id": null}', "whole number; it is"),
         (b'{"user_id": 9223372036854775808}', "64"),
         (b'{"user_id": -9223372036854775809}', "64"),
         (b'{"user_id": ' + b"9" * 100_000 + b"}", "."),
@@ -118,8 +183,8 @@ def test_a_query_that_cannot_be_used_says_why(query, says):
         (b'{"zz": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "."),
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "."),
         (b"[" * 1_000_000, "."),
-        (b'{"user_id": 1, "item_id": {"0": 1}}', "array"),
-        (b'{"user_id": 1, "item_id": [1, "2"]}', "int"),
+        (b'{"user_id": 1, "item_id": {"0": 1}}', "list of whole numbers"),
+        (b'{"user_id": 1, "item_id": [1, "2"]}', "whole numbers; it has a text"),
     ],
 )
 def test_a_body_that_cannot_be_used_says_why(body, says):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from feilun.cli.options import AsJson, ProjectFolder, configured
-from feilun.errors import InputError
+from feilun.errors import InputError, UnknownName
 from feilun.i18n import _
 
 if TYPE_CHECKING:
@@ -78,6 +78,11 @@ def import_file(
 
     config = configured(project)
     definitions = compose.definitions(config)
+    if event not in definitions.events:
+        known = ", ".join(definitions.events)
+        raise UnknownName(
+            _("There is no event {name}.", name=repr(event)), _("Known: {names}.", names=known)
+        )
     mapped = Mapped(time, pairs_of(mapping or []), _available(available_at, delay), id_column)
     importer = Importer(definitions, event, source or file.stem, mapped)
     needed, optional = _columns(definitions, event, mapped)

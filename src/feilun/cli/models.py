@@ -47,10 +47,11 @@ def turn(model: ModelName, project: ProjectFolder = None, as_json: AsJson = Fals
     """Take a turn by hand, here or in the running flywheel, and show what became of it."""
     import time
 
-    from feilun.app.terminal import say_json, say_table
-    from feilun.cli.turn_rows import turn_rows
+    from feilun.app.terminal import say_json
+    from feilun.cli.turns import say_turn
     from feilun.flywheel.controller import Controller
     from feilun.flywheel.record import turn_record
+    from feilun.flywheel.turn import GATE_BY_HAND
 
     with workshop_of(configured(project)) as workshop:
         check_model(workshop, model)
@@ -66,7 +67,9 @@ def turn(model: ModelName, project: ProjectFolder = None, as_json: AsJson = Fals
     if as_json:
         say_json(found)
     else:
-        say_table((_("turn"), str(opened.id)), turn_rows(found))
+        spec, loop = workshop.project.models[model], workshop.project.flywheels.get(model)
+        gate = GATE_BY_HAND if loop is None else loop.gate
+        say_turn(found, spec.metric, spec.width, gate.confidence)
     return 1 if found["state"] == "failed" else 0
 
 
@@ -116,8 +119,11 @@ def adopt(
     as_json: AsJson = False,
 ) -> None:
     """Adopt a model, and show what it takes and who serves it."""
+    from feilun.app.terminal import say, say_json
+
+    tell = say if not as_json else lambda _step: None
+    tell(_("Reading {source}.", source=source))
     from feilun.app.adopting import read_categories, read_model
-    from feilun.app.terminal import say_json
     from feilun.flywheel.adoption import adopt as put_in_production
 
     with workshop_of(configured(project)) as workshop:
@@ -131,6 +137,7 @@ def adopt(
             categories=read_categories(categories),
             trained_until=None if trained_until is None else _moment(trained_until),
             replace=replace,
+            tell=tell,
         )
     if as_json:
         found = adopted._asdict()

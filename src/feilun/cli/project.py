@@ -117,7 +117,7 @@ def _show(found: Project, changes: dict[str, list[str]]) -> None:
             (
                 feature.address,
                 ", ".join(entity.name for entity in view.entities),
-                _source(feature),
+                feature.formula,
                 _window(feature),
                 ", ".join(_users(found, feature)),
             )
@@ -159,7 +159,7 @@ def _as_json(found: Project) -> dict[str, Any]:
         "features": {
             feature.address: {
                 "entity": [entity.name for entity in view.entities],
-                "from": _source(feature),
+                "from": feature.formula,
                 "window": _window(feature),
                 "used_by": _users(found, feature),
             }
@@ -177,22 +177,6 @@ def _as_json(found: Project) -> dict[str, Any]:
         },
         "capabilities": {c.path: c.model for c in found.capabilities.values()},
     }
-
-
-def _source(feature: FeatureSpec | ExpressionSpec) -> str:
-    from feilun.definitions.specs import ExpressionSpec
-
-    if isinstance(feature, ExpressionSpec):
-        return feature.formula
-    fold = feature.fold
-    said = [f"{fold.event}.{fold.field}" if fold.field else fold.event]
-    if fold.custom is not None:
-        said.insert(0, fold.custom.name)
-    if fold.kind == "quantile":
-        said.append(f"{feature.quantile:g}")
-    if fold.where is not None:
-        said.append(f"where={fold.where}")
-    return f"{fold.kind}({', '.join(said)})"
 
 
 def _window(feature: FeatureSpec | ExpressionSpec) -> str:

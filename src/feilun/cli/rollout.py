@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from feilun.ports.releases import ReleaseHistory, Rollout
 
 Percent = Annotated[
-    float, typer.Argument(metavar="PERCENT", help=_("Of the units; 0: a shadow, 100: all."))
+    float | None,
+    typer.Argument(metavar="[PERCENT]", help=_("Above 0, up to 100, which is all of them.")),
+]
+Shadow = Annotated[
+    bool, typer.Option("--shadow", help=_("It scores every request and answers none."))
 ]
 
 
@@ -42,9 +46,7 @@ def start(
         int, typer.Argument(min=1, metavar="VERSION", help=_("A registered version."))
     ],
     *,
-    shadow: Annotated[
-        bool, typer.Option("--shadow", help=_("It scores every request and answers none."))
-    ] = False,
+    shadow: Shadow = False,
     percent: Annotated[
         float | None,
         typer.Option("--percent", metavar="PERCENT", help=_("It answers so many of the units.")),
@@ -56,24 +58,32 @@ def start(
 
     if shadow == (percent is not None):
         raise InputError(_("Say --shadow or --percent."), "feilun rollout start MODEL 3 --shadow")
+    share = _share(percent, model)
     config = configured(project)
     with workshop_of(config) as workshop:
         check_model(workshop, model)
-        entry = rollout.start(workshop, model, version, percent or 0.0, acting())
+        entry = rollout.start(workshop, model, version, share, acting())
         return _follow(config, workshop.releases, entry)
 
 
-def move(model: ModelName, percent: Percent, project: ProjectFolder = None) -> int:
+def move(
+    model: ModelName,
+    percent: Percent = None,
+    *,
+    shadow: Shadow = False,
+    project: ProjectFolder = None,
+) -> int:
     """Bring a rollout to another stage."""
     from feilun.app import compose
     from feilun.clock import SystemClock
     from feilun.flywheel import rollout
 
+    if shadow == (percent is not None):
+        raise InputError(_("Say a percentage or --shadow."), f"feilun rollout set {model} --shadow")
+    share = _share(percent, model)
     config = configured(project)
     with closing(compose.event_log(config)) as log, closing(compose.releases(config)) as releases:
-        entry = rollout.move(
-            releases, log, SystemClock(), model=model, percent=percent, by=acting()
-        )
+        entry = rollout.move(releases, log, SystemClock(), model=model, percent=share, by=acting())
         return _follow(config, releases, entry)
 
 
@@ -115,6 +125,20 @@ def show(model: AnyModel = None, project: ProjectFolder = None, as_json: AsJson 
     else:
         headings = _("model"), _("version"), _("stage"), _("percent"), _("at"), _("by"), _("now")
         say_table(headings, [_row(entry, goes_on=entry in live) for entry in entries])
+
+
+def _share(percent: float | None, model: str) -> float:
+    """Return a share of the units, which is 0 in shadow; nobody has to know that."""
+    if percent == 0:
+        raise InputError(
+            _("0 % could mean two things."),
+            _(
+                "It is to go on scoring and answer nobody: --shadow. It is to end: feilun rollout "
+                "stop {model}",
+                model=model,
+            ),
+        )
+    return percent or 0.0
 
 
 def _live(releases: ReleaseHistory, entries: list[Rollout]) -> list[Rollout]:

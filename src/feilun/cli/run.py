@@ -32,18 +32,21 @@ def up(
     supervised: Supervised = False,
 ) -> None:
     """Start the whole platform and stay until told to stop."""
+    from feilun.app.terminal import say
+
+    config = configured(project, port, clock)
+    if not quiet:  # before what is slow to import
+        say(_("Starting the platform of {folder} on {url}.", folder=config.root, url=config.url))
     from feilun.app import compose, process
     from feilun.app.config import prepare_data
     from feilun.app.evolving import check_events
     from feilun.app.supervisor import parts_of
     from feilun.app.supervisor import up as run_all
     from feilun.app.syncing import check_sources
-    from feilun.app.terminal import say
     from feilun.cli.welcome import welcome
 
     if supervised:
         process.follow_parent()
-    config = configured(project, port, clock)
     definitions = compose.definitions(config)
     check_sources(config, definitions)
     check_events(config, definitions)
@@ -57,9 +60,12 @@ def up(
             )
         )
     options = ["--port", str(config.port), "--clock", config.clock]
+    parts = parts_of(config, definitions)
+    if not quiet:
+        say(_("Starting {parts}; this takes seconds.", parts=", ".join(parts)))
     run_all(
         config,
-        parts_of(config, definitions),
+        parts,
         options,
         lambda: None if quiet else welcome(config, definitions),
     )

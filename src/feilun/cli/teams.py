@@ -89,11 +89,16 @@ def add(
             )  # fmt: skip
         team = store.add(name, scopes, rate, made.stored, at=now, by=acting())
     _show_key(team, made, as_json=as_json)
-    if not before.teams and config.keys == "auto" and not as_json:
+    if as_json:
+        return
+    say(_("With the key in FEILUN_KEY this works:"))
+    say(f"\n    {_example_call(config, team.scopes[0])}\n")
+    if not before.teams and config.keys == "auto":
         say(
             _(
-                "This is the first team: from now on the gateway answers nobody without a key. "
-                "Commands and programs in this project find theirs in {path}.",
+                "This is the first team: from now on the gateway refuses every call without a key, "
+                "those from this machine too. Commands and programs in this project find theirs "
+                "in {path}.",
                 path=config.token_path,
             )
         )
@@ -276,6 +281,18 @@ def _as_json(team: Team, keys: Sequence[Key], now: int) -> dict[str, object]:
         for key in keys
     ]
     return {**team._asdict(), "keys": shown}
+
+
+def _example_call(config: Config, scope: str) -> str:
+    """Return a command that calls what a team may call."""
+    from feilun.app.compose import definitions
+    from feilun.serving.docs_page import curl
+    from feilun.serving.openapi import describe
+
+    path = f"/api/{scope}"
+    item = describe(definitions(config), "")["paths"][path]
+    method = next(iter(item))
+    return curl(method, path, item[method], config.url, keys=True)
 
 
 def _rights(team: Team) -> str:

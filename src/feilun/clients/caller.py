@@ -103,7 +103,22 @@ class Caller:
         if tracker is not None:
             tracker.close()
 
-    def _track(self, event: str, fields: Any, id: str | None, time: int | None) -> str:
+    def _track(
+        self,
+        event: str,
+        fields: Any,
+        id: str | None,
+        time: int | None,
+        *,
+        required: tuple[str, ...],
+        optional: tuple[str, ...],
+    ) -> str:
+        lacking = [name for name in required if name not in fields]
+        unknown = [str(name) for name in fields if name not in (*required, *optional)]
+        if lacking or unknown:
+            said = f"lacks {', '.join(lacking)}" if lacking else f"has no {', '.join(unknown)}"
+            raise ValueError(f"The event {event} {said}. Its fields: "
+                             f"{', '.join((*required, *optional)) or 'none'}.")  # fmt: skip
         with self._lock:
             if self._tracker is None:
                 from feilun.events.client import Client as Tracker

@@ -39,7 +39,10 @@ _IMPORTED = frozenset({"Any", "Literal", "NotRequired", "TypedDict", "TYPE_CHECK
 _OWN = frozenset({"API_VERSION", "ApiError", "Caller", "Client"})
 _KINDS = frozenset({"int", "float", "str", "bool", "list", "dict"})
 _METHODS = frozenset({"flush", "close", *keyword.kwlist, *_KINDS})
-_TRACKED = "\n\nIt is sent soon, and again until it is stored; returns its id. ``time`` is µs UTC."
+_TRACKED = (
+    "\n\nIt is sent soon, and again until it is stored; returns its id. ``time`` is µs UTC.\n"
+    "Raises ``ValueError`` if a field is missing, or there is none of that name."
+)
 _SCALARS = {
     "integer": "int", "number": "float", "string": "str", "boolean": "bool", "null": "None",
 }  # fmt: skip
@@ -104,11 +107,15 @@ def _batch(name: str, batch: Batch, types: _Types) -> str:
 
 def _track(name: str, event: EventKind, types: _Types) -> str:
     fields = types.of(event.fields, type_name(event.name, "Fields"))
+    required = tuple(event.fields.get("required", ()))
+    optional = tuple(name for name in event.fields.get("properties", ()) if name not in required)
     return (
         f"\n    def {name}(\n        self,\n        fields: {fields},\n        *,\n"
         "        id: str | None = None,\n        time: int | None = None,\n    ) -> str:\n"
         f"{_docstring(event.text + _TRACKED, 8)}"
-        f"        return self._track({event.name!r}, fields, id, time)\n"
+        "        return self._track(\n"
+        f"            {event.name!r}, fields, id, time, required={required}, optional={optional}\n"
+        "        )\n"
     )
 
 

@@ -224,6 +224,19 @@ class FeatureSpec:
     description: str = ""
     quantile: float = 0.5
 
+    @property
+    def formula(self) -> str:
+        """Return what it is made of, nearly as its definition says it."""
+        fold = self.fold
+        said = [f"{fold.event}.{fold.field}" if fold.field else fold.event]
+        if fold.custom is not None:
+            said.insert(0, fold.custom.name)
+        if fold.kind == "quantile":
+            said.append(f"{self.quantile:g}")
+        if fold.where is not None:
+            said.append(f"where={fold.where}")
+        return f"{fold.kind}({', '.join(said)})"
+
     @cached_property
     def address(self) -> str:
         """``view:feature``, its one name everywhere."""

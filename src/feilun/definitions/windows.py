@@ -12,6 +12,7 @@ import re
 from typing import NamedTuple
 
 from feilun.clock import DAY, HOUR, MINUTE, SECOND
+from feilun.i18n import _
 
 UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
 LONGEST = 3660 * DAY
@@ -61,10 +62,16 @@ def parse_duration(text: object) -> int:
     """
     match = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise WindowError(f"{text!r} is not a duration.", f"Write {_DURATION_FORM}.")
+        raise WindowError(
+            _("{text} is not a duration.", text=repr(text)),
+            _("Write a whole number and s, m, h, d or w, such as 12h or 30d."),
+        )
     length = int(match[1]) * UNITS[match[2]] if len(match[1]) < 12 else LONGEST + 1
     if length > LONGEST:
-        raise WindowError(f"{text!r} is longer than ten years.", "Leave it out for all time.")
+        raise WindowError(
+            _("{text} is longer than ten years.", text=repr(text)),
+            _("Leave it out for all time."),
+        )
     return length
 
 

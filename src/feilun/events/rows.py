@@ -16,6 +16,7 @@ from feilun.definitions.specs import Project
 from feilun.errors import InputError
 from feilun.events.items import check_time
 from feilun.events.shapes import Shapes, explain
+from feilun.i18n import _
 from feilun.records.times import to_time
 
 
@@ -42,7 +43,10 @@ class RowReader:
         names = [field.name for field in self.shape.spec.fields]
         for name in columns:
             if name not in names:
-                raise InputError(f"{event} has no field {name!r}.", f"It has {', '.join(names)}.")
+                raise InputError(
+                    _("{event} has no field {name}.", event=event, name=repr(name)),
+                    _("It has: {names}.", names=", ".join(names)),
+                )
         self._texts = {names[place] for place in self.shape.texts}
         self._columns = {name: columns.get(name, name) for name in names}
         self._zone = ZoneInfo(project.timezone)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from feilun.definitions.specs import ModelSpec
-from feilun.errors import ConfigError, InputError, ModelError
+from feilun.errors import ConfigError, InputError, ModelError, WrongColumns
 from feilun.flywheel.release import await_workers
 from feilun.flywheel.workshop import Workshop
+from feilun.i18n import _
 from feilun.models.bundle import Bundle, columns_of, read_bundle, scorer_file, write_bundle
 from feilun.models.example_log import capability_of
 from feilun.models.formats import recognise
 from feilun.models.training import text_columns
 from feilun.ports.releases import Release
-from feilun.ports.scorer import Scorer
+from feilun.ports.scorer import Scorer, ScorerLoader
 
 TRIAL_ROWS = 32
 SAME = 1e-5
@@ -61,6 +62,7 @@ def adopt(
     categories: Mapping[str, Sequence[str]],
     trained_until: int | None = None,
     replace: bool = False,
+    tell: Callable[[str], None] = lambda _step: None,
 ) -> Adopted:
     """Put a model that was trained elsewhere in production.
 
@@ -84,6 +86,8 @@ def adopt(
         it by what came later.
     replace : bool
         Whether it may take the place of a version that is in production.
+    tell : callable
+        Called with what is done next, for whoever waits.
 
     Raises
     ------
@@ -93,13 +97,16 @@ def adopt(
         If the file cannot be loaded or does not fit; with the way to convert it.
     ConfigError
         If no capability uses the model.
+    Conflict
+        If somebody else put a version in production in the meantime.
     """
     spec = workshop.project.models[model]
-    _check_place(workshop, model, file.data, replace)
+    tell(_("Checking {source}, and scoring made-up rows with it.", source=file.source))
+    known = _check_place(workshop, model, file.data, replace)
     codes = _dictionaries(spec, categories)
     format = file.format or recognise(file.data)
     loader = workshop.loaders[format]
-    scorer = loader.load(file.data, spec.width)
+    scorer = _load(loader, spec, file.data)
     columns = _pair(spec, loader.column_names(file.data))
     scores_missing = _try(scorer, spec.width)
     adopted = {"source": file.source, "by": by, "at": workshop.clock.now()}
@@ -115,23 +122,46 @@ def adopt(
         },
         definition_digest=spec.definition_digest,
     )
-    release = _release(workshop, bundle, write_bundle(workshop.bundles, bundle, file.data), by)
+    tell(_("Registering it with MLflow, which takes seconds to load."))
+    digest = write_bundle(workshop.bundles, bundle, file.data)
+    release = _release(workshop, bundle, digest, by, after=known)
+    tell(_("Waiting for the gateway to take it up."))
     taken = await_workers(workshop, release)
     return Adopted(release, format, bundle.scorer.sha256, columns, scores_missing, **taken)
 
 
-def _check_place(workshop: Workshop, model: str, data: bytes, replace: bool) -> None:
+def _check_place(workshop: Workshop, model: str, data: bytes, replace: bool) -> int:
+    """Return the sequence of the release that it takes the place of; 0 if there is none."""
     current = workshop.releases.current(model)
     if current is None:
-        return
-    bundle, _ = read_bundle(workshop.bundles, current.bundle)
+        return 0
+    said = {"version": current.version, "model": model}
+    bundle = read_bundle(workshop.bundles, current.bundle)[0]
     if bundle.scorer.sha256 == hashlib.sha256(data).hexdigest():
-        raise InputError(f"This file is version {current.version} of {model}, in production.")
+        raise InputError(_("This file is version {version} of {model}, in production.", **said))
     if not replace:
         raise InputError(
-            f"Version {current.version} of {model} is in production.",
-            "feilun adopt … --replace puts the file in its place; feilun rollback takes that back.",
+            _("Version {version} of {model} is in production.", **said),
+            _(
+                "feilun adopt … --replace puts the file in its place; feilun rollback takes that "
+                "back."
+            ),
         )
+    return current.sequence
+
+
+def _load(loader: ScorerLoader, spec: ModelSpec, data: bytes) -> Scorer:
+    try:
+        return loader.load(data, spec.width)
+    except WrongColumns as error:
+        raise ModelError(
+            _("The file takes {found} columns, {model} has {columns}.",
+              found=error.found, model=spec.name, columns=spec.width)
+            + "\n" + _("The file's: {names}.", names=", ".join(error.names) or _("not named"))
+            + "\n" + _("Those of {model}: {names}.", model=spec.name,
+                       names=", ".join(_addresses(spec))),
+            _("Write features= as the file was trained, or train it on these."),
+        ) from error  # fmt: skip
 
 
 def _dictionaries(
@@ -141,37 +171,56 @@ def _dictionaries(
     missing = [address for address in texts if address not in categories]
     if missing:
         raise InputError(
-            f"{spec.name} reads texts, and nothing says their codes: {', '.join(missing)}.",
-            'Give --categories FILE: {"address": ["the text of code 0", "of code 1", …]} as JSON.',
+            _(
+                "{model} reads texts, and nothing says their codes: {addresses}.",
+                model=spec.name,
+                addresses=", ".join(missing),
+            ),
+            _(
+                "Give --categories FILE, as JSON: {example}",
+                example='{"address": ["the text of code 0", "of code 1", …]}',
+            ),
         )
     unknown = sorted(set(categories) - set(texts))
     if unknown:
         raise InputError(
-            f"{', '.join(unknown)}: no text column of {spec.name} has that address.",
-            f"Its text columns: {', '.join(texts) or 'none'}.",
+            _(
+                "{addresses}: no text column of {model} has that address.",
+                addresses=", ".join(unknown),
+                model=spec.name,
+            ),
+            _("Its text columns: {names}.", names=", ".join(texts) or _("none")),
         )
     for address, values in categories.items():
         if len(set(values)) != len(values):
-            raise InputError(f"The dictionary of {address} has a value twice.")
+            raise InputError(_("The dictionary of {address} has a value twice.", address=address))
     return {address: tuple(categories[address]) for address in texts}
 
 
 def _pair(spec: ModelSpec, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Pair columns with the file's names; refuse the same names in another order."""
-    addresses = [
-        f"{column.address}[{place}]" if column.width > 1 else column.address
-        for column in spec.columns
-        for place in range(column.width)
-    ]
+    addresses = _addresses(spec)
     short = [address.rpartition(":")[2] for address in addresses]
     for own in (addresses, short):
         if len(set(own)) == len(own) and set(own) == set(names) and own != list(names):
             raise ModelError(
-                f"The file takes its columns in another order than {spec.name}: "
-                f"{', '.join(names)}.",
-                "Write features= in the file's order.",
+                _(
+                    "The file takes its columns in another order than {model}: {names}.",
+                    model=spec.name,
+                    names=", ".join(names),
+                ),
+                _("Write features= in the file's order."),
             )
     return tuple(zip(addresses, names or [""] * len(addresses), strict=True))
+
+
+def _addresses(spec: ModelSpec) -> list[str]:
+    """Return a name for each column of the matrix."""
+    return [
+        f"{column.address}[{place}]" if column.width > 1 else column.address
+        for column in spec.columns
+        for place in range(column.width)
+    ]
 
 
 def _try(scorer: Scorer, columns: int) -> bool:
@@ -181,14 +230,17 @@ def _try(scorer: Scorer, columns: int) -> bool:
     scores = _scores(scorer, rows)
     if not np.isfinite(scores).all():
         raise ModelError(
-            "The model gives scores that are not finite numbers, for rows of small whole numbers.",
-            "Convert it again, and try it where it was trained.",
+            _(
+                "The model gives scores that are not finite numbers, for rows of small whole "
+                "numbers."
+            ),
+            _("Convert it again, and try it where it was trained."),
         )
     alone = np.concatenate([_scores(scorer, row[None].copy()) for row in rows[:4]])
     if not np.allclose(alone, scores[:4], rtol=SAME, atol=SAME):
         raise ModelError(
-            "The model scores a row otherwise alone than among others.",
-            "Convert it for inference: without batch statistics, dropout, or a fixed batch.",
+            _("The model scores a row otherwise alone than among others."),
+            _("Convert it for inference: without batch statistics, dropout, or a fixed batch."),
         )
     try:
         missing = _scores(scorer, np.full((1, columns), np.nan, np.float32))
@@ -203,9 +255,13 @@ def _scores(scorer: Scorer, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.flo
     except ModelError:
         raise
     except Exception as error:  # a library that is not ours: whatever it raises is the model's
-        raise ModelError(f"The model raised {type(error).__name__}: {error}") from error
+        raise ModelError(
+            _("The model raised {kind}: {error}", kind=type(error).__name__, error=error)
+        ) from error
     if scores.shape != (len(rows),):
-        raise ModelError(f"The model did not give one score for each of {len(rows)} rows.")
+        raise ModelError(
+            _("The model did not give one score for each of {rows} rows.", rows=len(rows))
+        )
     return scores
 
 
@@ -216,7 +272,7 @@ def _item(workshop: Workshop, spec: ModelSpec) -> str:
         raise ConfigError(error.message, error.hint) from error
 
 
-def _release(workshop: Workshop, bundle: Bundle, digest: str, by: str) -> Release:
+def _release(workshop: Workshop, bundle: Bundle, digest: str, by: str, *, after: int) -> Release:
     adopted: dict[str, Any] = bundle.trained["adopted"]
     version = workshop.registry.register(
         bundle.model,
@@ -240,6 +296,7 @@ def _release(workshop: Workshop, bundle: Bundle, digest: str, by: str) -> Releas
         at=workshop.clock.now(),
         turn=None,
         by=by,
+        after=after,
     )
     workshop.registry.set_alias(bundle.model, "champion", version.version)
     return release

@@ -8,6 +8,7 @@ from feilun.errors import Fenced, InputError
 from feilun.flywheel.triggers import BY_HAND, Watch
 from feilun.flywheel.turn import TurnRun
 from feilun.flywheel.workshop import Workshop
+from feilun.i18n import _
 from feilun.models.example_log import ExampleLog
 from feilun.ports.turn_store import Turn
 
@@ -66,8 +67,8 @@ class Controller:
         shop = self._workshop
         if shop.project.models[model].train is None:
             raise InputError(
-                f"{model} is adopted: nothing here trains it.",
-                "Adopt its next version: feilun adopt … --replace",
+                _("{model} is adopted: nothing here trains it.", model=model),
+                _("Adopt its next version: feilun adopt … --replace"),
             )
         return shop.turns.open(model, BY_HAND, shop.log.end(), shop.clock.now())
 

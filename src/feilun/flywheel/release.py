@@ -8,6 +8,7 @@ from typing import Any
 from feilun.clock import SECOND, Clock
 from feilun.errors import InputError, NoModel, UnknownName
 from feilun.flywheel.workshop import Workshop
+from feilun.i18n import _
 from feilun.models.bundle import read_bundle
 from feilun.ports.releases import Release
 
@@ -56,7 +57,7 @@ def wait_for(
     That nobody is behind says nothing where nobody has been heard of: so many are ``expected``.
     """
     known: Mapping[str, int] = {}
-    for _ in range(int(WAIT_SECONDS / POLL_SECONDS)):
+    for _attempt in range(int(WAIT_SECONDS / POLL_SECONDS)):
         known = ask(clock.now() - ALIVE)
         if len(known) >= expected and all(reached >= sequence for reached in known.values()):
             break
@@ -105,22 +106,33 @@ def rollback(workshop: Workshop, model: str, by: str, version: int | None = None
     """
     current = workshop.releases.current(model)
     if current is None:
-        raise NoModel(f"No version of {model} is in production.", "Train one: feilun train")
+        raise NoModel(
+            _("No version of {model} is in production.", model=model),
+            _("Train one: feilun train {model}", model=model),
+        )
     if version is None:
         entries = workshop.releases.entries(model)
         first = next(entry for entry in entries if entry.version == current.version)
         target = replaced_by(workshop, first)
         if target is None:
-            raise UnknownName(f"There was no version of {model} before {current.version}.")
+            raise UnknownName(
+                _("There was no version of {model} before {version}.",
+                  model=model, version=current.version)
+            )  # fmt: skip
     else:
         if version == current.version:
-            raise InputError(f"Version {version} of {model} is in production already.")
+            raise InputError(
+                _("Version {version} of {model} is in production already.",
+                  version=version, model=model)
+            )  # fmt: skip
         entries = workshop.releases.entries(model)
         target = next((entry for entry in entries if entry.version == version), None)
         if target is None:
             raise UnknownName(
-                f"Version {version} of {model} was never in production.", "See: feilun history"
-            )
+                _("Version {version} of {model} was never in production.",
+                  version=version, model=model),
+                _("See: feilun history"),
+            )  # fmt: skip
     read_bundle(workshop.bundles, target.bundle)
     release = workshop.releases.append(
         model,

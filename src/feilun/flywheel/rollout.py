@@ -13,6 +13,7 @@ from feilun.clock import Clock
 from feilun.errors import Conflict, InputError, UnknownName
 from feilun.flywheel.release import wait_for
 from feilun.flywheel.workshop import Workshop
+from feilun.i18n import _
 from feilun.models.bundle import read_bundle
 from feilun.ports.event_log import EventLog
 from feilun.ports.releases import Release, ReleaseHistory, Rollout, Stage, going_on
@@ -50,16 +51,26 @@ def start(workshop: Workshop, model: str, version: int, percent: float, by: str)
     stage = stage_of(percent)
     known = workshop.registry.get(model, version)
     if known is None:
-        raise UnknownName(f"Model {model} has no version {version}.", "Train one: feilun train")
+        raise UnknownName(
+            _("Model {model} has no version {version}.", model=model, version=version),
+            _("Train one: feilun train {model}", model=model),
+        )
     release = workshop.releases.current(model)
     if release is not None and release.bundle == known.bundle:
-        raise InputError(f"Version {version} of {model} is in production already.")
+        raise InputError(
+            _("Version {version} of {model} is in production already.",
+              version=version, model=model)
+        )  # fmt: skip
     newest = workshop.releases.rollout(model)
     other = going_on(newest, release)
     if other is not None:
         raise InputError(
-            f"Version {other.version} of {model} is being rolled out.",
-            f"Stop it first: feilun rollout stop {model}",
+            _(
+                "Version {version} of {model} is being rolled out.",
+                version=other.version,
+                model=model,
+            ),
+            _("Stop it first: feilun rollout stop {model}", model=model),
         )
     read_bundle(workshop.bundles, known.bundle)
     return workshop.releases.append_rollout(
@@ -148,7 +159,8 @@ def current(releases: ReleaseHistory, model: str) -> Rollout:
     rollout = going_on(releases.rollout(model), releases.current(model))
     if rollout is None:
         raise UnknownName(
-            f"No version of {model} is being rolled out.", "Begin one: feilun rollout start"
+            _("No version of {model} is being rolled out.", model=model),
+            _("Begin one: feilun rollout start {model} VERSION --shadow", model=model),
         )
     return rollout
 
@@ -190,7 +202,9 @@ def stage_of(percent: float) -> Stage:
     ('shadow', 'canary', 'full')
     """
     if not 0 <= percent <= 100:  # NaN is not either
-        raise InputError(f"{percent} is not a percentage.", "Give a number from 0 to 100.")
+        raise InputError(
+            _("{percent} is not a percentage.", percent=percent), _("Give a number from 0 to 100.")
+        )
     return "shadow" if percent == 0 else "full" if percent == 100 else "canary"
 
 

@@ -12,22 +12,26 @@ import zipfile
 from typing import NamedTuple
 
 from feilun.errors import ModelError
+from feilun.i18n import _
 
-_OWN_FORMATS = (
+_OWN_FORMATS = _(
     "Write it where it was trained: LightGBM with booster.save_model('model.txt'), XGBoost with "
     "booster.save_model('model.ubj'), scikit-learn with skl2onnx.to_onnx, PyTorch with "
     "torch.onnx.export."
 )
-_TORCH = (
+_TORCH = _(
     "Load it where it was trained and write torch.onnx.export(model, (x,), 'model.onnx', "
     "dynamo=True, external_data=False), with an open number of rows."
 )
-_KERAS = (
+_KERAS = _(
     "Load it where it was trained and write model.export('model.onnx', format='onnx'), or convert "
     "a SavedModel: python -m tf2onnx.convert --saved-model FOLDER --output model.onnx"
 )
-_TENSORFLOW = "Convert it: python -m tf2onnx.convert --saved-model FOLDER --output model.onnx"
-_HUGGING_FACE = (
+_TENSORFLOW = _(
+    "Convert it: {command}",
+    command="python -m tf2onnx.convert --saved-model FOLDER --output model.onnx",
+)
+_HUGGING_FACE = _(
     "Its weights say nothing about what is computed with them. Convert it: "
     "optimum-cli export onnx --model FOLDER FOLDER_ONNX"
 )
@@ -42,23 +46,25 @@ FOLDERS = {"saved_model.pb": _TENSORFLOW, "config.json": _HUGGING_FACE}
 """Folders that are not loaded, by a file in them, with the way to convert them."""
 
 _MARKS = {
-    b"\x89HDF\r\n\x1a\n": _Refused("a Keras file in HDF5, which may hold functions", _KERAS),
-    b"\x93NUMPY": _Refused("a NumPy array, which may hold a pickle", _OWN_FORMATS),
+    b"\x89HDF\r\n\x1a\n": _Refused(_("a Keras file in HDF5, which may hold functions"), _KERAS),
+    b"\x93NUMPY": _Refused(_("a NumPy array, which may hold a pickle"), _OWN_FORMATS),
     b"CBM1": _Refused(
-        "a CatBoost file", "Write it with model.save_model('model.onnx', format='onnx')."
+        _("a CatBoost file"), _("Write it with model.save_model('model.onnx', format='onnx').")
     ),
     b"binf": _Refused(
-        "an XGBoost file of the old binary format",
-        "Load it with XGBoost before 3.1 and write booster.save_model('model.ubj').",
+        _("an XGBoost file of the old binary format"),
+        _("Load it with XGBoost before 3.1 and write booster.save_model('model.ubj')."),
     ),
-    b"ORTM": _Refused("an ONNX Runtime file", "Adopt the ONNX file that it was made from."),
-    b"\x08\x01": _Refused("TensorFlow's saved_model.pb, whose graph may read files", _TENSORFLOW),
+    b"ORTM": _Refused(_("an ONNX Runtime file"), _("Adopt the ONNX file that it was made from.")),
+    b"\x08\x01": _Refused(
+        _("TensorFlow's saved_model.pb, whose graph may read files"), _TENSORFLOW
+    ),
 }
 """How files begin that are not loaded."""
 _MARKS |= {
     mark: _Refused(
-        f"compressed ({name}), as joblib's pickles are",
-        f"If a model's own file is inside, unpack it. {_OWN_FORMATS}",
+        _("compressed ({name}), as joblib's pickles are", name=name),
+        _("If a model's own file is inside, unpack it. {way}", way=_OWN_FORMATS),
     )
     for name, marks in {
         "gzip": [b"\x1f\x8b"],
@@ -70,23 +76,30 @@ _MARKS |= {
     }.items()
     for mark in marks
 }
-_ARCHIVE = _Refused("an archive", f"Unpack it. {_OWN_FORMATS}")
-_SAFETENSORS = _Refused("a safetensors file: weights alone", _HUGGING_FACE)
+_ARCHIVE = _Refused(
+    _("an archive"), _("If a model's own file is inside, unpack it. {way}", way=_OWN_FORMATS)
+)
+_SAFETENSORS = _Refused(_("a safetensors file: weights alone"), _HUGGING_FACE)
 _TFLITE = _Refused(
-    "a TensorFlow Lite file",
-    "Convert it: python -m tf2onnx.convert --tflite FILE --output model.onnx",
+    _("a TensorFlow Lite file"),
+    _(
+        "Convert it: {command}",
+        command="python -m tf2onnx.convert --tflite FILE --output model.onnx",
+    ),
 )
 _ZIPPED = (
     (
         {"code/", "data.pkl"},
-        _Refused("a TorchScript file: a program, whose operators may read and write files", _TORCH),
+        _Refused(
+            _("a TorchScript file: a program, whose operators may read and write files"), _TORCH
+        ),
     ),
     (
         {"data.pkl"},
-        _Refused("a pickle of PyTorch, which runs code when it is loaded", _TORCH),
+        _Refused(_("a pickle of PyTorch, which runs code when it is loaded"), _TORCH),
     ),
-    ({"model.weights.h5"}, _Refused("a Keras file, which may hold functions", _KERAS)),
-    ({"schema.json"}, _Refused("a skops file, which names classes to import", _OWN_FORMATS)),
+    ({"model.weights.h5"}, _Refused(_("a Keras file, which may hold functions"), _KERAS)),
+    ({"schema.json"}, _Refused(_("a skops file, which names classes to import"), _OWN_FORMATS)),
 )
 """ZIP files that are not loaded, by names that must be in them; the first that fits."""
 _PICKLE = re.compile(rb"\x80[\x00-\x05]|[(cS]\w*[^{]*\n.*\.\s*\Z", re.DOTALL)
@@ -112,14 +125,16 @@ def recognise(data: bytes) -> str:
         return "torch-export/1"
     refused = _refusal(data)
     if refused is not None:
-        raise ModelError(f"This is {refused.what}; such files are not loaded.", refused.way)
+        raise ModelError(
+            _("This is {what}; such files are not loaded.", what=refused.what), refused.way
+        )
     if data.startswith(b"tree\n"):
         return "lightgbm-text/1"
     if data[:1] == b"{":
         return _of_braces(data)
     if data[:1] == b"\x08":  # the first field of an ONNX model, its version
         return "onnx/1"
-    raise ModelError("This file is of no known model format.", _OWN_FORMATS)
+    raise ModelError(_("This file is of no known model format."), _OWN_FORMATS)
 
 
 def _refusal(data: bytes) -> _Refused | None:
@@ -136,7 +151,7 @@ def _refusal(data: bytes) -> _Refused | None:
     elif data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data):
         found = _SAFETENSORS
     elif _PICKLE.match(data):
-        found = _Refused("a pickle, which runs code when it is loaded", _OWN_FORMATS)
+        found = _Refused(_("a pickle, which runs code when it is loaded"), _OWN_FORMATS)
     return found
 
 
@@ -146,7 +161,7 @@ def _of_zip(data: bytes) -> _Refused:
         if needed <= names:
             return found
     if names and all(name.endswith(".npy") for name in names):
-        return _Refused("a file of NumPy arrays, which may hold pickles", _OWN_FORMATS)
+        return _Refused(_("a file of NumPy arrays, which may hold pickles"), _OWN_FORMATS)
     return _ARCHIVE
 
 
@@ -168,9 +183,10 @@ def _of_braces(data: bytes) -> str:
         return "xgboost/1"
     if re.match(rb'\{\s*"name"\s*:\s*"tree"', data):
         raise ModelError(
-            "This is a LightGBM model as JSON, which LightGBM itself cannot load.",
-            "Write it with booster.save_model('model.txt').",
+            _("This is a LightGBM model as JSON, which LightGBM itself cannot load."),
+            _("Write it with booster.save_model('model.txt')."),
         )
     raise ModelError(
-        "This JSON is no XGBoost model.", "XGBoost writes one with save_model('model.json')."
+        _("This JSON is no XGBoost model."),
+        _("XGBoost writes one with save_model('model.json')."),
     )

@@ -76,6 +76,7 @@ class ReleaseHistory(Protocol):
         turn: int | None,
         by: str,
         fence: int | None = None,
+        after: int | None = None,
     ) -> Release:
         """Put a version in production.
 
@@ -87,6 +88,9 @@ class ReleaseHistory(Protocol):
         ------
         Fenced
             If ``fence`` is given and the turn is held under a newer one; nothing is changed.
+        Conflict
+            If ``after`` is given, the sequence of the newest release that the caller knows (0
+            without one), and there is a newer one; nothing is changed.
         """
         ...
 

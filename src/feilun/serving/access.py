@@ -24,6 +24,10 @@ from feilun.serving.usage import Meter
 LOGIN_PATH = "/docs"
 """Where a link with this machine's token leads."""
 _BEARER = b"bearer "
+_NEEDS_KEY = (
+    "Send the header Authorization: Bearer KEY. Who has no key asks the platform's owner for one; "
+    "the owner makes it with: feilun team add"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ class Guard:
         if access is None or not access.lets_in(scopes):
             raise UnknownName(
                 f"Nothing answers the team {caller.team.name} at {path[:200]!r}.",
-                "/docs shows what it may call. More is given by: feilun team change",
+                "/docs shows what it may call. The platform's owner gives more: feilun team change",
             )
         return caller
 
@@ -152,8 +156,7 @@ class Guard:
             if caller is not None:
                 return caller
             raise Unauthorized(
-                "This key is not known, or it has expired or was revoked.",
-                "Send the header Authorization: Bearer KEY, with a key from: feilun team add",
+                "This key is not known, or it has expired or was revoked.", _NEEDS_KEY
             )
         if head.cookie and hmac.compare_digest(self._cookie_of(head), self._cookie.encode()):
             if head.fetch_site == b"same-site":  # another port's page, which gets the cookie too
@@ -164,10 +167,7 @@ class Guard:
         self._keyring.check_fresh()
         if not self._keyring.required:
             return ANYBODY
-        raise Unauthorized(
-            "A key is needed.",
-            "Send the header Authorization: Bearer KEY, with a key from: feilun team add",
-        )
+        raise Unauthorized("A key is needed.", _NEEDS_KEY)
 
     def login(self, head: RequestHead, query: bytes) -> Response:
         """Answer a link with the token: put it into a cookie, out of the address bar.

@@ -201,7 +201,16 @@ class Gateway:
             check_json(head, page)
             body = await self._bodies.read(head, receive, route.body_bytes)
         request = Request(
-            method, path, query, body, head.id, head.hosts[0], page, caller, head.named
+            method,
+            path,
+            query,
+            body,
+            head.id,
+            head.hosts[0],
+            page,
+            caller,
+            head.named,
+            head.languages,
         )
         with self._admission.place(route.priority):
             response = await handler(request)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from feilun.definitions.specs import Project
+from feilun.i18n import accepted
 from feilun.serving.access import OPEN
 from feilun.serving.docs_page import CONTENT_SECURITY_POLICY, render
 from feilun.serving.http import Request, Response
@@ -47,11 +48,17 @@ class Description:
         return Response(msgspec.json.encode(self._described(request)))
 
     async def docs(self, request: Request) -> Response:
-        """Describe it to people."""
+        """Describe it to people, with the page's own words in their language."""
         page = render(
-            self._described(request), f"http://{request.host}", keys=self._keyring.required
+            self._described(request),
+            f"http://{request.host}",
+            keys=self._keyring.required,
+            language=accepted(request.languages.decode("latin-1")),
         )
-        policy = ((b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),)
+        policy = (
+            (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+            (b"vary", b"accept-language"),
+        )
         return Response(page.encode(), content_type=b"text/html; charset=utf-8", headers=policy)
 
     def _described(self, request: Request) -> dict[str, Any]:

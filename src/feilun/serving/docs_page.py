@@ -10,10 +10,13 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from html import escape
 from typing import Any
 from urllib.parse import urlencode
+
+from feilun.i18n import marked, translate
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2024; --soft: #60646c; --line: #e0e1e6;
@@ -54,9 +57,26 @@ CONTENT_SECURITY_POLICY = (
 )
 """What a browser may do with the page: show it."""
 
+_OWN_TAGS = ("events", "operations")
+"""Of operations that no definition makes: all that is said of them is the page's own."""
+_API_VERSION = marked("API version")
+_TRY, _REPLY, _OTHERS = marked("Try it"), marked("Reply"), marked("Other replies")
+_HEADINGS = (marked("Parameter"), marked("Type"), marked("Required"))
+_YES, _NO, _IN_BODY = marked("yes"), marked("no"), marked("in the body")
+_VERSION = marked("Version")
+_TITLES = {
+    "capabilities": marked("Capabilities"),
+    "batches": marked("Batches"),
+    "views": marked("Views"),
+    "events": marked("Events"),
+    "operations": marked("Operations"),
+}
 
-def render(description: Mapping[str, Any], url: str, *, keys: bool) -> str:
+
+def render(description: Mapping[str, Any], url: str, *, keys: bool, language: str = "en") -> str:
     """Return the page.
+
+    Its own words are in the reader's language; what the definitions say stays as it is.
 
     Parameters
     ----------
@@ -66,89 +86,117 @@ def render(description: Mapping[str, Any], url: str, *, keys: bool) -> str:
         Where the gateway answers, for the curl examples.
     keys : bool
         Whether callers need a key.
+    language : str
+        ``en`` or ``zh_CN``.
     """
     info = description["info"]
-    curl = """curl -H "Authorization: Bearer $FEILUN_KEY\"""" if keys else "curl"
-    sections = [_section(tag, description, url, curl) for tag in description["tags"]]
+    page = _Page(url, keys, partial(translate, chosen=language))
+    sections = [page.section(tag, description) for tag in description["tags"]]
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html>\n<html lang="{language.replace("_", "-")}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(info['title'])} · API</title><style>{_STYLE}</style></head><body><main>"
         f"<h1>{escape(info['title'])}</h1>"
-        f'<p class="soft">{escape(info["description"])} API version {escape(info["version"])} · '
+        f'<p class="soft">{page.say(info["description"])} '
+        f"{page.say(_API_VERSION)} {escape(info['version'])} · "
         f"Feilun {escape(info['x-feilun'])} · "
         '<a href="/openapi.json">openapi.json</a> · <a href="/status">status</a></p>'
         f"{''.join(sections)}</main></body></html>\n"
     )
 
 
-def _section(tag: Mapping[str, str], description: Mapping[str, Any], url: str, curl: str) -> str:
-    operations = [
-        _operation(method, path, operation, url, curl)
-        for path, item in description["paths"].items()
-        for method, operation in item.items()
-        if tag["name"] in operation["tags"]
-    ]
-    if not operations:
-        return ""
-    return (
-        f"<section><h2>{escape(tag['name'].capitalize())}</h2>"
-        f'<p class="soft">{escape(tag["description"])}</p>{"".join(operations)}</section>'
-    )
+def curl(method: str, path: str, operation: Mapping[str, Any], url: str, *, keys: bool) -> str:
+    """Return the command that sends an operation's example."""
+    command = """curl -H "Authorization: Bearer $FEILUN_KEY\"""" if keys else "curl"
+    return f"{command} {_request(method, path, operation, url)}"
 
 
-def _operation(method: str, path: str, operation: Mapping[str, Any], url: str, curl: str) -> str:
-    parts = [
-        f"<p>{escape(line)}</p>"
-        for line in operation.get("description", "").splitlines()
-        if line.strip()
-    ]
-    parts.append(_parameters(operation))
-    command = f"{curl} {_request(method, path, operation, url)}"
-    parts.append(f"<h3>Try it</h3><pre>{escape(command)}</pre>")
-    for kind, media in operation["responses"]["200"]["content"].items():
-        example = media["example"]
-        shown = json.dumps(example, indent=2, ensure_ascii=False) if "json" in kind else example
-        parts.append(f"<h3>Reply</h3><pre>{escape(shown)}</pre>")
-    parts.append(_errors(operation))
-    return (
-        f'<details><summary><span class="method {method}">{method.upper()}</span>'
-        f'<code>{escape(path)}</code><span class="soft">{escape(operation["summary"])}</span>'
-        f'</summary><div class="inside">{"".join(parts)}</div></details>'
-    )
+class _Page:
+    """Writes the parts of the page in one language."""
 
+    def __init__(self, url: str, keys: bool, speak: Callable[[str], str]) -> None:
+        self._url = url
+        self._keys = keys
+        self._speak = speak
 
-def _parameters(operation: Mapping[str, Any]) -> str:
-    rows = [
-        (p["name"], p["schema"], p["required"], p.get("description", ""))
-        for p in operation.get("parameters", ())
-    ]
-    for media in operation.get("requestBody", {}).get("content", {}).values():
-        required = media["schema"].get("required", ())
+    def say(self, text: str) -> str:
+        """Return one of the page's own texts, translated and escaped."""
+        return escape(self._speak(text))
+
+    def section(self, tag: Mapping[str, str], description: Mapping[str, Any]) -> str:
+        """Return the operations of one kind."""
+        operations = [
+            self._operation(method, path, operation)
+            for path, item in description["paths"].items()
+            for method, operation in item.items()
+            if tag["name"] in operation["tags"]
+        ]
+        if not operations:
+            return ""
+        return (
+            f"<section><h2>{self.say(_TITLES[tag['name']])}</h2>"
+            f'<p class="soft">{self.say(tag["description"])}</p>{"".join(operations)}</section>'
+        )
+
+    def _operation(self, method: str, path: str, operation: Mapping[str, Any]) -> str:
+        own = operation["tags"][0] in _OWN_TAGS
+        speak = self._speak if own else str
+        parts = [
+            f"<p>{escape(line)}</p>"
+            for line in speak(operation.get("description", "")).splitlines()
+            if line.strip()
+        ]
+        parts.append(self._parameters(operation))
+        command = curl(method, path, operation, self._url, keys=self._keys)
+        parts.append(f"<h3>{self.say(_TRY)}</h3><pre>{escape(command)}</pre>")
+        for kind, media in operation["responses"]["200"]["content"].items():
+            example = media["example"]
+            shown = json.dumps(example, indent=2, ensure_ascii=False) if "json" in kind else example
+            parts.append(f"<h3>{self.say(_REPLY)}</h3><pre>{escape(shown)}</pre>")
+        parts.append(self._errors(operation))
+        return (
+            f'<details><summary><span class="method {method}">{method.upper()}</span>'
+            f'<code>{escape(path)}</code><span class="soft">{escape(speak(operation["summary"]))}'
+            f'</span></summary><div class="inside">{"".join(parts)}</div></details>'
+        )
+
+    def _parameters(self, operation: Mapping[str, Any]) -> str:
         rows = [
-            (name, schema, name in required, "in the body")
-            for name, schema in media["schema"].get("properties", {}).items()
-        ] + rows
-    if not rows:
-        return ""
-    lines = [
-        f"<tr><td><code>{escape(name)}</code></td><td>{escape(_type(schema))}</td>"
-        f"<td>{'yes' if required else escape(_default(schema))}</td><td>{escape(text)}</td></tr>"
-        for name, schema, required, text in rows
-    ]
-    head = "<tr><th>Parameter</th><th>Type</th><th>Required</th><th></th></tr>"
-    return f"<table>{head}{''.join(lines)}</table>"
+            (p["name"], p["schema"], p["required"], p.get("description", ""))
+            for p in operation.get("parameters", ())
+        ]
+        for media in operation.get("requestBody", {}).get("content", {}).values():
+            required = media["schema"].get("required", ())
+            rows = [
+                (name, schema, name in required, _IN_BODY)
+                for name, schema in media["schema"].get("properties", {}).items()
+            ] + rows
+        if not rows:
+            return ""
+        lines = [
+            f"<tr><td><code>{escape(name)}</code></td><td>{escape(_type(schema))}</td>"
+            f"<td>{self._needed(schema, required)}</td><td>{self.say(text)}</td></tr>"
+            for name, schema, required, text in rows
+        ]
+        head = "".join(f"<th>{self.say(word)}</th>" for word in _HEADINGS)
+        return f"<table><tr>{head}<th></th></tr>{''.join(lines)}</table>"
 
+    def _needed(self, schema: Mapping[str, Any], required: bool) -> str:
+        if required:
+            return self.say(_YES)
+        default = f", {json.dumps(schema['default'])}" if "default" in schema else ""
+        return self.say(_NO) + escape(default)
 
-def _errors(operation: Mapping[str, Any]) -> str:
-    rows = [
-        f"<tr><td><code>{escape(status)}</code></td><td>{escape(reply['description'])}</td></tr>"
-        for status, reply in sorted(operation["responses"].items())
-        if status != "200"
-    ]
-    version = operation.get("x-feilun-version")
-    said = f'<p class="soft">Version {escape(version)}</p>' if version else ""
-    return f"<h3>Other replies</h3><table>{''.join(rows)}</table>{said}"
+    def _errors(self, operation: Mapping[str, Any]) -> str:
+        rows = [
+            f"<tr><td><code>{escape(status)}</code></td><td>{self.say(reply['description'])}</td>"
+            "</tr>"
+            for status, reply in sorted(operation["responses"].items())
+            if status != "200"
+        ]
+        version = operation.get("x-feilun-version")
+        said = f'<p class="soft">{self.say(_VERSION)} {escape(version)}</p>' if version else ""
+        return f"<h3>{self.say(_OTHERS)}</h3><table>{''.join(rows)}</table>{said}"
 
 
 def _type(schema: Mapping[str, Any]) -> str:
@@ -159,10 +207,6 @@ def _type(schema: Mapping[str, Any]) -> str:
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     return str(schema.get("type", "any"))
-
-
-def _default(schema: Mapping[str, Any]) -> str:
-    return f"no, {json.dumps(schema['default'])}" if "default" in schema else "no"
 
 
 def _request(method: str, path: str, operation: Mapping[str, Any], url: str) -> str:

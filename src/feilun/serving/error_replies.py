@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from feilun.i18n import marked
 from feilun.serving.schemas import EXAMPLE_ID, reference
 
 
@@ -34,45 +35,48 @@ class _Error(NamedTuple):
 
 _ERRORS: Mapping[int, _Error] = {
     400: _Error(
-        "The request cannot be used; mend it first.",
+        marked("The request cannot be used; mend it first."),
         "bad_input", "/api/recommend has no parameter 'usr_id'.", "Did you mean 'user_id'?",
     ),
     401: _Error(
-        "A key is needed, or is not valid.",
+        marked("A key is needed, or is not valid."),
         "unauthorized", "This needs a key.", "Send the header Authorization: Bearer KEY.",
     ),
     403: _Error(
-        "Another host's name, or a page of another site.",
+        marked("Another host's name, or a page of another site."),
         "refused", "Pages of other sites may not call this gateway.", "Call it from a server.",
     ),
     409: _Error(
-        "This request id came before with another request.",
+        marked("This request id came before with another request."),
         "conflict", "This request id came before with another request.", "Choose another id.",
     ),
     413: _Error(
-        "More bytes or items than a cap allows; send less in one request.",
+        marked("More bytes or items than a cap allows; send less in one request."),
         "too_large", "The body is larger than 1048576 bytes.", "Send less in one request.",
     ),
     415: _Error(
-        "The body is not plain JSON.",
+        marked("The body is not plain JSON."),
         "unsupported_type", "The body must be uncompressed JSON in UTF-8.",
         "Send the header Content-Type: application/json.",
     ),
     429: _Error(
-        "The quota is spent; try again after Retry-After.",
+        marked("The quota is spent; try again after Retry-After."),
         "too_many", "The team has spent its quota.", "Try again in 1 s.",
     ),
     500: _Error(
-        "The gateway or the project's own code failed; its log says why.",
+        marked("The gateway or the project's own code failed; its log says why."),
         "internal", "The gateway could not answer.",
         "Its log has the reason, under the request id.",
     ),
     503: _Error(
-        "Not now; try again after Retry-After, under the same id.",
+        marked("Not now; try again after Retry-After, under the same id."),
         "unavailable", "The log takes no records.", "Try again.",
     ),
     504: _Error(
-        "Not within the seconds of Request-Timeout; try again under the same id, with more time.",
+        marked(
+            "Not within the seconds of Request-Timeout; try again under the same id, with more "
+            "time."
+        ),
         "too_late", "The request was not answered within 0.2 s, as it asked.",
         "Send it again under the same id, with more time.",
     ),

@@ -90,7 +90,7 @@ class Request:
     ``host`` is one of the allowed names, with the port if the client gave one. ``page`` is the
     origin of the web page that sent it, if it is one of those that may. ``caller`` is
     whoever has been let in. ``named`` says that the caller gave the id, so that the request may
-    have come before.
+    have come before. ``languages`` is the header Accept-Language.
     """
 
     method: str
@@ -102,6 +102,7 @@ class Request:
     page: str = ""
     caller: Caller = ANYBODY
     named: bool = False
+    languages: bytes = b""
 
     @property
     def team(self) -> str:
@@ -139,6 +140,7 @@ class RequestHead(msgspec.Struct):
     timeout: bytes = b""
     authorization: bytes = b""
     cookie: bytes = b""
+    languages: bytes = b""
 
 
 _AS_SENT = {
@@ -147,6 +149,7 @@ _AS_SENT = {
     b"content-encoding": "content_encoding",
     b"sec-fetch-site": "fetch_site",
     b"cookie": "cookie",
+    b"accept-language": "languages",
     b"request-timeout": "timeout",
 }
 """Headers whose last value counts, and the field it goes to."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from feilun.definitions.specs import CapabilitySpec, EventSpec, ParameterSpec, Project, ViewSpec
 from feilun.events.collector import ITEM_LIMIT
+from feilun.i18n import marked
 from feilun.serving.api_version import api_version, operation_version, references
 from feilun.serving.batch import MAX_REQUESTS
 from feilun.serving.capability import CapabilityReply
@@ -29,7 +30,7 @@ from feilun.serving.schemas import example as example_of
 from feilun.serving.views import ViewReply, key_parameters, view_path
 
 _JSON = "application/json"
-_EVENTS_TEXT = (
+_EVENTS_TEXT = marked(
     "Each event is answered with what became of it, and with its offset in the log, once it is "
     "durable: accepted; duplicate (it was there already and counts once); late; conflict (the id "
     "came before with other content); erased (it is from before its subject was erased, and is not "
@@ -46,13 +47,21 @@ _KEYS = {
         "description": "A team's key, which `feilun team add` has given.",
     }
 }
-_MIN_OFFSET = "Answer only once the record at this log offset is in the features (for 2 s)."
-_AS_OF = "Replays only: the time of the read, µs UTC, later than every folded event."
+_ABOUT = marked("Features, models and events of one Feilun project.")
+_TAGS = {
+    "capabilities": marked("What the models do."),
+    "batches": marked("The same, for many requests at once."),
+    "views": marked("The features, as they are now."),
+    "events": marked("What happened."),
+    "operations": marked("The gateway about itself."),
+}
+_MIN_OFFSET = marked("Answer only once the record at this log offset is in the features (for 2 s).")
+_AS_OF = marked("Replays only: the time of the read, µs UTC, later than every folded event.")
 _BATCH = (
     "Each request is answered, and logged, for itself, in the order of the body: its status, and "
     "its reply or its error. Its id is the batch's with its place, <id>.0."
 )
-_PERSONALISED = "false: nothing that is known of whom the request is about is read or kept."
+_PERSONALISED = marked("false: nothing that is known of whom the request is about is read or kept.")
 
 
 def describe(project: Project, version: str, clock: ClockMode = "wall") -> dict[str, Any]:
@@ -98,16 +107,10 @@ def describe(project: Project, version: str, clock: ClockMode = "wall") -> dict[
         "info": {
             "title": project.name,
             "version": api_version(paths),
-            "description": "Features, models and events of one Feilun project.",
+            "description": _ABOUT,
             "x-feilun": version,
         },
-        "tags": [
-            {"name": "capabilities", "description": "What the models do."},
-            {"name": "batches", "description": "The same, for many requests at once."},
-            {"name": "views", "description": "The features, as they are now."},
-            {"name": "events", "description": "What happened."},
-            {"name": "operations", "description": "The gateway about itself."},
-        ],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": {**paths, **{path: {"get": own} for path, own in own_operations().items()}},
         "components": {"schemas": schemas.components},
     }
@@ -177,10 +180,11 @@ def _capability_item(
         "folded_offset": 1_024,
         "degraded": [],
     }
+    candidates = ", ".join(each.address for each in spec.candidates)
     text = "\n\n".join(
         part
         for part in (
-            spec.description,
+            spec.description or (candidates and f"It chooses from {candidates}."),
             f"Scored by {'the model' if not spec.also else 'the models'} {', '.join(spec.models)}."
             + (f" Owner: {spec.owner}." if spec.owner else ""),
         )
@@ -189,7 +193,7 @@ def _capability_item(
     base = _operation(
         spec.name,
         tag="capabilities",
-        summary=_summary(spec.description, spec.name),
+        summary=_summary(spec.description, f"Scored by {spec.model}"),
         description=text,
         reply=reply,
         example=example,
@@ -292,13 +296,14 @@ def _view_operation(
         "degraded": [],
     }
     lines = [spec.description] if spec.description else []
-    lines += [f"- `{f.name}`: {f.description}" for f in spec.features if f.description]
+    lines += [f"- `{f.name}`: {f.description or f'`{f.formula}`'}" for f in spec.features]
     lines += [f"- `{e.name}`: `{e.formula}`" for e in spec.expressions]
     lines += [f"Owner: {spec.owner}."] if spec.owner else []
+    entities = ", ".join(entity.name for entity in spec.entities)
     operation = _operation(
         spec.name,
         tag="views",
-        summary=_summary(spec.description, spec.name),
+        summary=_summary(spec.description, f"Features of {entities or 'the whole project'}"),
         description="\n".join(lines),
         reply=reference(_typed_reply(f"view.{spec.name}", ViewReply, schemas, features)),
         example=example,
@@ -312,7 +317,7 @@ def _events_operation(project: Project) -> dict[str, Any]:
     operation = _operation(
         "send_events",
         tag="events",
-        summary="Send one event, an array of events, or a batch",
+        summary=marked("Send one event, an array of events, or a batch"),
         description=_EVENTS_TEXT,
         reply=reference("EventsReply"),
         example={
@@ -401,6 +406,6 @@ def _parameter_example(parameter: ParameterSpec, schemas: Schemas) -> Any:
     return example or [1] if is_list(parameter.annotation) else example
 
 
-def _summary(description: str, name: str) -> str:
+def _summary(description: str, otherwise: str) -> str:
     first = description.strip().splitlines()
-    return first[0] if first else name
+    return first[0] if first else otherwise

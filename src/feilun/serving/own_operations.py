@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from feilun.i18n import marked
 from feilun.serving.error_replies import error_replies
 
 _JSON = "application/json"
@@ -45,7 +46,7 @@ _STATUS = {
 }
 _OWN = {
     "/health": _Own(
-        "Whether the process lives",
+        marked("Whether the process lives"),
         {
             "type": "object",
             "properties": {"status": {"const": "alive"}},
@@ -54,10 +55,10 @@ _OWN = {
         {"status": "alive"},
     ),
     "/ready": _Own(
-        "Whether requests can be answered", _READY, {"status": "ready", "problems": []}
+        marked("Whether requests can be answered"), _READY, {"status": "ready", "problems": []}
     ),
     "/status": _Own(
-        "Where everything stands",
+        marked("Where everything stands"),
         _STATUS,
         {
             "project": "shop", "worker": "gateway-4711", "clock": "wall",
@@ -68,21 +69,21 @@ _OWN = {
         },
     ),
     "/metrics": _Own(
-        "What Prometheus scrapes",
+        marked("What Prometheus scrapes"),
         {"type": "string"},
         'feilun_log_end{worker="gateway-4711"} 1024',
         "text/plain",
     ),
     "/openapi.json": _Own(
-        "This description",
+        marked("This description"),
         {"type": "object", "required": ["openapi", "info", "paths"]},
         {"openapi": "3.1.0", "info": {"title": "shop", "version": "0"}, "paths": {}},
     ),
     "/docs": _Own(
-        "This description, for people", {"type": "string"}, "<!doctype html>…", "text/html"
+        marked("This description, for people"), {"type": "string"}, "<!doctype html>…", "text/html"
     ),
     "/feilun.js": _Own(
-        "The tracker for web pages, an ES module",
+        marked("The tracker for web pages, an ES module"),
         {"type": "string"},
         "export class Tracker { … }",
         "text/javascript",
@@ -104,7 +105,7 @@ def _operation(path: str, own: _Own) -> dict[str, Any]:
     if path == "/ready":
         example = {"status": "not ready", "problems": ["The log takes no records: it is full."]}
         media = {"schema": own.schema, "example": example}
-        responses["503"] = {"description": "Not now.", "content": {own.kind: media}}
+        responses["503"] = {"description": marked("Not now."), "content": {own.kind: media}}
     elif path in ("/status", "/metrics"):
         responses |= error_replies((503,))
     return {

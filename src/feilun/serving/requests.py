@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -14,6 +15,7 @@ import msgspec
 from feilun.definitions.specs import EntitySpec, ParameterSpec
 from feilun.errors import InputError, TooLarge
 from feilun.serving.http import QUERY_BYTES, Request
+from feilun.serving.type_words import in_words, json_kind
 
 KEY_BYTES = 200
 """The most UTF-8 bytes of a string that identifies an entity."""
@@ -21,6 +23,10 @@ QUERY_FIELDS = 1_000
 _INT64 = range(-(2**63), 2**63)
 _OPTIONS = ("min_offset", "as_of")
 _PERSONALISED = "personalised"
+_MISSING = re.compile(r"missing required field `(?P<name>[^`]+)`")
+_AT = re.compile(r" - at (?P<key>`key` in )?`\$\.(?P<name>\w+)(?P<within>[^`]*)`$")
+_GOT = re.compile(r"Expected `[^`]+`, got `(?P<kind>\w+)`")
+"""What msgspec says of what does not fit."""
 
 
 class ReadOptions(NamedTuple):
@@ -118,7 +124,8 @@ class Parameters:
     ) -> None:
         self._route = route
         self._options = (*_OPTIONS, _PERSONALISED) if personal else _OPTIONS
-        self._names = tuple(p.name for p in declared)
+        self._types = {p.name: in_words(p.annotation) for p in declared}
+        self._names = tuple(self._types)
         self._entities = entities
         self._struct = msgspec.defstruct(
             "Parameters", [_field(p) for p in declared], forbid_unknown_fields=True, kw_only=True
@@ -169,7 +176,7 @@ class Parameters:
         try:
             return msgspec.structs.asdict(msgspec.convert(flat, self._struct, strict=False))
         except msgspec.ValidationError as error:
-            raise self._unusable(error) from error
+            raise self._unusable(error, flat) from error
 
     def _from_body(self, body: bytes) -> dict[str, Any]:
         try:
@@ -214,9 +221,34 @@ class Parameters:
             f"Did you mean {near[0]!r}?" if near else f"It takes: {taken}.",
         )
 
-    def _unusable(self, error: msgspec.ValidationError) -> InputError:
+    def _unusable(
+        self, error: msgspec.ValidationError, query: Mapping[str, Any] | None = None
+    ) -> InputError:
+        """Return what is wrong, in the caller's words: the parameter, and what it has to be."""
+        said = str(error)
+        missing, at, got = _MISSING.search(said), _AT.search(said), _GOT.match(said)
+        if missing is not None and at is None:
+            name = missing["name"]
+            return InputError(
+                f"{self._route} needs the parameter {name}: {self._types[name]}.",
+                "/docs shows an example of the request.",
+            )
+        if at is None:
+            kind = json_kind(got["kind"]) if got else "something else"
+            return InputError(f"The body is {kind}.", "Send one JSON object with the parameters.")
+        name, within = at["name"], at["within"]
+        place = f" at {within}" if within else ""
+        place += " as a key" if at["key"] else ""
+        if query is not None:
+            found = f"it is {str(query[name])[:64]!r}"
+            found += "" if got else f" ({_AT.sub('', said)})"
+        elif got is not None:
+            found = f"it {'has' if place else 'is'} {json_kind(got['kind'])}{place}"
+        else:
+            found = f"it does not fit{place}: {_AT.sub('', said)}"
         return InputError(
-            f"The parameters of {self._route} cannot be used: {error}.", "See /docs for its types."
+            f"The parameter {name} of {self._route} must be {self._types[name]}; {found}.",
+            "/docs shows an example of the request.",
         )
 
 

@@ -133,10 +133,14 @@ class InMemoryReleases:
         turn: int | None,
         by: str,
         fence: int | None = None,
+        after: int | None = None,
     ) -> Release:
         """Put a version in production; a turn's second try returns its first entry."""
         if turn is not None and fence is not None:
             self._turns.check_fence(turn, fence)
+        newest = self.current(model)
+        if after is not None and after != (newest.sequence if newest else 0):
+            raise Conflict(f"Somebody else has changed what is served of {model}.")
         for entry in self.entries(model):
             if turn is not None and entry.turn == turn:
                 return entry

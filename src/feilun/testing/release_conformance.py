@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -53,6 +53,23 @@ class ReleaseHistoryExam(ABC):
             entry.sequence for entry in stores.releases.entries()
         )
         assert back[1:] == ("ranker", 1, "bundle-1", "rollback", 9, 40, None, "ann")
+
+    def test_who_knows_of_no_newer_release_overrules_none(self, stores: Stores) -> None:
+        """A release after another than the newest is refused; other models do not matter."""
+        after: dict[str, Any] = {
+            "action": "adopt",
+            "offset": 9,
+            "at": 40,
+            "turn": None,
+            "by": "ann",
+        }
+        _promote(stores, model="demand", version=1, at=10)
+        first = stores.releases.append("ranker", 1, "bundle-1", after=0, **after)
+        with pytest.raises(Conflict):
+            stores.releases.append("ranker", 2, "bundle-2", after=0, **after)
+        assert stores.releases.entries("ranker") == [first]
+        second = stores.releases.append("ranker", 2, "bundle-2", after=first.sequence, **after)
+        assert stores.releases.current("ranker") == second
 
     def test_what_somebody_else_trained_is_told_apart(self, stores: Stores) -> None:
         """An adoption is no turn's."""

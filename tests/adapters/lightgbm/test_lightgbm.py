@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from feilun.adapters.lightgbm import LightGbmLoader, loader, to_model_text
-from feilun.errors import MissingExtra, ModelError
+from feilun.errors import MissingExtra, ModelError, WrongColumns
 
 lightgbm = pytest.importorskip("lightgbm")
 
@@ -108,8 +108,27 @@ def test_a_matrix_of_another_shape_never_reaches_the_library(estimators, matrix)
 
 def test_another_number_of_columns_is_refused(estimators):
     text = to_model_text(estimators["regressor"])
-    with pytest.raises(ModelError, match="takes 6 columns, not 5"):
+    with pytest.raises(WrongColumns, match="takes 6 columns, not 5") as refused:
         LightGbmLoader().load(text, COLUMNS - 1)
+    assert refused.value.names == ()  # LightGBM made them up
+    named = text.replace(b"Column_", b"their_")
+    with pytest.raises(WrongColumns) as refused:
+        LightGbmLoader().load(named, COLUMNS - 1)
+    assert refused.value.names == tuple(f"their_{place}" for place in range(COLUMNS))
+
+
+def test_a_text_that_ends_early_is_called_so(estimators):
+    text = to_model_text(estimators["regressor"])
+    end = text.index(b"end of trees")
+    for kept in (text.index(b"\n\n") + 2, end // 2, end, end + 5):
+        with pytest.raises(ModelError, match=f"it ends early, after {kept} of"):
+            LightGbmLoader().load(text[:kept], COLUMNS)
+
+
+def test_what_is_lacking_is_named_in_plain_letters(estimators):
+    text = to_model_text(estimators["regressor"]).replace(b"feature_infos=", b"feature_innos=")
+    with pytest.raises(ModelError, match="no feature_infos in it"):
+        LightGbmLoader().load(text, COLUMNS)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +149,7 @@ _FUZZ = """
 import pathlib, random, sys
 import numpy as np
 from feilun.adapters.lightgbm import LightGbmLoader
-from feilun.errors import ModelError
+from feilun.errors import ModelError, WrongColumns
 
 text = pathlib.Path(sys.argv[1]).read_bytes()
 loader, matrix = LightGbmLoader(), np.ones((5, 6), np.float32)

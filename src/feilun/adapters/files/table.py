@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from feilun.errors import InputError, MissingExtra
+from feilun.i18n import _
 
 Encoding = Literal["auto", "utf-8", "gb18030"]
 
@@ -64,14 +65,18 @@ def read_table(
             )
             frame = frame.select(_wanted(path, frame.columns, names, optional))
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise InputError(
+            _("{path} cannot be read: {reason}.", path=path, reason=error.strerror or error)
+        ) from error
     except pl.exceptions.NoDataError as error:
-        raise InputError(f"{path} is empty.", "Its first line must name the columns.") from error
+        raise InputError(
+            _("{path} is empty.", path=path), _("Its first line must name the columns.")
+        ) from error
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"{path} is not a table that can be read: {reason}.",
-            "Save it as Parquet, or as CSV with commas and a header line.",
+            _("{path} is not a table that can be read: {reason}.", path=path, reason=reason),
+            _("Save it as Parquet, or as CSV with commas and a header line."),
         ) from error
     return {name: column.to_list() for name, column in frame.to_dict().items()}
 
@@ -88,7 +93,9 @@ def _utf8(path: Path, encoding: Encoding) -> bytes:
     """Return the file's bytes as UTF-8 without a byte order mark."""
     data = path.read_bytes()
     if data.startswith(_UTF16):
-        raise InputError(f"{path} is UTF-16.", "Save it as UTF-8 (in Excel: CSV UTF-8).")
+        raise InputError(
+            _("{path} is UTF-16.", path=path), _("Save it as UTF-8 (in Excel: CSV UTF-8).")
+        )
     candidates = ("utf-8", "gb18030") if encoding == "auto" else (encoding,)
     for candidate in candidates:
         try:
@@ -97,8 +104,8 @@ def _utf8(path: Path, encoding: Encoding) -> bytes:
             continue
         return decoded.removeprefix("\ufeff").encode()
     raise InputError(
-        f"{path} is not {' or '.join(candidates)} text.",
-        "Save it as UTF-8 CSV, or as Parquet.",
+        _("{path} is not {encodings} text.", path=path, encodings="/".join(candidates)),
+        _("Save it as UTF-8 CSV, or as Parquet."),
     )
 
 
@@ -112,11 +119,12 @@ def _wanted(
     if not missing:
         return list(dict.fromkeys([*names, *(name for name in optional if name in found)]))
     hints = [
-        f"For {name!r}, did you mean {close[0]!r}?"
+        _("For {name}, did you mean {near}?", name=repr(name), near=repr(close[0]))
         for name in missing
         if (close := difflib.get_close_matches(name, found, n=1))
     ]
     listed = ", ".join(repr(name) for name in missing)
     raise InputError(
-        f"{path} has no column {listed}.", " ".join([*hints, f"It has: {', '.join(found)}."])
+        _("{path} has no column {names}.", path=path, names=listed),
+        " ".join([*hints, _("It has: {names}.", names=", ".join(found))]),
     )

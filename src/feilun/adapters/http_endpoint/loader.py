@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from feilun.adapters.http_endpoint.connection import connect, over
 from feilun.errors import InputError, ModelError
+from feilun.i18n import _, marked
 
 DEADLINE_SECONDS = 0.9
 """For one answer, whatever the endpoint does; below what a request waits for a slow scorer."""
@@ -75,7 +76,7 @@ def describe(url: str, columns: int, *, private: bool, secret: str) -> bytes:
     endpoint = Endpoint(url, protocol, columns, private, secret)
     problem = _problem(endpoint)
     if problem:
-        raise InputError(f"The endpoint cannot be adopted: {problem}.")
+        raise InputError(_("The endpoint cannot be adopted: {problem}.", problem=_(problem)))
     return msgspec.json.encode(endpoint)
 
 
@@ -88,17 +89,18 @@ def _problem(endpoint: Endpoint) -> str:
         return f"its URL cannot be read ({error})"
     named = parts.username is not None or parts.password is not None
     problems = {
-        "its URL names no host, or has spaces or other characters that are not allowed": (
+        marked("its URL names no host, or has spaces or other characters that are not allowed"): (
             not known or re.search(r"[^\x21-\x7e]|\\", endpoint.url)
         ),
-        "its URL begins with neither https:// nor http://": parts.scheme not in ("http", "https"),
-        "its URL holds a user, a password or a fragment; secrets come from the environment": (
-            named or parts.fragment
-        ),
-        "http:// is for private networks only (--private); use https://": (
+        marked("its URL begins with neither https:// nor http://"): parts.scheme
+        not in ("http", "https"),
+        marked(
+            "its URL holds a user, a password or a fragment; secrets come from the environment"
+        ): (named or parts.fragment),
+        marked("http:// is for private networks only (--private); use https://"): (
             parts.scheme == "http" and not endpoint.private
         ),
-        "its secret is not the name of a variable, such as SCORING_AUTHORIZATION": (
+        marked("its secret is not the name of a variable, such as SCORING_AUTHORIZATION"): (
             endpoint.secret and not _VARIABLE.fullmatch(endpoint.secret)
         ),
     }

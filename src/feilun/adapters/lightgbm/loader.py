@@ -150,9 +150,7 @@ class LightGbmLoader:
 
     def column_names(self, data: bytes) -> tuple[str, ...]:
         """Return the names in the text's header; empty where LightGBM made them up."""
-        names = column_names(data)
-        made_up = tuple(f"Column_{place}" for place in range(len(names)))
-        return () if names == made_up else names
+        return column_names(data)
 
 
 def _check(library: ctypes.CDLL, code: int) -> None:

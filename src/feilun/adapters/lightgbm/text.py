@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from feilun.errors import ModelError
+from feilun.errors import ModelError, WrongColumns
 
 _PER_SPLIT = (
     b"split_feature", b"split_gain", b"threshold", b"decision_type", b"left_child", b"right_child",
@@ -39,22 +39,29 @@ def check_model_text(data: bytes, columns: int) -> None:
     Raises
     ------
     ModelError
-        If the text is not a sound model of ``columns`` columns.
+        If the text is not a sound model.
+    WrongColumns
+        If it is one of another number of columns.
     """
     try:
         _check(data, columns)
     except (ValueError, KeyError, IndexError) as error:
-        reason = f"no {error} in it" if isinstance(error, KeyError) else str(error)
+        lacks = isinstance(error, KeyError)
+        reason = f"no {error.args[0].decode()} in it" if lacks else str(error)
         raise ModelError(
             f"This is not a sound LightGBM model: {reason}.", "Train and store it again."
         ) from error
 
 
 def column_names(data: bytes) -> tuple[str, ...]:
-    """Return what a sound model calls its columns, in order."""
-    head, _, _ = data.partition(b"\n\n")
-    names = _fields(head.removeprefix(b"tree\n"))[b"feature_names"]
-    return tuple(names.decode("utf-8", "replace").split())
+    """Return what a sound model calls its columns, in order; empty where LightGBM made them up."""
+    return _names(_fields(data.partition(b"\n\n")[0].removeprefix(b"tree\n")))
+
+
+def _names(header: Fields) -> tuple[str, ...]:
+    names = tuple(header[b"feature_names"].decode("utf-8", "replace").split())
+    made_up = tuple(f"Column_{place}" for place in range(len(names)))
+    return () if names == made_up else names
 
 
 def _check(data: bytes, columns: int) -> None:
@@ -66,11 +73,15 @@ def _check(data: bytes, columns: int) -> None:
     for name in (b"num_class", b"num_tree_per_iteration"):
         _require(header[name] == b"1", f"{name.decode()} is not 1")
     found = _int(header, b"max_feature_idx") + 1
-    _require(found == columns, f"it takes {found} columns, not {columns}")
+    if found != columns:
+        raise WrongColumns(found, columns, _names(header))
     for name in (b"feature_names", b"feature_infos"):
         _require(len(header[name].split()) == columns, f"{name.decode()} has another length")
     start = len(head) + len(separator)
-    for number, size in enumerate(_ints(header, b"tree_sizes")):
+    sizes = _ints(header, b"tree_sizes")
+    least = start + sum(max(size, 0) for size in sizes) + len(_END)
+    _require(len(data) >= least, f"it ends early, after {len(data)} of {least} bytes or more")
+    for number, size in enumerate(sizes):
         block = data[start : start + max(size, 0)]
         _require(block.startswith(b"Tree=%d\n" % number), f"tree {number} is not at its place")
         _check_tree(_fields(block.rstrip(b"\n")), columns, number)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from feilun.errors import MissingExtra, ModelError
+from feilun.i18n import _
 
 DESCRIPTION = "MLmodel"
 MAX_DESCRIPTION = 1 << 20
@@ -33,25 +34,40 @@ def native_file(folder: Path) -> Path:
     """
     flavors = _description(folder).get("flavors")
     if not isinstance(flavors, dict):
-        raise ModelError(f"{folder / DESCRIPTION} names no flavors.", "Log the model again.")
+        raise ModelError(
+            _("{path} names no flavors.", path=folder / DESCRIPTION), _("Log the model again.")
+        )
     name = next((each for each in FLAVORS if each in flavors), None)
     if name is None:
         raise ModelError(
-            f"The MLflow model in {folder} has the flavors {', '.join(map(str, flavors))}; what "
-            "they load runs code.",
-            "Log it in its own format where it was trained: " + "; or ".join(FLAVORS.values()),
+            _(
+                "The MLflow model in {folder} has the flavors {names}; what they load runs code.",
+                folder=folder,
+                names=", ".join(map(str, flavors)),
+            ),
+            _(
+                "Log it in its own format where it was trained: {ways}",
+                ways="; ".join(FLAVORS.values()),
+            ),
         )
     flavor = flavors[name]
     data = flavor.get("data") if isinstance(flavor, dict) else None
     if not isinstance(data, str):
         raise ModelError(
-            f"The flavor {name} in {folder} names no file.", f"Log it: {FLAVORS[name]}"
+            _("The flavor {name} in {folder} names no file.", name=name, folder=folder),
+            _("Log it again: {way}", way=FLAVORS[name]),
         )
     path = (folder / data).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise ModelError(f"The flavor {name} names a file outside {folder}.", "Do not trust it.")
+        raise ModelError(
+            _("The flavor {name} names a file outside {folder}.", name=name, folder=folder),
+            _("Do not trust it."),
+        )
     if not path.is_file():
-        raise ModelError(f"{folder} has no file {data}.", f"Log it again: {FLAVORS[name]}")
+        raise ModelError(
+            _("{folder} has no file {name}.", folder=folder, name=data),
+            _("Log it again: {way}", way=FLAVORS[name]),
+        )
     return path
 
 
@@ -65,11 +81,20 @@ def _description(folder: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             text = file.read(MAX_DESCRIPTION + 1)
         if len(text) > MAX_DESCRIPTION:
-            raise ModelError(f"{path} has more than {MAX_DESCRIPTION} bytes.", "Log it again.")
+            raise ModelError(
+                _("{path} has more than {cap} bytes.", path=path, cap=MAX_DESCRIPTION),
+                _("Log the model again."),
+            )
         # Aliases let a small file stand for a huge one; MLflow writes none.
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)):
-            raise ModelError(f"{path} has aliases, which MLflow does not write.", "Log it again.")
+            raise ModelError(
+                _("{path} has aliases, which MLflow does not write.", path=path),
+                _("Log the model again."),
+            )
         found = yaml.safe_load(text)
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read: {error}", "Log the model again.") from error
+        raise ModelError(
+            _("{path} cannot be read: {reason}.", path=path, reason=error),
+            _("Log the model again."),
+        ) from error
     return found if isinstance(found, dict) else {}

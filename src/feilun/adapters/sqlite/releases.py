@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
+from typing import Literal
 
 from feilun.adapters.sqlite.audit import audit
 from feilun.adapters.sqlite.database import Database
 from feilun.adapters.sqlite.turns import check_fence
 from feilun.errors import Conflict
+from feilun.i18n import _
 from feilun.ports.releases import Action, Release, Rollout, Stage
 
 _RELEASE = 'SELECT sequence, model, version, bundle, action, "offset", at, turn, "by" FROM releases'
@@ -43,11 +46,14 @@ class SqliteReleases:
         turn: int | None,
         by: str,
         fence: int | None = None,
+        after: int | None = None,
     ) -> Release:
         """Put a version in production; a turn's second try returns its first entry."""
         with self._database.write() as db:
             if turn is not None and fence is not None:
                 check_fence(db, turn, fence)
+            if after is not None and _newest(db, model) != after:
+                raise _overtaken(model)
             row = db.execute(f"{_RELEASE} WHERE model = ? AND turn = ?", (model, turn)).fetchone()
             if row is None:
                 # A clock that steps back must not reorder the history.
@@ -100,16 +106,8 @@ class SqliteReleases:
     ) -> Rollout:
         """Begin a rollout, or bring it to another stage."""
         with self._database.write() as db:
-            newest = db.execute(
-                "SELECT coalesce((SELECT max(sequence) FROM releases WHERE model = ?1), 0),"
-                " coalesce((SELECT max(sequence) FROM rollouts WHERE model = ?1), 0)",
-                (model,),
-            ).fetchone()
-            if newest != (release, after):
-                raise Conflict(
-                    f"Somebody else has changed what is served of {model} in the meantime.",
-                    "Look at feilun history and feilun rollout show, then decide again.",
-                )
+            if (_newest(db, model), _newest(db, model, "rollouts")) != (release, after):
+                raise _overtaken(model)
             sequence = db.execute(
                 "INSERT INTO rollouts VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,"
                 " max(?9, coalesce((SELECT max(at) FROM rollouts WHERE model = ?1), ?9)), ?10)",
@@ -169,3 +167,18 @@ class SqliteReleases:
     def close(self) -> None:
         """Give back what it holds; further calls are errors."""
         self._database.close()
+
+
+def _newest(
+    db: sqlite3.Connection, model: str, table: Literal["releases", "rollouts"] = "releases"
+) -> int:
+    """Return the sequence of a model's newest entry; 0 without one."""
+    row = db.execute(f"SELECT max(sequence) FROM {table} WHERE model = ?", (model,))  # noqa: S608
+    return int(row.fetchone()[0] or 0)
+
+
+def _overtaken(model: str) -> Conflict:
+    return Conflict(
+        _("Somebody else has changed what is served of {model} in the meantime.", model=model),
+        _("Look at feilun history and feilun rollout show, then decide again."),
+    )

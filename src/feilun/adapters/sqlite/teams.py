@@ -10,6 +10,7 @@ from feilun.adapters.sqlite.audit import audit
 from feilun.adapters.sqlite.database import Database
 from feilun.clock import to_iso
 from feilun.errors import Conflict, UnknownName
+from feilun.i18n import _
 from feilun.ports.teams import AuditEntry, Directory, Key, KeyUse, NewKey, Team, Usage
 
 _TEAM = "SELECT number, name, scopes, quota, created, revoked FROM teams"
@@ -42,7 +43,14 @@ class SqliteTeams:
         with self._database.write() as db:
             found = _find(db, name)
             if found is not None and found.revoked is None:
-                raise Conflict(f"The team {name} exists.", "Change or rotate it.")
+                raise Conflict(
+                    _("There is a team {name} already.", name=name),
+                    _(
+                        "Another key: feilun team rotate {name}; other scopes: feilun team change "
+                        "{name}",
+                        name=name,
+                    ),
+                )
             db.execute(
                 "INSERT INTO teams (name, scopes, quota, created) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET scopes = excluded.scopes,"
@@ -171,12 +179,16 @@ def _living(db: sqlite3.Connection, name: str) -> Team:
     if found is None:
         raise _unknown(name)
     if found.revoked is not None:
-        raise UnknownName(f"The team {name} is revoked.", "Add it again to give it a key.")
+        raise UnknownName(
+            _("The team {name} is revoked.", name=name), _("Add it again to give it a key.")
+        )
     return found
 
 
 def _unknown(name: str) -> UnknownName:
-    return UnknownName(f"There is no team {name!r}.", "feilun team list shows them all.")
+    return UnknownName(
+        _("There is no team {name}.", name=repr(name)), _("feilun team list shows them all.")
+    )
 
 
 def _insert_key(db: sqlite3.Connection, team: Team, key: NewKey, at: int) -> None:

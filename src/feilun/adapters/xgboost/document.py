@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from feilun.errors import ModelError
+from feilun.errors import ModelError, WrongColumns
 
 MAX_DEPTH = 32
 MAX_CATEGORY = 1 << 20
@@ -176,7 +176,8 @@ def _rewritten(document: Document, columns: int) -> Document:
     learner = document["learner"]
     parameters = learner["learner_model_param"]
     found = int(parameters["num_feature"])
-    _require(found == columns, f"it takes {found} columns, not {columns}")
+    if found != columns:
+        raise WrongColumns(found, columns)
     _require(
         int(parameters.get("num_class", 0)) <= 1 and int(parameters.get("num_target", 1)) == 1,
         "it gives several numbers a row; train a binary, regression or ranking objective",

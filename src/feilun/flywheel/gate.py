@@ -75,7 +75,11 @@ def decide(
         promote, reason = False, f"not evaluable: {interval.reason}"
     elif interval.clusters < FEWEST_CLUSTERS:
         promote = False
-        reason = f"not evaluable: {interval.clusters} clusters, at least {FEWEST_CLUSTERS} needed"
+        reason = (
+            f"not evaluable: the requests to judge by are about {interval.clusters} subjects "
+            f"(customers, or items), at least {FEWEST_CLUSTERS} needed; try again when there are "
+            "outcomes of more of them"
+        )
     else:
         promote = interval.low > -gate.margin
         reason = (

@@ -15,7 +15,7 @@ import numpy as np
 
 from feilun.aggregation.frames import EventFrame
 from feilun.aggregation.hops import floor_hop
-from feilun.clock import DAY
+from feilun.clock import DAY, to_iso
 from feilun.definitions.specs import CapabilitySpec, ModelSpec, Project
 from feilun.errors import ModelError
 from feilun.features.frames import event_frames
@@ -67,9 +67,11 @@ def history_examples(
         asked = _by_day(project, capability.item, outcomes, ripe)
     asked = _newest(asked)
     if not asked:
+        known = int(outcomes.time.min()) + model.label.within
         raise ModelError(
             f"The history holds no request whose outcome is known, to train {model.name} on.",
-            f"It must be longer than the outcome's window and name {', '.join(names) or 'items'}.",
+            f"Try again when there are events from after {to_iso(known)}, of requests that name "
+            f"{', '.join(names) or 'items'} and have candidates from before.",
         )
     # An event that became available at the very moment was known: ``known`` is exclusive.
     past = [PastRequest(each.keys, each.items, each.as_of, each.as_of + 1) for each in asked]

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from feilun.clock import to_iso
 from feilun.definitions.specs import ModelSpec, Readable
 from feilun.errors import FeilunError, ModelError
 from feilun.models.bundle import (
@@ -84,7 +85,9 @@ def split(examples: Examples, within: int, new_since: int = 0, not_before: int =
         If either part is empty.
     """
     if not len(examples):
-        raise ModelError("There is no request with a known outcome.", "Wait for more outcomes.")
+        raise ModelError(
+            "There is no request with a known outcome.", "Wait until the outcome's within= is over."
+        )
     count = len(examples)
     new = count - int(np.searchsorted(examples.as_of, new_since))
     most = min(new, ENOUGH_HELD_OUT, int(count * MOST_HELD_OUT))
@@ -93,10 +96,12 @@ def split(examples: Examples, within: int, new_since: int = 0, not_before: int =
     train = examples.take(examples.as_of + within <= start)
     holdout = examples.take(examples.as_of >= start)
     if not len(train) or not len(holdout):
+        known = max(int(examples.as_of[0]) + within, not_before)
         raise ModelError(
             f"{len(examples)} requests cannot be parted: {len(train)} had their outcome before "
             f"the {len(holdout)} to judge by.",
-            "Wait for more outcomes, or shorten the outcome's within=.",
+            f"Try again when the newest requests whose outcome is known are from after "
+            f"{to_iso(known)}, or shorten the outcome's within=.",
         )
     return Split(train, holdout, start)
 

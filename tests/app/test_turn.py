@@ -1,6 +1,7 @@
 """From imported history to a model in production, by the command line alone."""
 
 import random
+import re
 
 import pytest
 
@@ -73,3 +74,12 @@ def roll_out(shop, until):
         ("shadow", 0, False), ("full", 100, False), ("off", 0, False), ("canary", 2.5, False),
     ]  # fmt: skip
     assert "2.5" in shop.run("rollout", "show", "ranker").stdout
+
+
+def test_a_turn_is_shown_as_people_read_it(shop):
+    (shop.root / "clicks.csv").write_text("user_id,item_id,when\n1,2,2026-03-01T10:00:00Z\n")
+    shop.run("import", shop.root / "clicks.csv", "--event", "click", "--time", "when")
+    said = shop.run("turn", "ranker", code=1).stdout
+    assert "Try again when there are events from after 2026-03-01T10:30:00" in said
+    assert re.search(r"started +20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d", said)
+    assert "{" not in said

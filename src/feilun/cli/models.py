@@ -47,6 +47,7 @@ def turn(model: ModelName, project: ProjectFolder = None, as_json: AsJson = Fals
     import time
 
     from feilun.app.terminal import say_json, say_table
+    from feilun.cli.turn_rows import turn_rows
     from feilun.flywheel.controller import Controller
     from feilun.flywheel.record import turn_record
 
@@ -64,7 +65,7 @@ def turn(model: ModelName, project: ProjectFolder = None, as_json: AsJson = Fals
     if as_json:
         say_json(found)
     else:
-        say_table((_("turn"), str(opened.id)), [(k, v) for k, v in found.items() if k != "turn"])
+        say_table((_("turn"), str(opened.id)), turn_rows(found))
     return 1 if found["state"] == "failed" else 0
 
 

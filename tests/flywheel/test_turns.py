@@ -146,7 +146,7 @@ def test_too_few_customers_are_not_evaluable(tmp_path, monkeypatch):
     shop = world.workshop(tmp_path, world.shop_log())
     Controller(shop).run_once()
     assert {record["state"] for record in records(shop)} == {"rejected"}
-    assert all("5 clusters" in record["reason"] for record in records(shop))
+    assert all("about 5 subjects" in record["reason"] for record in records(shop))
 
 
 def test_a_registry_that_is_down_promotes_nothing(shop, monkeypatch):

@@ -81,6 +81,9 @@ def test_damaged_tiles_are_made_anew_and_hold_nobody_else_up(shop, start, until)
     shop.run("rebuild")
     # Whole keys of one int and two: what is of users, and of users and items.
     assert flip(shop.root / ".feilun/tiles", b"values", lambda key: key[-1:] in b"\1\2") > 2
+    refused = shop.run("features", "user_profile", "user_id=1", code=1).stderr
+    assert "user_profile:clicks" in refused
+    assert "feilun rebuild" in refused
     with start(shop):
         for user in (1, 2, 3):
             assert sent(shop, user) == "accepted"
@@ -88,4 +91,6 @@ def test_damaged_tiles_are_made_anew_and_hold_nobody_else_up(shop, start, until)
         wanted = [(200, clicks, []) for clicks in (2, 3, 4, 4, 5)]
         until(lambda: [profile(shop, user) for user in range(1, 6)] == wanted)
         assert shop.json("status")["platform"]["problems"] == []
-    assert "is damaged; it is made anew" in (shop.root / ".feilun/run/engine.log").read_text()
+    assert (
+        "damaged blobs of tiles are made anew" in (shop.root / ".feilun/run/engine.log").read_text()
+    )

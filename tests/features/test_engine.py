@@ -308,11 +308,23 @@ def test_a_store_beyond_the_log_is_refused(shop):
 
 
 @pytest.mark.parametrize("raw", [b"\xc1", encode_built(Built()).replace(b"\x02", b"\x09", 1)])
-def test_a_list_of_whole_tiles_that_cannot_be_read(shop, raw):
-    project, store = shop.project(shop.feature("count", "count", "user")), MemoryStore()
-    store.commit([(KEY, raw)], 0, Mark(0, 0))
+def test_where_the_list_of_tiles_cannot_be_read_all_are_made_anew(shop, raw, monkeypatch):
+    count = shop.feature("count", "count", "user")
+    project, store = shop.project(count), MemoryStore()
+    log = log_of(*(shop.buy(1, 1) for _ in range(9)))
+    run_to_end(Engine(project, log, store))
+    store.commit([(KEY, raw)], 9, Mark(9, shop.start + 9))
     with pytest.raises(CorruptData, match="rebuild"):
-        Engine(project, MemoryLog(), store).run_once()
+        read(project, store, count, user=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "damaged", lambda: [(3, 5)])
+        with pytest.raises(CorruptData, match="offsets 3 to 4 are damaged"):
+            Engine(project, log, store).run_once()
+    engine = Engine(project, log, store)
+    engine.run_once(4)
+    assert read(project, store, count, user=1) is None
+    run_to_end(engine)
+    assert read(project, store, count, user=1) == 9
 
 
 def test_a_field_that_becomes_optional_takes_no_event_from_others(shop):

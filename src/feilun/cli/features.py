@@ -10,7 +10,7 @@ import typer
 
 from feilun.cli.options import AsJson, ProjectFolder, configured
 from feilun.clock import SystemClock
-from feilun.errors import InputError, UnknownName
+from feilun.errors import CorruptData, InputError, UnknownName
 from feilun.i18n import _
 
 if TYPE_CHECKING:
@@ -118,6 +118,11 @@ def _read(
         mark = snapshot.mark
         as_of = max(SystemClock().now(), mark.time + 1)
         columns = snapshot.read(features_of(wanted), keys, None, (), as_of)
+        if snapshot.damaged:
+            raise CorruptData(
+                _("What is stored of {names} is damaged.", names=", ".join(snapshot.damaged)),
+                _("Make it anew from the log: feilun rebuild"),
+            )
     columns = complete(wanted, columns)
     return {
         "keys": keys,

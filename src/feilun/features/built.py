@@ -23,6 +23,10 @@ KEY = b"built"
 _VERSION = 2
 
 
+class ListDamaged(CorruptData):
+    """What the store says of its tiles cannot be read, so that none of them can."""
+
+
 @dataclass(frozen=True)
 class Holding:
     """A family in the store.
@@ -131,7 +135,7 @@ def decode_built(raw: bytes | None, folds: Iterable[FoldSpec] = ()) -> Built:
 
     Raises
     ------
-    CorruptData
+    ListDamaged
         If the bytes are of another format.
     """
     if raw is None:
@@ -189,8 +193,8 @@ def _lasts(kept: int | None, needed: int | None) -> bool:
     return kept is None or (needed is not None and needed <= kept)
 
 
-def _corrupt(why: str) -> CorruptData:
-    return CorruptData(
+def _corrupt(why: str) -> ListDamaged:
+    return ListDamaged(
         f"The store's list of its tiles cannot be read: {why}.",
         "Tiles are derived: rebuild them from the log.",
     )

@@ -17,7 +17,7 @@ from feilun.aggregation import Family
 from feilun.definitions.specs import Project
 from feilun.errors import ConfigError, CorruptData
 from feilun.features import increments
-from feilun.features.built import KEY, Built, decode_built, encode_built
+from feilun.features.built import KEY, Built, ListDamaged, decode_built, encode_built
 from feilun.features.frames import Decoded, FrameDecoder
 from feilun.features.increments import Increment
 from feilun.features.mending import Mending
@@ -118,6 +118,15 @@ class Engine:
         ConfigError
             If the store stands beyond the end of the log.
         """
+        try:
+            return self._advance(limit)
+        except ListDamaged as error:
+            self._check_log()
+            logger.error("all tiles are made anew from the log: %s", error.message)
+            self._store.clear()
+            return self._advance(limit)
+
+    def _advance(self, limit: int) -> int:
         with self._store.snapshot() as snapshot:
             mark = snapshot.mark()
             before = self._decoded(snapshot.get(KEY))
@@ -162,6 +171,15 @@ class Engine:
         CorruptData
             If some of the log cannot be read: all of it is checked first. No tile was changed.
         """
+        self._check_log()
+        self._store.clear()
+        taken = 0
+        while count := self.run_once(limit):
+            taken += count
+        return taken
+
+    def _check_log(self) -> None:
+        """Refuse to forget tiles that the log could not make again."""
         if damaged := self._log.damaged():
             names = ", ".join(f"{start} to {end - 1}" for start, end in damaged)
             raise CorruptData(
@@ -169,11 +187,6 @@ class Engine:
                 "them could not be made again. The tiles stay as they are.",
                 "Put a backup of the log's folder back, then rebuild.",
             )
-        self._store.clear()
-        taken = 0
-        while count := self.run_once(limit):
-            taken += count
-        return taken
 
     def _decoded(self, raw: bytes | None) -> Built:
         known, built = self._built

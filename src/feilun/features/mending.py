@@ -45,13 +45,8 @@ class Mending:
 
     def note(self, family: Family, key: bytes) -> None:
         """Remember that the blob of a key is damaged."""
-        if key not in self._keys.get(family, ()) and (family, key) not in self._found:
+        if key not in self._keys.get(family, ()):
             self._found[family, key] = None
-            logger.error(
-                "a blob of tiles is damaged; it is made anew from the log (family %s, key %s)",
-                family.id.hex(),
-                key.hex(),
-            )
 
     def begin(self, families: Collection[Family]) -> bool:
         """Take up what was found in ``families``; return whether there is anything to do."""
@@ -64,6 +59,13 @@ class Mending:
                 del self._found[family, key]
             self.families = list(self._keys)
             self._tiles = increments.nothing(self.families)
+            if chosen:
+                family, key = chosen[0]
+                logger.error(
+                    "%d damaged blobs of tiles are made anew from the log, the first under %s",
+                    len(chosen),
+                    (family.id + key).hex(),
+                )
         return bool(self.families)
 
     def add(self, folded: Increment, offset: int) -> None:

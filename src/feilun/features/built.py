@@ -7,14 +7,15 @@ beside the others, and is read only when it has caught up with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
 from feilun.aggregation import Family, Plan, make_families
-from feilun.definitions.specs import ConditionSpec, CustomSpec, FeatureSpec, FoldSpec
+from feilun.definitions.specs import FeatureSpec, FoldSpec, Project
 from feilun.errors import CorruptData
+from feilun.features.earlier import decode_class, encode_class, obstacle, today
 
 KEY = b"built"
 """Shorter than a family's id, so that no tile has it."""
@@ -85,16 +86,8 @@ class _Stored(msgspec.Struct, array_like=True):
     dropped: list[bytes]
 
 
-def _encode_class(_: object) -> None:
-    """Leave out the class of a custom aggregation: the project has it."""
-
-
-def _decode_class(_kind: type, _value: object) -> type:
-    return object
-
-
-_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_class)
-_decoder = msgspec.msgpack.Decoder(_Stored, dec_hook=_decode_class)
+_encoder = msgspec.msgpack.Encoder(enc_hook=encode_class)
+_decoder = msgspec.msgpack.Decoder(_Stored, dec_hook=decode_class)
 
 
 def encode_built(built: Built) -> bytes:
@@ -106,17 +99,17 @@ def encode_built(built: Built) -> bytes:
     return _encoder.encode(_Stored(_VERSION, families, list(built.dropped)))
 
 
-def decode_built(raw: bytes | None, folds: Iterable[FoldSpec] = ()) -> Built:
+def decode_built(raw: bytes | None, project: Project) -> Built:
     """Return what was stored under ``KEY``; no family where nothing was.
 
     Parameters
     ----------
     raw : bytes or None
         What was stored.
-    folds : iterable of FoldSpec
-        The project's. It has the classes of custom aggregations: a family with one that it does not
-        have is as good as dropped. So is one in which a field that may be absent by now takes its
-        events from others.
+    project : Project
+        The definitions, as they are now. A family is as good as dropped if its aggregation or its
+        event is not theirs any more, or if a field that may be absent by now takes its events
+        from others.
 
     Raises
     ------
@@ -131,46 +124,24 @@ def decode_built(raw: bytes | None, folds: Iterable[FoldSpec] = ()) -> Built:
         raise _corrupt(str(error)) from error
     if stored.version != _VERSION:
         raise _corrupt(f"it is of format {stored.version}, and this program knows {_VERSION}")
-    own = {fold.fingerprint: fold for fold in folds}
-    custom = {name: fold for name, fold in own.items() if fold.custom is not None}
     holdings, dropped = [], list(stored.dropped)
     for offset, plans in stored.families:
-        family = Family(tuple(Plan(tuple(map(_restored, plan))) for plan in plans))
-        brought = {fold.fingerprint for fold in family.folds if fold.custom is not None}
-        if brought <= custom.keys() and not any(_takes_away(plan, own) for plan in family.plans):
-            known = tuple(
-                Plan(tuple(replace(f, custom=_class_of(f, custom)) for f in plan.folds))
-                for plan in family.plans
-            )
-            holdings.append(Holding(Family(known), offset))
-        else:
+        folds = [[today(fold, project) for fold in plan] for plan in plans]
+        family = Family(tuple(Plan(tuple(plan)) for plan in folds))
+        if any(_is_lost(plan, project) for plan in folds):
             dropped.append(family.id)
+        else:
+            holdings.append(Holding(family, offset))
     return Built(tuple(holdings), tuple(dropped))
 
 
-def _takes_away(plan: Plan, own: Mapping[bytes, FoldSpec]) -> bool:
-    """Whether some fold would lose events for lack of another's field, which was required once."""
-    if len({fold.field for fold in plan.folds}) == 1:
-        return False
-    now = [own.get(fold.fingerprint, fold) for fold in plan.folds]
-    return any(fold.field is not None and not fold.required for fold in now)
-
-
-def _class_of(fold: FoldSpec, custom: Mapping[bytes, FoldSpec]) -> CustomSpec | None:
-    return fold.custom and custom[fold.fingerprint].custom
-
-
-def _restored(fold: FoldSpec) -> FoldSpec:
-    return replace(fold, where=_condition(fold.where))
-
-
-def _condition(condition: ConditionSpec | None) -> ConditionSpec | None:
-    """Give a condition its tuples back, which the store has as lists."""
-    if condition is None:
-        return None
-    value = tuple(condition.value) if isinstance(condition.value, list) else condition.value
-    parts = tuple(part for part in map(_condition, condition.parts) if part is not None)
-    return replace(condition, value=value, parts=parts)
+def _is_lost(folds: Sequence[FoldSpec], project: Project) -> bool:
+    """Whether what the project folds by now would differ from what the tiles of a plan hold."""
+    if any(fold.custom is not None and obstacle(fold, project) for fold in folds):
+        return True
+    # Some would lose events for lack of another's field, which was required once.
+    together = len({fold.field for fold in folds}) > 1
+    return together and any(fold.field is not None and not fold.required for fold in folds)
 
 
 def _lasts(kept: int | None, needed: int | None) -> bool:

@@ -8,12 +8,12 @@ the others, a part of the log at a time, and are read when they have caught up.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
 
 from feilun.aggregation import Family
-from feilun.definitions.specs import Project
+from feilun.definitions.specs import FoldSpec, Project, longest
 from feilun.errors import ConfigError, CorruptData
 from feilun.features import increments
 from feilun.features.built import KEY, Built, decode_built, encode_built
@@ -44,7 +44,7 @@ class Engine:
     Parameters
     ----------
     project : Project
-        The definitions: every fold that some feature reads is kept.
+        The definitions: every fold that some feature reads is folded.
     log : EventLog
         What to fold.
     store : OnlineStore
@@ -54,6 +54,10 @@ class Engine:
     poison_limit : int
         More records than this in a row that cannot be folded are not poison: something is wrong
         with the program or the machine, and `run_once` raises what the last one raised.
+    pinned : callable
+        Asked each time for what is folded beside the project's own: what models in production were
+        trained on, though the definitions may have changed since. It returns the same object while
+        nothing has changed.
 
     Raises
     ------
@@ -69,7 +73,10 @@ class Engine:
         *,
         tries: int = 3,
         poison_limit: int = 100,
+        pinned: Callable[[], tuple[FoldSpec, ...]] = tuple,
     ) -> None:
+        self._pinned = pinned
+        self._pins: tuple[FoldSpec, ...] = ()
         self._folds = project.folds
         self._events = frozenset(spec.event for spec in self._folds)
         self._project = project
@@ -112,6 +119,7 @@ class Engine:
         CorruptData
             If the store stands beyond the end of the log, or stored bytes fail their check.
         """
+        self._heed_pins()
         with self._store.snapshot() as snapshot:
             mark = snapshot.mark()
             before = self._decoded(snapshot.get(KEY))
@@ -148,10 +156,20 @@ class Engine:
             taken += count
         return taken
 
+    def _heed_pins(self) -> None:
+        """Take up what is to be folded by now."""
+        pins = self._pinned()
+        if pins is self._pins:
+            return
+        self._pins = pins
+        self._folds = longest((*self._project.folds, *pins))
+        self._events = frozenset(spec.event for spec in self._folds)
+        self._settled = None
+
     def _decoded(self, raw: bytes | None) -> Built:
         known, built = self._built
         if raw is None or raw != known:
-            built = decode_built(raw, self._folds)
+            built = decode_built(raw, self._project)
             self._built = (raw, built)
         return built
 

@@ -13,7 +13,14 @@ from feilun.definitions.specs import ModelSpec
 from feilun.errors import ConfigError, InputError, ModelError
 from feilun.flywheel.release import await_workers
 from feilun.flywheel.workshop import Workshop
-from feilun.models.bundle import Bundle, columns_of, read_bundle, scorer_file, write_bundle
+from feilun.models.bundle import (
+    Bundle,
+    columns_of,
+    folds_of,
+    read_bundle,
+    scorer_file,
+    write_bundle,
+)
 from feilun.models.example_log import capability_of
 from feilun.models.formats import recognise
 from feilun.models.training import text_columns
@@ -114,6 +121,7 @@ def adopt(
             "until": workshop.clock.now() if trained_until is None else trained_until,
         },
         definition_digest=spec.definition_digest,
+        folds=folds_of(spec),
     )
     release = _release(workshop, bundle, write_bundle(workshop.bundles, bundle, file.data), by)
     taken = await_workers(workshop, release)

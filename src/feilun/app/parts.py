@@ -26,8 +26,12 @@ def engine(config: Config, lock: ProcessLock) -> None:
     from feilun.app.engine import run
 
     stop = Stop()
-    with closing(compose.event_log(config)) as log, closing(compose.online_store(config)) as store:
-        folder = compose.engine(compose.definitions(config), log, store)
+    with (
+        closing(compose.event_log(config)) as log,
+        closing(compose.online_store(config)) as store,
+        closing(compose.releases(config)) as history,
+    ):
+        folder = compose.engine(config, compose.definitions(config), log, store, history)
         folder.run_once()  # from now on the store answers for every feature of the project
         lock.ready()
         logger.info("the engine is ready")

@@ -11,6 +11,7 @@ from feilun.definitions.specs import (
     CapabilitySpec,
     EntitySpec,
     FeatureSpec,
+    ModelSpec,
     Readable,
     RequestSpec,
     features_of,
@@ -18,7 +19,7 @@ from feilun.definitions.specs import (
 )
 from feilun.features.expressions import complete, request_columns
 from feilun.features.one_row import OneRow
-from feilun.features.online import Row, Snapshot, missing_column
+from feilun.features.online import Snapshot, missing_column
 from feilun.features.vectors import assemble
 from feilun.records.record import RECOMPUTE
 from feilun.serving.candidates import Candidates
@@ -53,14 +54,26 @@ def keys_of(spec: CapabilitySpec, entities: Mapping[str, EntitySpec]) -> tuple[s
 
 
 class _Needs(NamedTuple):
-    """What a capability reads for versions whose columns have one digest.
-
-    ``wanted`` is everything that there is then, by address.
-    """
+    """What is read together; ``wanted`` is everything that there is then, by address."""
 
     wanted: Mapping[str, Readable]
     features: tuple[FeatureSpec, ...]
     said: tuple[RequestSpec, ...]
+
+    @staticmethod
+    def of(wanted: Sequence[Readable]) -> _Needs:
+        """Return what is to be read for what is wanted."""
+        inputs = {each.address: each for each in inputs_of(wanted)}
+        return _Needs(
+            wanted={**inputs, **{each.address: each for each in wanted}},
+            features=features_of(wanted),
+            said=tuple(each for each in inputs.values() if isinstance(each, RequestSpec)),
+        )
+
+    def agree(self, other: _Needs) -> bool:
+        """Whether an address that both have means one thing."""
+        common = self.wanted.keys() & other.wanted.keys()
+        return all(self.wanted[address] == other.wanted[address] for address in common)
 
 
 class Reader:
@@ -70,16 +83,21 @@ class Reader:
     ----------
     spec : CapabilitySpec
         What it needs.
+    model : ModelSpec
+        Who scores, as the project defines it now: the function may look at what it reads.
     entities : mapping
         The project's entities, by name.
     """
 
-    def __init__(self, spec: CapabilitySpec, entities: Mapping[str, EntitySpec]) -> None:
+    def __init__(
+        self, spec: CapabilitySpec, model: ModelSpec, entities: Mapping[str, EntitySpec]
+    ) -> None:
         self._spec = spec
+        self._model = model
         self._candidates = Candidates(spec, entities[spec.item])
         self._wish = () if spec.opt_out is None else (spec.opt_out,)
         self._keys = keys_of(spec, entities)
-        self._needs: dict[str, _Needs] = {}
+        self._needs: dict[str, tuple[_Needs, _Needs]] = {}
 
     @property
     def subject(self) -> str | None:
@@ -129,7 +147,7 @@ class Reader:
             The items to read for, where they are known.
         """
         keys = self.keys(parameters)
-        needs = self._needs_of(columns)
+        needs, of_matrix = self._needs_of(columns)
         if not options.personalised and self.subject is not None:
             del keys[self.subject]
         whole = len(keys) == len(self._keys)
@@ -141,22 +159,21 @@ class Reader:
             items = self._candidates.items(parameters, lists, model=model)
         if not whole and self._spec.item == self.subject:
             items = [type(item)() for item in items]  # nobody
-        read: Row | Mapping[str, Column]
-        if columns.row is not None and whole and len(items) == 1 and not lists:
-            row = {**keys, self._spec.item: items[0]}
-            read = snapshot.read_row(needs.features, row, as_of)
-        else:
-            read = self._read(snapshot, needs.features, keys, items, as_of)
-        unbuilt = snapshot.unbuilt(columns.features)
         values: Mapping[str, Column]
-        if isinstance(read, Row):
-            assert columns.row is not None
-            values = OneRow(needs.wanted, read, as_of, parameters)
-            matrix, missing = columns.row.of(read.values, as_of, parameters)
+        unbuilt = snapshot.unbuilt(columns.features)
+        if columns.row is not None and whole and len(items) == 1 and not lists:
+            one = {**keys, self._spec.item: items[0]}
+            row = of_row = snapshot.read_row(needs.features, one, as_of)
+            if of_matrix is not needs:
+                of_row = snapshot.read_row(of_matrix.features, one, as_of)
+            values = OneRow(needs.wanted, row, as_of, parameters)
+            matrix, missing = columns.row.of(of_row.values, as_of, parameters)
         else:
-            said = request_columns(needs.said, [as_of], [parameters])
-            values = complete(needs.wanted.values(), {**lists, **read, **said})
-            matrix, missing = assemble(columns.columns, values, len(items), columns.categories)
+            values = of_rows = self._values(moment, needs, parameters, keys, items)
+            if of_matrix is not needs:
+                of_rows = self._values(moment, of_matrix, parameters, keys, items)
+            values = {**lists, **values}
+            matrix, missing = assemble(columns.columns, of_rows, len(items), columns.categories)
         missing = list(dict.fromkeys(missing + unbuilt))
         if not whole:
             unread = {each.address for each in columns.columns if not self._may_read(each, keys)}
@@ -172,17 +189,32 @@ class Reader:
             columns=RECOMPUTE if unbuilt else columns.digest,
         )
 
-    def _needs_of(self, columns: Columns) -> _Needs:
+    def _needs_of(self, columns: Columns) -> tuple[_Needs, _Needs]:
+        """Return what the answer is made of, and what the matrix is made of.
+
+        They are one, read at once, unless the version was trained on other definitions.
+        """
         needs = self._needs.get(columns.digest)
         if needs is None:
-            wanted = (*columns.columns, *self._spec.reads, *self._candidates.values)
-            inputs = {each.address: each for each in inputs_of(wanted)}
-            needs = self._needs[columns.digest] = _Needs(
-                wanted={**inputs, **{each.address: each for each in wanted}},
-                features=features_of(wanted),
-                said=tuple(each for each in inputs.values() if isinstance(each, RequestSpec)),
-            )
+            today = (*self._model.columns, *self._spec.reads, *self._candidates.values)
+            apart = _Needs.of(today), _Needs.of(columns.columns)
+            together = _Needs.of((*columns.columns, *today))
+            agree = apart[0].agree(apart[1])
+            needs = self._needs[columns.digest] = (together, together) if agree else apart
         return needs
+
+    def _values(
+        self,
+        moment: Moment,
+        needs: _Needs,
+        parameters: Mapping[str, Any],
+        keys: Mapping[str, Any],
+        items: Sequence[Any],
+    ) -> Mapping[str, Column]:
+        """Return everything that is wanted, by address."""
+        read = self._read(moment.snapshot, needs.features, keys, items, moment.as_of)
+        said = request_columns(needs.said, [moment.as_of], [parameters])
+        return complete(needs.wanted.values(), {**read, **said})
 
     def _read(
         self,

@@ -168,6 +168,15 @@ def test_a_version_answers_on_by_what_it_was_trained_on(shop, start, until):
     world.define(*AGAIN)
     with serving(shop, "gateway", until):
         answers()
+        reply = world.profile()
+        assert reply["degraded"] == [
+            "changed:user_profile:recent",
+            "changed:user_profile:high",
+            "missing:user_profile:latest",  # a list was its last meaning
+        ]
+        low = sum(item < 25 for item in (*past, *world.clicks))
+        assert (reply["features"]["recent"], reply["features"]["high"]) == (2, low)
+        assert reply["features"]["latest"] is None
         with serving(shop, "engine", until):
             world.click(2, 45)
             answers()

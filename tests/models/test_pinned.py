@@ -164,6 +164,15 @@ class World:
             else:
                 assert digest not in self.built
 
+    def check_view(self):
+        """Every feature is there, whole, by some definition; return those that are read."""
+        features = self.reader.project.views["view"].features
+        with self.reader.snapshot() as snapshot:
+            current = snapshot.current(features)
+        assert [each.address for each in current] == [each.address for each in features]
+        assert self.agrees(current, current)
+        return current
+
     def reads(self, digest):
         """Compare what a version reads with the oracle; return whether all of it is there."""
         trained = self.bundles[digest]
@@ -171,6 +180,10 @@ class World:
         columns = resolve_columns(bundle.columns, self.reader.project, bundle.folds)
         then = replace(trained, columns=columns)
         assert then.columns_digest == trained.columns_digest
+        return self.agrees(columns, trained.columns)
+
+    def agrees(self, columns, meant):
+        """Compare what is read with the oracle of what is meant; return whether all is there."""
         with self.reader.snapshot() as snapshot:
             as_of, known = snapshot.mark.time + 1, snapshot.mark.offset
             found = snapshot.read(columns, {"user_id": 1}, None, (), as_of)
@@ -178,8 +191,8 @@ class World:
             unbuilt = set(snapshot.unbuilt(columns))
         spine = Spine({"user_id": [1]}, np.array([as_of]), np.array([known]))
         frames = event_frames(self.project, self.log.read(0, max(known, 1)))
-        truth = point_in_time(self.project, trained.columns, spine, frames)
-        for column in trained.columns:
+        truth = point_in_time(self.project, meant, spine, frames)
+        for column in meant:
             address = column.address
             if address in unbuilt:
                 assert not found[address].present[0]
@@ -256,6 +269,46 @@ def test_a_live_version_reads_what_it_was_trained_on(tmp_path, data):
         assert wanted & {fold.fingerprint for fold in holding.family.folds}
     families = {holding.family.id for holding in built.holdings}
     assert {key[:8] for key in world.store._values if key != KEY} <= families
+
+
+ALIKE = [
+    [*MEANINGS["recent"], feature("recent")],
+    MEANINGS["some"],
+    [MEANINGS["place"][0], MEANINGS["place"][3], feature("place", "max", "place")],
+]
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.data())
+def test_people_see_the_old_meaning_until_the_new_one_is_whole(tmp_path, data):
+    def defined():
+        return project_of(*(data.draw(st.sampled_from(meanings)) for meanings in ALIKE))
+
+    world = World(tmp_path, defined())
+    world.click(data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=8)))
+    world.run_to_end()
+    world.check_view()
+    for _ in range(data.draw(st.integers(1, 12))):
+        match data.draw(st.sampled_from(["click", "fold", "fold", "define", "engine", "gateway"])):
+            case "click":
+                world.click(data.draw(st.lists(st.integers(0, 5), max_size=4)))
+            case "fold":
+                world.engine.run_once(data.draw(st.integers(1, 6)))
+            case "define":
+                world.project = defined()
+            case "engine":
+                world.restart_engine()
+            case "gateway":
+                world.restart_gateway()
+        world.check_view()
+    world.restart_engine()
+    world.restart_gateway()
+    while world.engine.run_once(3):
+        world.check_view()
+    features = world.project.views["view"].features
+    assert all(a is b for a, b in zip(world.check_view(), features, strict=True))
 
 
 OLD = [feature("some", where=DEAR), feature("recent", window=2 * DAY)]
@@ -351,3 +404,20 @@ def test_the_description_of_an_entity_is_no_part_of_what_is_folded(tmp_path):
     assert world.engine.run_once() == 0
     with OnlineReader(world.project, world.store).snapshot() as snapshot:
         assert snapshot.unbuilt(features) == []
+
+
+def test_what_has_another_type_now_does_not_stand_in(tmp_path):
+    world = World(tmp_path, project_of(feature("some"), feature("place", "last", "place")))
+    world.click([3, 0, 4, 1, 2, 5, 0])
+    world.run_to_end()
+    listed = feature("place", "last", "place", n=3)
+    world.project = project_of(feature("some"), listed)
+    world.restart_engine()
+    world.restart_gateway()
+    world.engine.run_once(1)
+    with world.reader.snapshot() as snapshot:
+        assert snapshot.current([listed]) == (listed,)
+        assert snapshot.unbuilt([listed]) == ["view:place"]
+    world.run_to_end()
+    with world.reader.snapshot() as snapshot:
+        assert snapshot.unbuilt([listed]) == []

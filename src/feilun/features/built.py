@@ -8,12 +8,12 @@ beside the others, and is read only when it has caught up with them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from feilun.aggregation import Family, Plan, make_families
-from feilun.definitions.specs import FeatureSpec, FoldSpec, Project
+from feilun.definitions.specs import FeatureSpec, FoldSpec, Project, longest
 from feilun.errors import CorruptData
 from feilun.features.earlier import decode_class, encode_class, obstacle, today
 
@@ -44,10 +44,15 @@ class Holding:
 
 @dataclass(frozen=True)
 class Built:
-    """The families of a store. ``dropped`` are ids of families whose blobs are still there."""
+    """The families of a store. ``dropped`` are ids of families whose blobs are still there.
+
+    ``features`` are those of the project as they can be read: as they are defined or, where that is
+    under construction, as they were before.
+    """
 
     holdings: tuple[Holding, ...] = ()
     dropped: tuple[bytes, ...] = ()
+    features: tuple[FeatureSpec, ...] = ()
 
     def family_of(self, feature: FeatureSpec) -> Family | None:
         """Return the family from which a feature can be read; None if there is none yet."""
@@ -56,11 +61,33 @@ class Built:
                 return holding.family
         return None
 
-    def arranged(self, folds: Sequence[FoldSpec], mark: int) -> Built:
-        """Return what the store is to hold for a project with ``folds``, at offset ``mark``.
+    def current(self, feature: FeatureSpec) -> FeatureSpec | None:
+        """Return a feature as it can be read: as it is, or as it was; None if there is neither."""
+        if self.family_of(feature) is not None:
+            return feature
+        for known in self.features:
+            if known.address == feature.address:
+                alike = _shape(known) == _shape(feature)
+                return known if alike and self.family_of(known) is not None else None
+        return None
+
+    def arranged(
+        self, folds: Sequence[FoldSpec], mark: int, features: Sequence[FeatureSpec] = ()
+    ) -> Built:
+        """Return what the store is to hold for a project, at offset ``mark``.
 
         Families stay as they are while they are of use; what is missing is begun beside them.
+
+        Parameters
+        ----------
+        folds : sequence of FoldSpec
+            What is to be folded.
+        mark : int
+            How far the store is.
+        features : sequence of FeatureSpec
+            The project's; what can be read of them stays until they are built.
         """
+        folds = longest((*folds, *(each.fold for each in self._readable(features))))
         missing = [fold for fold in folds if not any(h.has(fold) for h in self.holdings)]
         begun = tuple(
             Holding(family, 0 if mark else None)
@@ -69,7 +96,13 @@ class Built:
         )
         kept = tuple(holding for holding in self.holdings if self._is_of_use(holding, folds))
         gone = {h.family.id for h in self.holdings} - {h.family.id for h in kept}
-        return Built(kept + begun, tuple(sorted({*self.dropped, *gone})))
+        arranged = replace(
+            self, holdings=kept + begun, dropped=tuple(sorted({*self.dropped, *gone}))
+        )
+        return replace(arranged, features=arranged._readable(features))
+
+    def _readable(self, features: Iterable[FeatureSpec]) -> tuple[FeatureSpec, ...]:
+        return tuple(each for each in map(self.current, features) if each is not None)
 
     def _is_of_use(self, holding: Holding, folds: Iterable[FoldSpec]) -> bool:
         """Whether some fold of the project would lose the tiles that it is read from."""
@@ -84,6 +117,7 @@ class _Stored(msgspec.Struct, array_like=True):
     version: int
     families: list[tuple[int | None, list[list[FoldSpec]]]]
     dropped: list[bytes]
+    features: list[FeatureSpec] = []
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=encode_class)
@@ -96,7 +130,8 @@ def encode_built(built: Built) -> bytes:
         (holding.offset, [list(plan.folds) for plan in holding.family.plans])
         for holding in built.holdings
     ]
-    return _encoder.encode(_Stored(_VERSION, families, list(built.dropped)))
+    stored = _Stored(_VERSION, families, list(built.dropped), list(built.features))
+    return _encoder.encode(stored)
 
 
 def decode_built(raw: bytes | None, project: Project) -> Built:
@@ -132,7 +167,15 @@ def decode_built(raw: bytes | None, project: Project) -> Built:
             dropped.append(family.id)
         else:
             holdings.append(Holding(family, offset))
-    return Built(tuple(holdings), tuple(dropped))
+    own = set(project.folds)
+    features = [replace(each, fold=today(each.fold, project)) for each in stored.features]
+    usable = [f for f in features if f.fold in own or not obstacle(f.fold, project)]
+    return Built(tuple(holdings), tuple(dropped), tuple(usable))
+
+
+def _shape(feature: FeatureSpec) -> tuple[object, ...]:
+    """Return what whoever reads a feature counts on, whatever it means."""
+    return feature.keys, feature.dtype, feature.is_list, feature.width
 
 
 def _is_lost(folds: Sequence[FoldSpec], project: Project) -> bool:

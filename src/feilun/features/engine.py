@@ -78,6 +78,7 @@ class Engine:
         self._pinned = pinned
         self._pins: tuple[FoldSpec, ...] = ()
         self._folds = project.folds
+        self._features = tuple(f for view in project.views.values() for f in view.features)
         self._events = frozenset(spec.event for spec in self._folds)
         self._project = project
         self._log = log
@@ -177,7 +178,7 @@ class Engine:
         """Return what the store is to hold; comparing all folds each time would cost too much."""
         if built is self._settled:
             return built
-        arranged = built.arranged(self._folds, mark.offset)
+        arranged = built.arranged(self._folds, mark.offset, self._features)
         if arranged == built:
             self._settled = built
             return built

@@ -241,6 +241,13 @@ class Snapshot:
         """
         return [feature.address for feature in self._reader.plan(features, self._moment).unbuilt]
 
+    def current(self, features: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
+        """Return the features to read for people: what is being built, as it was defined before.
+
+        Where that has another type, or there was nothing, the feature itself: it is missing.
+        """
+        return self._reader.plan(features, self._moment).current
+
     def _too_early(self, as_of: int) -> InputError:
         return InputError(
             f"as_of={as_of} is not after the newest folded event ({self.mark.time}).",

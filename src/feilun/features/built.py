@@ -87,19 +87,17 @@ class Built:
         features : sequence of FeatureSpec
             The project's; what can be read of them stays until they are built.
         """
-        folds = longest((*folds, *(each.fold for each in self._readable(features))))
         missing = [fold for fold in folds if not any(h.has(fold) for h in self.holdings)]
         begun = tuple(
             Holding(family, 0 if mark else None)
             for family in make_families(missing)
             if family.id not in self.dropped  # its old blobs must be gone first
         )
-        kept = tuple(holding for holding in self.holdings if self._is_of_use(holding, folds))
+        readable = replace(self, holdings=self.holdings + begun)._readable(features)
+        wanted = longest((*folds, *(feature.fold for feature in readable)))
+        kept = tuple(holding for holding in self.holdings if self._is_of_use(holding, wanted))
         gone = {h.family.id for h in self.holdings} - {h.family.id for h in kept}
-        arranged = replace(
-            self, holdings=kept + begun, dropped=tuple(sorted({*self.dropped, *gone}))
-        )
-        return replace(arranged, features=arranged._readable(features))
+        return Built(kept + begun, tuple(sorted({*self.dropped, *gone})), readable)
 
     def _readable(self, features: Iterable[FeatureSpec]) -> tuple[FeatureSpec, ...]:
         return tuple(each for each in map(self.current, features) if each is not None)

@@ -88,10 +88,10 @@ class Changing:
 def history(path):
     """Write clicks of customers who each have five favourites of fifty items."""
     chance = random.Random(1)
-    favourites = {user: chance.sample(range(50), 5) for user in range(60)}
+    favourites = {user: chance.sample(range(50), 5) for user in range(30)}
     lines = [
         f"{user},{item},2026-03-{day:02}T{user % 24:02}:00:00Z"
-        for day in range(1, 25)
+        for day in range(1, 13)
         for user, liked in favourites.items()
         for item in sorted({*chance.sample(liked, 3), chance.randrange(50)})
     ]

@@ -71,3 +71,11 @@ def test_a_full_disk_is_waited_for(monkeypatch):
     taken = pauses(monkeypatch, records, 4)
     assert taken == [engine.FULL_PAUSE] * 2
     assert records.folded == 5
+
+
+def test_it_looks_again_though_nothing_comes(monkeypatch):
+    """What was released meanwhile may read what is not folded yet."""
+    monkeypatch.setattr(engine, "LOOK_AGAIN", 0.0)
+    records = Records([])
+    assert pauses(monkeypatch, records, 5) == []
+    assert records.calls == 5

@@ -76,3 +76,11 @@ def test_a_full_disk_and_damage_are_waited_for_and_told_once(monkeypatch, caplog
     assert taken == [engine.STILL_PAUSE] * 2
     assert records.folded == 5
     assert [record.message for record in caplog.records] == ["cannot fold now: Not now."]
+
+
+def test_it_looks_again_though_nothing_comes(monkeypatch):
+    """What was released meanwhile may read what is not folded yet."""
+    monkeypatch.setattr(engine, "LOOK_AGAIN", 0.0)
+    records = Records([])
+    assert pauses(monkeypatch, records, 5) == []
+    assert records.calls == 5

@@ -71,7 +71,7 @@ def blobs(store):
 
 def families(project, store):
     with store.snapshot() as snapshot:
-        built = decode_built(snapshot.get(KEY), project.folds)
+        built = decode_built(snapshot.get(KEY), project)
     assert built.dropped == ()
     assert all(holding.offset is None for holding in built.holdings)
     return {holding.family.id for holding in built.holdings}

@@ -118,7 +118,7 @@ def test_records_that_come_meanwhile_make_it_wait_no_longer(shop, limit):
     run_to_end(engine, limit)
     assert whole[-1]
     with store.snapshot() as snapshot:
-        assert decode_built(snapshot.get(KEY), project.folds).until == 0
+        assert decode_built(snapshot.get(KEY), project).until == 0
 
 
 def test_a_new_platform_answers_at_once_and_goes_on_while_it_is_behind(shop):

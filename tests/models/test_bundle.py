@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from feilun.clock import DAY
 from feilun.definitions.specs import (
+    ConditionSpec,
     EntitySpec,
+    EventSpec,
     ExpressionSpec,
     FeatureSpec,
+    FieldSpec,
     FoldSpec,
     ModelSpec,
     OutcomeSpec,
@@ -27,6 +30,7 @@ from feilun.models.bundle import (
     Bundle,
     FeatureColumn,
     columns_of,
+    folds_of,
     read_bundle,
     resolve_columns,
     scorer_file,
@@ -238,11 +242,14 @@ def test_a_kill_at_any_step_leaves_a_whole_bundle_or_none(tmp_path, monkeypatch)
 
 
 USER = EntitySpec("user_id", "int")
+HOP = 3_600_000_000
 
 
 def feature(name, **changes):
-    fold = FoldSpec("count", "order", None, "int", (USER,), 3_600_000_000, "UTC")
-    fields = {"window": DAY, "calendar": 0, "dtype": "int", "is_list": False, "n": 0}
+    fold = FoldSpec(
+        "count", "order", None, "int", (USER,), HOP, "UTC", retention=DAY, required=True
+    )
+    fields = {"window": DAY, "calendar": 0, "dtype": "int", "is_list": False, "n": 1}
     return FeatureSpec("user", name, fold, **{**fields, "default": None, "ttl": None, **changes})
 
 
@@ -268,18 +275,36 @@ def test_columns_are_found_again_in_the_project_with_their_meaning(tmp_path):
     assert resolve_columns(columns, project_of(ORDERS, CITY, *GAP.inputs)) == model.columns
 
 
-@pytest.mark.parametrize(
-    "now",
-    [
-        feature("orders", window=2 * DAY),
-        feature("orders", calendar=1),
-        feature("orders", dtype="float"),
-        feature("orders", default=0),
-        feature("orders", ttl=DAY),
-        replace(ORDERS, fold=replace(ORDERS.fold, hop=60_000_000)),
-    ],
-)
-def test_a_feature_that_means_something_else_now_is_refused(now):
+ID = FieldSpec("user_id", "int")
+ORDER = EventSpec("order", 1, (ID, FieldSpec("price", "float")), "user_id")
+OTHER_MEANINGS = [
+    feature("orders", window=2 * DAY),
+    feature("orders", calendar=1),
+    feature("orders", dtype="float"),
+    feature("orders", default=0),
+    feature("orders", ttl=DAY),
+    replace(ORDERS, fold=replace(ORDERS.fold, hop=60_000_000)),
+    replace(ORDERS, fold=replace(ORDERS.fold, where=ConditionSpec(">", "price", 1.0))),
+    replace(ORDERS, is_list=True, n=5),
+]
+
+
+@pytest.mark.parametrize("now", OTHER_MEANINGS)
+def test_a_feature_that_means_something_else_now_is_read_as_it_was(now, tmp_path):
+    model = model_of(ORDERS, ExpressionSpec("+", 1.0, ORDERS))
+    described = make(columns=columns_of(model, {}), folds=folds_of(model))
+    bundle, _ = read_bundle(tmp_path, write_bundle(tmp_path, described, DATA))
+    for view in (now, CITY):
+        project = replace(project_of(view), events={"order": ORDER})
+        columns = resolve_columns(bundle.columns, project, bundle.folds)
+        then = replace(model, columns=columns)
+        assert then.columns_digest == model.columns_digest
+        assert [f.fold.fingerprint for f in then.features] == [ORDERS.fold.fingerprint]
+        assert then.features[0].fold.retention == ORDERS.window
+
+
+@pytest.mark.parametrize("now", OTHER_MEANINGS[:-1])
+def test_a_bundle_that_does_not_say_what_it_is_made_of_is_refused(now):
     for column in (ORDERS, ExpressionSpec("+", 1.0, ORDERS)):
         with pytest.raises(ModelError, match="another meaning of user:orders"):
             resolve_columns(columns_of(model_of(column), {}), project_of(now))
@@ -288,6 +313,31 @@ def test_a_feature_that_means_something_else_now_is_refused(now):
 def test_a_feature_that_is_gone_is_named():
     with pytest.raises(ModelError, match="reads user:orders, which the project does not"):
         resolve_columns(columns_of(model_of(ORDERS), {}), project_of(CITY))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"events": {}}, "the event order is gone"),
+        ({"entities": {}}, "the entity user_id is gone"),
+        ({"events": {"order": replace(ORDER, fields=(ID,))}}, "order.price is gone"),
+        (
+            {"events": {"order": replace(ORDER, fields=(ID, FieldSpec("price", "int")))}},
+            "order.price is of another type",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_as_it_was_is_refused_with_the_reason(changes, says):
+    expensive = replace(ORDERS, fold=replace(ORDERS.fold, where=ConditionSpec(">", "price", 1.0)))
+    total = FoldSpec(
+        "sum", "order", "price", "float", (USER,), HOP, "UTC", retention=DAY, required=True
+    )
+    for was in (expensive, replace(ORDERS, fold=total)):
+        model = model_of(was)
+        project = replace(project_of(ORDERS), events={"order": ORDER})
+        assert resolve_columns(columns_of(model, {}), project, folds_of(model)) == (was,)
+        with pytest.raises(ModelError, match=says):
+            resolve_columns(columns_of(model, {}), replace(project, **changes), folds_of(model))
 
 
 def vector(dim=2):
@@ -316,21 +366,27 @@ def test_vectors_named_expressions_and_the_request_are_found_again(tmp_path):
 
 @pytest.mark.parametrize(
     ("column", "now"),
+    [(vector(), vector(3)), (feature("q", quantile=0.5), feature("q", quantile=0.9))],
+)
+def test_new_kinds_of_columns_keep_their_meaning(column, now):
+    with pytest.raises(ModelError, match="another meaning of user:"):
+        resolve_columns(columns_of(model_of(column), {}), project_of(now))
+
+
+@pytest.mark.parametrize(
+    ("column", "now"),
     [
-        (vector(), vector(3)),
-        (feature("q", quantile=0.5), feature("q", quantile=0.9)),
         (RATIO, replace(RATIO, op="*")),
         (RATIO, replace(RATIO, right=3.0)),
         (ExpressionSpec("+", RATIO, 1.0), replace(RATIO, left=feature("age"))),
+        (RATIO, None),
     ],
 )
-def test_new_kinds_of_columns_keep_their_meaning(column, now):
-    expressions = (now,) if isinstance(now, ExpressionSpec) else ()
-    features = (ORDERS, feature("age")) if expressions else (now,)
-    project = project_of(*features)
-    view = replace(project.views["user"], expressions=expressions)
-    with pytest.raises(ModelError, match="another meaning of user:"):
-        resolve_columns(columns_of(model_of(column), {}), replace(project, views={"user": view}))
+def test_an_expression_that_means_something_else_now_is_computed_as_it_was(column, now):
+    project = project_of(ORDERS, feature("age"))
+    view = replace(project.views["user"], expressions=() if now is None else (now,))
+    project = replace(project, views={"user": view})
+    assert resolve_columns(columns_of(model_of(column), {}), project) == (column,)
 
 
 def test_a_description_of_format_1_is_still_read(tmp_path):

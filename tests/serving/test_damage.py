@@ -12,7 +12,7 @@ RECOMMEND = ("/api/recommend", {"user_id": 1})
 def damage(shop, feature, **keys):
     """Flip a bit of the blob that a feature of these keys is in."""
     with shop.store.snapshot() as snapshot:
-        family = decode_built(snapshot.get(KEY), shop.project.folds).family_of(feature)
+        family = decode_built(snapshot.get(KEY), shop.project).family_of(feature)
         name = family.id + encode_key(feature.fold.keys, [keys[k.name] for k in feature.fold.keys])
         raw = snapshot.get(name)
         changed = raw[:-1] + bytes([raw[-1] ^ 1])
@@ -41,7 +41,7 @@ def test_a_view_is_missing_and_its_neighbours_are_not(shop):
     )
     assert hurt.status == 200
     assert flags(hurt) == addresses(shop, "user_profile")
-    assert set(hurt.json["features"].values()) == {None}
+    assert all(value in (None, []) for value in hurt.json["features"].values())
     assert other.json["degraded"] == []
     assert other.json["features"]["orders"] == 15
 

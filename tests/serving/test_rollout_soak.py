@@ -104,6 +104,7 @@ class Operator:
             project=server.project, log=log, turns=None, releases=server.releases,
             registry=registry, bundles=server.root / "bundles", convert=None, loaders={},
             clock=SystemClock(), pause=time.sleep, name_snapshot=None, audit=None, owner="soak",
+            by="test",
         )  # fmt: skip
 
     def step(self):

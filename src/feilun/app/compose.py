@@ -398,11 +398,19 @@ def _try_custom_aggregations(project: Project) -> None:
         raise DefinitionError(problems)
 
 
-def engine(project: Project, log: EventLog, store: OnlineStore) -> Engine:
-    """Return what folds the log into the store."""
+def engine(
+    config: Config,
+    project: Project,
+    log: EventLog,
+    store: OnlineStore,
+    history: ReleaseHistory,
+) -> Engine:
+    """Return what folds the log into the store, for the project and for what is in production."""
     from feilun.features.engine import Engine
+    from feilun.models.pinned import PinnedFolds
 
-    return Engine(project, log, store)
+    pinned = PinnedFolds(project, history, config.bundles_path)
+    return Engine(project, log, store, pinned=pinned)
 
 
 def online_reader(project: Project, store: OnlineStore) -> OnlineReader:

@@ -12,6 +12,9 @@ from feilun.ports.event_log import EventLog
 
 SHORTEST_PAUSE = 0.001
 LONGEST_PAUSE = 0.02
+LOOK_AGAIN = 1.0
+"""Seconds without a new record after which it looks what else there is: what was released meanwhile
+may read what is not folded yet."""
 STILL_PAUSE = 1.0
 """Seconds before it tries again where the disk is full, or what it must read is damaged."""
 
@@ -55,10 +58,10 @@ class Folding:
 def run(folding: Folding, log: EventLog, stop: Stop) -> None:
     """Fold until told to stop. Looks for new records every 1 ms, less often while none come."""
     pause = SHORTEST_PAUSE
-    seen = -1
+    seen, looked = -1, 0.0
     while not stop:
         end = log.end()
-        if end == seen:
+        if end == seen and time.monotonic() - looked < LOOK_AGAIN:
             time.sleep(pause)
             pause = min(pause * 1.2, LONGEST_PAUSE)
             continue
@@ -66,6 +69,7 @@ def run(folding: Folding, log: EventLog, stop: Stop) -> None:
         if folded is None:
             time.sleep(STILL_PAUSE)
             continue
+        if end != seen:
+            pause = SHORTEST_PAUSE
         if folded == 0:
-            seen = end
-        pause = SHORTEST_PAUSE
+            seen, looked = end, time.monotonic()

@@ -72,6 +72,7 @@ def erase(config: Config, project: Project, subjects: Sequence[str], clock: Cloc
     with ExitStack() as stack:
         log = stack.enter_context(closing(compose.event_log_alone(config)))
         store = stack.enter_context(closing(compose.online_store(config)))
+        history = stack.enter_context(closing(compose.releases(config)))
         lake = None
         if config.lake_path.is_dir():
             lake = stack.enter_context(closing(compose.lake(config)))
@@ -95,7 +96,7 @@ def erase(config: Config, project: Project, subjects: Sequence[str], clock: Cloc
             listed.fail(number, str(error))
             raise
         store.erase()
-        compose.engine(project, log, store).rebuild()
+        compose.engine(config, project, log, store, history).rebuild()
         rows, snapshots = _erase_from(lake, erasures, looked_for)
         for path in config.run_path.glob("*.log*"):
             path.unlink()

@@ -26,8 +26,13 @@ def engine(config: Config, lock: ProcessLock) -> None:
     from feilun.app.engine import Folding, run
 
     stop = Stop()
-    with closing(compose.event_log(config)) as log, closing(compose.online_store(config)) as store:
-        folding = Folding(compose.engine(compose.definitions(config), log, store))
+    with (
+        closing(compose.event_log(config)) as log,
+        closing(compose.online_store(config)) as store,
+        closing(compose.releases(config)) as history,
+    ):
+        project = compose.definitions(config)
+        folding = Folding(compose.engine(config, project, log, store, history))
         folding.once()  # from now on the store answers for every feature of the project
         lock.ready()
         logger.info("the engine is ready")

@@ -83,8 +83,9 @@ def rebuild(project: ProjectFolder = None) -> None:
         ProcessLock(config.run_path, "engine"),
         closing(compose.event_log(config)) as log,
         closing(compose.online_store(config)) as store,
+        closing(compose.releases(config)) as history,
     ):
-        count = compose.engine(definitions, log, store).rebuild()
+        count = compose.engine(config, definitions, log, store, history).rebuild()
     say(_("{count} records folded.", count=count))
 
 

@@ -622,14 +622,8 @@ class Project:
     @cached_property
     def folds(self) -> tuple[FoldSpec, ...]:
         """Every fold that some feature reads, each once, kept as long as its longest window."""
-        folds: dict[bytes, FoldSpec] = {}
-        for view in self.views.values():
-            for feature in view.features:
-                fold = feature.fold
-                known = folds.setdefault(fold.fingerprint, fold)
-                if _outlasts(fold.retention, known.retention):
-                    folds[fold.fingerprint] = fold
-        return tuple(folds.values())
+        views = self.views.values()
+        return longest(feature.fold for view in views for feature in view.features)
 
     def feature(self, address: str) -> FeatureSpec | ExpressionSpec:
         """Return the feature at ``view:name``.
@@ -644,6 +638,16 @@ class Project:
             if feature.name == name:
                 return feature
         raise KeyError(address)
+
+
+def longest(folds: Iterable[FoldSpec]) -> tuple[FoldSpec, ...]:
+    """Return every fold once, kept as long as the longest window that reads it."""
+    found: dict[bytes, FoldSpec] = {}
+    for fold in folds:
+        known = found.setdefault(fold.fingerprint, fold)
+        if _outlasts(fold.retention, known.retention):
+            found[fold.fingerprint] = fold
+    return tuple(found.values())
 
 
 def _outlasts(a: int | None, b: int | None) -> bool:

@@ -8,14 +8,15 @@ nothing while the log has records is read only when it has caught up with those.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from feilun.aggregation import Family, Plan, make_families
-from feilun.definitions.specs import ConditionSpec, CustomSpec, FeatureSpec, FoldSpec
+from feilun.definitions.specs import FeatureSpec, FoldSpec, Project, longest
 from feilun.errors import CorruptData
+from feilun.features.earlier import decode_class, encode_class, obstacle, today
 
 KEY = b"built"
 """Shorter than a family's id, so that no tile has it."""
@@ -52,11 +53,14 @@ class Built:
 
     ``dropped`` are ids of families whose blobs are still there. ``until`` is where the log ended
     when the store began with nothing: no family is read before the mark is there; 0 from then on.
+    ``features`` are those of the project as they can be read: as they are defined or, where that is
+    under construction, as they were before.
     """
 
     holdings: tuple[Holding, ...] = ()
     dropped: tuple[bytes, ...] = ()
     until: int = 0
+    features: tuple[FeatureSpec, ...] = ()
 
     def family_of(self, feature: FeatureSpec) -> Family | None:
         """Return the family from which a feature can be read; None if there is none yet."""
@@ -67,11 +71,37 @@ class Built:
                 return holding.family
         return None
 
-    def arranged(self, folds: Sequence[FoldSpec], mark: int, end: int) -> Built:
-        """Return what the store is to hold for a project with ``folds``, at offset ``mark``.
+    def current(self, feature: FeatureSpec) -> FeatureSpec | None:
+        """Return a feature as it can be read: as it is, or as it was; None if there is neither."""
+        if self.family_of(feature) is not None:
+            return feature
+        for known in self.features:
+            if known.address == feature.address:
+                alike = _shape(known) == _shape(feature)
+                return known if alike and self.family_of(known) is not None else None
+        return None
+
+    def arranged(
+        self,
+        folds: Sequence[FoldSpec],
+        mark: int,
+        end: int,
+        features: Sequence[FeatureSpec] = (),
+    ) -> Built:
+        """Return what the store is to hold for a project, at offset ``mark``.
 
         Families stay as they are while they are of use; what is missing is begun beside them.
-        ``end`` is where the log ends now.
+
+        Parameters
+        ----------
+        folds : sequence of FoldSpec
+            What is to be folded.
+        mark : int
+            How far the store is.
+        end : int
+            Where the log ends now.
+        features : sequence of FeatureSpec
+            The project's; what can be read of them stays until they are built.
         """
         missing = [fold for fold in folds if not any(h.has(fold) for h in self.holdings)]
         begun = tuple(
@@ -79,10 +109,16 @@ class Built:
             for family in make_families(missing)
             if family.id not in self.dropped  # its old blobs must be gone first
         )
-        kept = tuple(holding for holding in self.holdings if self._is_of_use(holding, folds))
+        whole = replace(self, holdings=self.holdings + begun, until=0)
+        readable = whole._readable(features)
+        wanted = longest((*folds, *(feature.fold for feature in readable)))
+        kept = tuple(holding for holding in self.holdings if self._is_of_use(holding, wanted))
         gone = {h.family.id for h in self.holdings} - {h.family.id for h in kept}
         until = self.until if mark or self.holdings else end
-        return Built(kept + begun, tuple(sorted({*self.dropped, *gone})), until)
+        return Built(kept + begun, tuple(sorted({*self.dropped, *gone})), until, readable)
+
+    def _readable(self, features: Iterable[FeatureSpec]) -> tuple[FeatureSpec, ...]:
+        return tuple(each for each in map(self.current, features) if each is not None)
 
     def _is_of_use(self, holding: Holding, folds: Iterable[FoldSpec]) -> bool:
         """Whether some fold of the project would lose the tiles that it is read from."""
@@ -98,18 +134,11 @@ class _Stored(msgspec.Struct, array_like=True):
     families: list[tuple[int | None, list[list[FoldSpec]]]]
     dropped: list[bytes]
     until: int = 0
+    features: list[FeatureSpec] = []
 
 
-def _encode_class(_: object) -> None:
-    """Leave out the class of a custom aggregation: the project has it."""
-
-
-def _decode_class(_kind: type, _value: object) -> type:
-    return object
-
-
-_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_class)
-_decoder = msgspec.msgpack.Decoder(_Stored, dec_hook=_decode_class)
+_encoder = msgspec.msgpack.Encoder(enc_hook=encode_class)
+_decoder = msgspec.msgpack.Decoder(_Stored, dec_hook=decode_class)
 
 
 def encode_built(built: Built) -> bytes:
@@ -118,20 +147,21 @@ def encode_built(built: Built) -> bytes:
         (holding.offset, [list(plan.folds) for plan in holding.family.plans])
         for holding in built.holdings
     ]
-    return _encoder.encode(_Stored(_VERSION, families, list(built.dropped), built.until))
+    stored = _Stored(_VERSION, families, list(built.dropped), built.until, list(built.features))
+    return _encoder.encode(stored)
 
 
-def decode_built(raw: bytes | None, folds: Iterable[FoldSpec] = ()) -> Built:
+def decode_built(raw: bytes | None, project: Project) -> Built:
     """Return what was stored under ``KEY``; no family where nothing was.
 
     Parameters
     ----------
     raw : bytes or None
         What was stored.
-    folds : iterable of FoldSpec
-        The project's. It has the classes of custom aggregations: a family with one that it does not
-        have is as good as dropped. So is one in which a field that may be absent by now takes its
-        events from others.
+    project : Project
+        The definitions, as they are now. A family is as good as dropped if its aggregation or its
+        event is not theirs any more, or if a field that may be absent by now takes its events
+        from others.
 
     Raises
     ------
@@ -146,46 +176,32 @@ def decode_built(raw: bytes | None, folds: Iterable[FoldSpec] = ()) -> Built:
         raise _corrupt(str(error)) from error
     if stored.version != _VERSION:
         raise _corrupt(f"it is of format {stored.version}, and this program knows {_VERSION}")
-    own = {fold.fingerprint: fold for fold in folds}
-    custom = {name: fold for name, fold in own.items() if fold.custom is not None}
     holdings, dropped = [], list(stored.dropped)
     for offset, plans in stored.families:
-        family = Family(tuple(Plan(tuple(map(_restored, plan))) for plan in plans))
-        brought = {fold.fingerprint for fold in family.folds if fold.custom is not None}
-        if brought <= custom.keys() and not any(_takes_away(plan, own) for plan in family.plans):
-            known = tuple(
-                Plan(tuple(replace(f, custom=_class_of(f, custom)) for f in plan.folds))
-                for plan in family.plans
-            )
-            holdings.append(Holding(Family(known), offset))
-        else:
+        folds = [[today(fold, project) for fold in plan] for plan in plans]
+        family = Family(tuple(Plan(tuple(plan)) for plan in folds))
+        if any(_is_lost(plan, project) for plan in folds):
             dropped.append(family.id)
-    return Built(tuple(holdings), tuple(dropped), stored.until)
+        else:
+            holdings.append(Holding(family, offset))
+    own = set(project.folds)
+    features = [replace(each, fold=today(each.fold, project)) for each in stored.features]
+    usable = [f for f in features if f.fold in own or not obstacle(f.fold, project)]
+    return Built(tuple(holdings), tuple(dropped), stored.until, tuple(usable))
 
 
-def _takes_away(plan: Plan, own: Mapping[bytes, FoldSpec]) -> bool:
-    """Whether some fold would lose events for lack of another's field, which was required once."""
-    if len({fold.field for fold in plan.folds}) == 1:
-        return False
-    now = [own.get(fold.fingerprint, fold) for fold in plan.folds]
-    return any(fold.field is not None and not fold.required for fold in now)
+def _shape(feature: FeatureSpec) -> tuple[object, ...]:
+    """Return what whoever reads a feature counts on, whatever it means."""
+    return feature.keys, feature.dtype, feature.is_list, feature.width
 
 
-def _class_of(fold: FoldSpec, custom: Mapping[bytes, FoldSpec]) -> CustomSpec | None:
-    return fold.custom and custom[fold.fingerprint].custom
-
-
-def _restored(fold: FoldSpec) -> FoldSpec:
-    return replace(fold, where=_condition(fold.where))
-
-
-def _condition(condition: ConditionSpec | None) -> ConditionSpec | None:
-    """Give a condition its tuples back, which the store has as lists."""
-    if condition is None:
-        return None
-    value = tuple(condition.value) if isinstance(condition.value, list) else condition.value
-    parts = tuple(part for part in map(_condition, condition.parts) if part is not None)
-    return replace(condition, value=value, parts=parts)
+def _is_lost(folds: Sequence[FoldSpec], project: Project) -> bool:
+    """Whether what the project folds by now would differ from what the tiles of a plan hold."""
+    if any(fold.custom is not None and obstacle(fold, project) for fold in folds):
+        return True
+    # Some would lose events for lack of another's field, which was required once.
+    together = len({fold.field for fold in folds}) > 1
+    return together and any(fold.field is not None and not fold.required for fold in folds)
 
 
 def _lasts(kept: int | None, needed: int | None) -> bool:

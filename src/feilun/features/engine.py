@@ -9,12 +9,12 @@ were found damaged.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
 
 from feilun.aggregation import Family
-from feilun.definitions.specs import Project
+from feilun.definitions.specs import FoldSpec, Project, longest
 from feilun.errors import ConfigError, CorruptData
 from feilun.features import increments
 from feilun.features.built import KEY, Built, ListDamaged, decode_built, encode_built
@@ -46,7 +46,7 @@ class Engine:
     Parameters
     ----------
     project : Project
-        The definitions: every fold that some feature reads is kept.
+        The definitions: every fold that some feature reads is folded.
     log : EventLog
         What to fold.
     store : OnlineStore
@@ -56,6 +56,10 @@ class Engine:
     poison_limit : int
         More records than this in a row that cannot be folded are not poison: something is wrong
         with the program or the machine, and `run_once` raises what the last one raised.
+    pinned : callable
+        Asked each time for what is folded beside the project's own: what models in production were
+        trained on, though the definitions may have changed since. It returns the same object while
+        nothing has changed.
 
     Raises
     ------
@@ -71,8 +75,12 @@ class Engine:
         *,
         tries: int = 3,
         poison_limit: int = 100,
+        pinned: Callable[[], tuple[FoldSpec, ...]] = tuple,
     ) -> None:
+        self._pinned = pinned
+        self._pins: tuple[FoldSpec, ...] = ()
         self._folds = project.folds
+        self._features = tuple(f for view in project.views.values() for f in view.features)
         self._events = frozenset(spec.event for spec in self._folds)
         self._project = project
         self._log = log
@@ -118,6 +126,7 @@ class Engine:
         ConfigError
             If the store stands beyond the end of the log.
         """
+        self._heed_pins()
         try:
             return self._advance(limit)
         except ListDamaged as error:
@@ -178,6 +187,16 @@ class Engine:
             taken += count
         return taken
 
+    def _heed_pins(self) -> None:
+        """Take up what is to be folded by now."""
+        pins = self._pinned()
+        if pins is self._pins:
+            return
+        self._pins = pins
+        self._folds = longest((*self._project.folds, *pins))
+        self._events = frozenset(spec.event for spec in self._folds)
+        self._settled = None
+
     def _check_log(self) -> None:
         """Refuse to forget tiles that the log could not make again."""
         if damaged := self._log.damaged():
@@ -191,7 +210,7 @@ class Engine:
     def _decoded(self, raw: bytes | None) -> Built:
         known, built = self._built
         if raw is None or raw != known:
-            built = decode_built(raw, self._folds)
+            built = decode_built(raw, self._project)
             self._built = (raw, built)
         return built
 
@@ -199,7 +218,7 @@ class Engine:
         """Return what the store is to hold; comparing all folds each time would cost too much."""
         if built is self._settled:
             return built
-        arranged = built.arranged(self._folds, mark.offset, self._log.end())
+        arranged = built.arranged(self._folds, mark.offset, self._log.end(), self._features)
         if arranged == built:
             self._settled = built
             return built

@@ -60,7 +60,7 @@ class OnlineReader:
         self.project = project
         self._store = store
         self._known = _Known(-1, None, Built(), {})
-        self._whole: dict[str, tuple[Any, bytes | None, Column]] = {}
+        self._whole: dict[int, tuple[FeatureSpec, Any, bytes | None, Column]] = {}
 
     def snapshot(self) -> Snapshot:
         """Open one moment of the store; hold it for a request, not longer."""
@@ -77,7 +77,7 @@ class OnlineReader:
             if raw == known.raw:
                 known = known._replace(version=version)
             else:
-                known = _Known(version, raw, decode_built(raw, self.project.folds), {})
+                known = _Known(version, raw, decode_built(raw, self.project), {})
             self._known = known
         plans = known.plans
         plan = plans.get(id(features))
@@ -97,13 +97,14 @@ class OnlineReader:
     def whole(self, family: Family, feature: FeatureSpec, blob: bytes | None, as_of: int) -> Column:
         """Return a feature of no entity: requests share it while its tiles and window last."""
         since = as_of if feature.fold.kind in _TELLS_TIME else earliest(feature, as_of)
-        known = self._whole.get(feature.address)
-        if known is not None and known[0] == since and known[1] == blob:
-            return known[2]
+        # Not by address: two versions of a model may mean two features by one.
+        known = self._whole.get(id(feature))
+        if known is not None and known[0] is feature and known[1:3] == (since, blob):
+            return known[3]
         place, _ = family.place_of(feature.fold)
         tiles = decode(family, [b""], [blob])[place]
         (column,) = read(family.plans[place], tiles, [feature], as_of)
-        self._whole[feature.address] = (since, blob, column)
+        self._whole[id(feature)] = (feature, since, blob, column)
         return column
 
 
@@ -276,6 +277,13 @@ class Snapshot:
         the log.
         """
         return [feature.address for feature in self._reader.plan(features, self._moment).unbuilt]
+
+    def current(self, features: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
+        """Return the features to read for people: what is being built, as it was defined before.
+
+        Where that has another type, or there was nothing, the feature itself: it is missing.
+        """
+        return self._reader.plan(features, self._moment).current
 
     def _too_early(self, as_of: int) -> InputError:
         return InputError(

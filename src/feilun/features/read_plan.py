@@ -85,6 +85,8 @@ class ReadPlan:
         What is read.
     unbuilt : list of FeatureSpec
         What cannot be read yet.
+    current
+        The list, with what a feature meant before in the place of what cannot be read yet.
     """
 
     features: tuple[FeatureSpec, ...]
@@ -92,6 +94,7 @@ class ReadPlan:
     nothing: dict[str, Any]
     groups: list[ReadGroup]
     unbuilt: list[FeatureSpec]
+    current: tuple[FeatureSpec, ...]
 
 
 def stand_in(feature: FeatureSpec | ExpressionSpec) -> Any:
@@ -116,4 +119,5 @@ def make_plan(features: tuple[FeatureSpec, ...], built: Built) -> ReadPlan:
         nothing=dict.fromkeys(defaults),
         groups=[ReadGroup(family, some) for family, some in families.items()],
         unbuilt=unbuilt,
+        current=tuple(built.current(f) or f for f in features) if unbuilt else features,
     )

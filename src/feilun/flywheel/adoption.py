@@ -14,7 +14,14 @@ from feilun.errors import ConfigError, InputError, ModelError, WrongColumns
 from feilun.flywheel.release import await_workers
 from feilun.flywheel.workshop import Workshop
 from feilun.i18n import _
-from feilun.models.bundle import Bundle, columns_of, read_bundle, scorer_file, write_bundle
+from feilun.models.bundle import (
+    Bundle,
+    columns_of,
+    folds_of,
+    read_bundle,
+    scorer_file,
+    write_bundle,
+)
 from feilun.models.example_log import capability_of
 from feilun.models.formats import recognise
 from feilun.models.training import text_columns
@@ -121,6 +128,7 @@ def adopt(
             "until": workshop.clock.now() if trained_until is None else trained_until,
         },
         definition_digest=spec.definition_digest,
+        folds=folds_of(spec),
     )
     tell(_("Registering it with MLflow, which takes seconds to load."))
     digest = write_bundle(workshop.bundles, bundle, file.data)

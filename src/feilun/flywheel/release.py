@@ -10,7 +10,7 @@ from feilun.errors import InputError, NoModel, UnknownName
 from feilun.flywheel.workshop import Workshop
 from feilun.i18n import _
 from feilun.models.bundle import read_bundle
-from feilun.ports.releases import Release
+from feilun.ports.releases import Release, replaced, step_back
 
 WAIT_SECONDS = 10.0
 """How long a promotion waits for the gateway's workers to take it up."""
@@ -70,12 +70,7 @@ def wait_for(
 
 def replaced_by(workshop: Workshop, release: Release) -> Release | None:
     """Return what was in production just before ``release``, if it was another version."""
-    earlier = [
-        entry
-        for entry in workshop.releases.entries(release.model)
-        if entry.sequence < release.sequence and entry.version != release.version
-    ]
-    return earlier[-1] if earlier else None
+    return replaced(workshop.releases.entries(release.model), release)
 
 
 def rollback(workshop: Workshop, model: str, by: str, version: int | None = None) -> Release:
@@ -111,9 +106,7 @@ def rollback(workshop: Workshop, model: str, by: str, version: int | None = None
             _("Train one: feilun train {model}", model=model),
         )
     if version is None:
-        entries = workshop.releases.entries(model)
-        first = next(entry for entry in entries if entry.version == current.version)
-        target = replaced_by(workshop, first)
+        target = step_back(workshop.releases.entries(model))
         if target is None:
             raise UnknownName(
                 _("There was no version of {model} before {version}.",

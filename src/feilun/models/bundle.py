@@ -12,6 +12,7 @@ of the model's file: whoever knows the digest can tell every flipped bit. No pat
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import os
@@ -29,17 +30,20 @@ from feilun.definitions.specs import (
     EncodingSpec,
     ExpressionSpec,
     FeatureSpec,
+    FoldSpec,
     ModelSpec,
     Operator,
     Project,
     Readable,
     RequestSpec,
     digest,
+    longest,
 )
 from feilun.disk import sync_folder
 from feilun.errors import ConfigError, CorruptData, ModelError, StoreFull
+from feilun.features.earlier import decode_class, encode_class, obstacle, today
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 FORMATS = {
     "lightgbm-text/1": "model.txt",
@@ -173,6 +177,9 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ``adopted`` in it says that somebody else trained it, and what was known of it.
     definition_digest : str
         ``ModelSpec.definition_digest`` at training.
+    folds : tuple of FoldSpec
+        What its features are made of, whole: it reads them still when the project has changed. See
+        :func:`folds_of`. Bundles before format 3 have none.
     format_version : int
         Version of this description.
     """
@@ -184,6 +191,7 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metric: str
     trained: dict[str, Any]
     definition_digest: str
+    folds: tuple[FoldSpec, ...] = ()
     format_version: int = FORMAT_VERSION
 
     @property
@@ -224,15 +232,26 @@ def columns_of(model: ModelSpec, categories: Mapping[str, Sequence[str]]) -> tup
     return tuple(_column(column, categories) for column in model.columns)
 
 
-def resolve_columns(columns: Sequence[ColumnSpec], project: Project) -> tuple[Readable, ...]:
-    """Find a bundle's columns in a project: the same addresses with the same meanings.
+def folds_of(model: ModelSpec) -> tuple[FoldSpec, ...]:
+    """Return what the features of a model are made of, each once."""
+    return longest(feature.fold for feature in model.features)
+
+
+def resolve_columns(
+    columns: Sequence[ColumnSpec], project: Project, folds: Sequence[FoldSpec] = ()
+) -> tuple[Readable, ...]:
+    """Return a bundle's columns as a project reads them.
+
+    They mean what they meant at training. Where the project has changed since, ``folds``, the
+    bundle's own, say what a feature is made of.
 
     Raises
     ------
     ModelError
-        If a feature is not there any more, or means something else now.
+        If a feature cannot be read any more.
     """
-    return tuple(_resolve(column, project) for column in columns)
+    resolver = _Resolver(project, folds)
+    return tuple(resolver.resolve(column) for column in columns)
 
 
 def _column(column: Readable, categories: Mapping[str, Sequence[str]]) -> ColumnSpec:
@@ -264,33 +283,79 @@ def _column(column: Readable, categories: Mapping[str, Sequence[str]]) -> Column
     )
 
 
-def _resolve(column: ColumnSpec, project: Project) -> Readable:
-    if isinstance(column, RequestColumn):
-        return RequestSpec(column.name, column.dtype, column.timezone)
-    if isinstance(column, ExpressionColumn) and not column.name:
+class _Resolver:
+    """Finds columns of a bundle in a project, or in what the bundle says of them."""
+
+    def __init__(self, project: Project, folds: Sequence[FoldSpec]) -> None:
+        self._project = project
+        self._folds = {fold.fingerprint.hex(): fold for fold in (today(f, project) for f in folds)}
+
+    def resolve(self, column: ColumnSpec) -> Readable:
+        if isinstance(column, RequestColumn):
+            return RequestSpec(column.name, column.dtype, column.timezone)
+        if isinstance(column, ExpressionColumn):
+            return self._expression(column)
+        if isinstance(column, EncodingColumn):
+            return self._encoding(column)
+        own = self._own(column.address)
+        if own is not None and not own.is_list and _bare(column) == _column(own, {}):
+            return own
+        fold = self._folds.get(column.fingerprint)
+        if fold is None:
+            raise self._unknown(column.address, known=own is not None)
+        if lack := obstacle(fold, self._project):
+            raise ModelError(
+                f"The model was trained on a {column.address} that cannot be read now: {lack}.",
+                "Put it back, or train the model again.",
+            )
+        view, _, name = column.address.partition(":")
+        return FeatureSpec(
+            view=view,
+            name=name,
+            fold=dataclasses.replace(fold, retention=column.window),
+            window=column.window,
+            calendar=column.calendar,
+            dtype=column.dtype,
+            is_list=False,
+            n=1,
+            default=column.default,
+            ttl=column.ttl,
+            quantile=column.quantile,
+        )
+
+    def _expression(self, column: ExpressionColumn) -> Readable:
+        own = self._own(column.name) if column.name else None
+        if own is not None and column == _column(own, {}):
+            return own
         left, right = (
-            side if isinstance(side, float) else _resolve(side, project)
+            side if isinstance(side, float) else self.resolve(side)
             for side in (column.left, column.right)
         )
-        return ExpressionSpec(column.op, left, right)
-    if isinstance(column, EncodingColumn):
-        text = _resolve(column.text, project)
+        view, _, name = column.name.partition(":")
+        return ExpressionSpec(column.op, left, right, view, name)
+
+    def _encoding(self, column: EncodingColumn) -> EncodingSpec:
+        text = self.resolve(column.text)
         assert isinstance(text, FeatureSpec | RequestSpec)
         return EncodingSpec(column.encoder, column.digest, column.dim, text)
-    address = column.name if isinstance(column, ExpressionColumn) else column.address
-    try:
-        feature = project.feature(address)
-    except KeyError as error:
-        raise ModelError(
+
+    def _own(self, address: str) -> FeatureSpec | ExpressionSpec | None:
+        try:
+            return self._project.feature(address)
+        except KeyError:
+            return None
+
+    @staticmethod
+    def _unknown(address: str, *, known: bool) -> ModelError:
+        if known:
+            return ModelError(
+                f"The model was trained on another meaning of {address}.",
+                "Give the new meaning a new name, or train the model again.",
+            )
+        return ModelError(
             f"The model reads {address}, which the project does not define.",
             "Put the feature back, or train the model again.",
-        ) from error
-    if _bare(column) != _column(feature, {}):
-        raise ModelError(
-            f"The model was trained on another meaning of {address}.",
-            "Give the new meaning a new name, or train the model again.",
         )
-    return feature
 
 
 def _bare(column: ColumnSpec) -> ColumnSpec:
@@ -337,7 +402,7 @@ def write_bundle(root: Path, bundle: Bundle, data: bytes) -> str:
             f"The bundle of {bundle.model!r} does not describe the model's bytes.",
             "Make its scorer with feilun.models.bundle.scorer_file(data).",
         )
-    text = msgspec.json.format(msgspec.json.encode(bundle, order="deterministic"), indent=1)
+    text = _encoded(bundle)
     _within("The bundle's description", len(text), MAX_DESCRIPTION)
     _within("The model's file", len(data), MAX_MODEL)
     digest = hashlib.sha256(text).hexdigest()
@@ -368,13 +433,31 @@ def read_bundle(root: Path, digest: str) -> tuple[Bundle, bytes]:
     CorruptData
         If any byte differs from what was written.
     """
+    bundle = read_description(root, digest)
+    file = _file_of(bundle.scorer.format)
+    if bundle.scorer.file != file:
+        raise ModelError(f"Bundle {digest[:12]} names another file than {file}.", "Train again.")
+    path = root / digest / file
+    data = _read(path, min(bundle.scorer.bytes, MAX_MODEL))
+    _verify(path, data, bundle.scorer.sha256)
+    return bundle, data
+
+
+def read_description(root: Path, digest: str) -> Bundle:
+    """Return what a bundle says of its model, checked against ``digest``; the model is not read.
+
+    Raises
+    ------
+    ModelError, CorruptData
+        As :func:`read_bundle` does.
+    """
     if not _DIGEST.fullmatch(digest):
         raise ModelError(f"{digest[:80]!r} is not a bundle's digest.", "It is 64 hex digits.")
-    folder = root / digest
-    text = _read(folder / _DESCRIPTION, MAX_DESCRIPTION)
-    _verify(folder / _DESCRIPTION, text, digest)
+    path = root / digest / _DESCRIPTION
+    text = _read(path, MAX_DESCRIPTION)
+    _verify(path, text, digest)
     try:
-        bundle = msgspec.json.decode(text, type=Bundle)
+        bundle = msgspec.json.decode(text, type=Bundle, dec_hook=decode_class)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelError(
             f"The description of bundle {digest[:12]} cannot be used: {error}.",
@@ -386,12 +469,12 @@ def read_bundle(root: Path, digest: str) -> tuple[Bundle, bytes]:
             f"{FORMAT_VERSION}.",
             "Upgrade Feilun.",
         )
-    file = _file_of(bundle.scorer.format)
-    if bundle.scorer.file != file:
-        raise ModelError(f"Bundle {digest[:12]} names another file than {file}.", "Train again.")
-    data = _read(folder / file, min(bundle.scorer.bytes, MAX_MODEL))
-    _verify(folder / file, data, bundle.scorer.sha256)
-    return bundle, data
+    return bundle
+
+
+def _encoded(bundle: Bundle) -> bytes:
+    raw = msgspec.json.encode(bundle, order="deterministic", enc_hook=encode_class)
+    return msgspec.json.format(raw, indent=1)
 
 
 def _file_of(format: str) -> str:

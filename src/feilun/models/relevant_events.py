@@ -9,7 +9,7 @@ import numpy as np
 
 from feilun.aggregation.frames import Bool, EventFrame
 from feilun.clock import DAY
-from feilun.definitions.specs import FeatureSpec, FoldSpec, Project
+from feilun.definitions.specs import FeatureSpec, FoldSpec, Project, longest
 from feilun.features.frames import FrameDecoder
 from feilun.features.set_aside import SetAside
 from feilun.models.example_log import concatenate
@@ -38,7 +38,7 @@ class RelevantEvents:
 
     def __init__(self, project: Project, log: EventLog, asked: Asked) -> None:
         requests = [request for _, some in asked for request in some]
-        folds = {feature.fold for features, some in asked if some for feature in features}
+        folds = longest(feature.fold for features, some in asked if some for feature in features)
         values: dict[str, set[int | str]] = {
             entity.name: set() for fold in folds for entity in fold.keys
         }

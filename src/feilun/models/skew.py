@@ -114,7 +114,7 @@ class Meanings:
             return None
         try:
             bundle, _ = read_bundle(self._bundles, digest)
-            columns = resolve_columns(bundle.columns, self.project)
+            columns = resolve_columns(bundle.columns, self.project, bundle.folds)
         except (ModelError, CorruptData):
             return None
         meant = replace(model, columns=columns)

@@ -20,6 +20,7 @@ from feilun.models.bundle import (
     FeatureColumn,
     RequestColumn,
     columns_of,
+    folds_of,
     read_bundle,
     scorer_file,
     write_bundle,
@@ -148,6 +149,7 @@ def train(
             "code": model.code_digest,
         },
         definition_digest=model.definition_digest,
+        folds=folds_of(model),
     )
     return Trained(write_bundle(root, bundle, data), _params(estimator))
 

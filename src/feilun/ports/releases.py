@@ -5,6 +5,7 @@ Append-only. The gateway follows it; the flywheel, ``feilun rollback`` and ``fei
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
 Action = Literal["promote", "rollback", "adopt"]
@@ -59,6 +60,31 @@ def going_on(rollout: Rollout | None, release: Release | None) -> Rollout | None
     if rollout is None or rollout.stage == "off" or rollout.release != beside:
         return None
     return rollout
+
+
+def replaced(entries: Sequence[Release], release: Release) -> Release | None:
+    """Return what was in production just before ``release``, if it was another version.
+
+    ``entries`` is the history of its model, oldest first.
+    """
+    earlier = [
+        entry
+        for entry in entries
+        if entry.sequence < release.sequence and entry.version != release.version
+    ]
+    return earlier[-1] if earlier else None
+
+
+def step_back(entries: Sequence[Release]) -> Release | None:
+    """Return what a rollback would put in production again; None if there is nothing.
+
+    It is what the version in production replaced when it first came, so that two rollbacks go back
+    two versions. ``entries`` is the history of one model, oldest first.
+    """
+    if not entries:
+        return None
+    first = next(entry for entry in entries if entry.version == entries[-1].version)
+    return replaced(entries, first)
 
 
 class ReleaseHistory(Protocol):

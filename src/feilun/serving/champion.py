@@ -26,6 +26,7 @@ from feilun.definitions.specs import (
     Project,
     Readable,
     RequestSpec,
+    features_of,
     inputs_of,
 )
 from feilun.errors import FeilunError, ModelError
@@ -35,6 +36,7 @@ from feilun.ports.releases import Release, ReleaseHistory, Rollout, going_on
 from feilun.ports.scorer import ScorerLoader
 from feilun.records.record import RECOMPUTE
 from feilun.serving.lineup import Columns, Lineup, Served
+from feilun.serving.reading import keys_of
 from feilun.serving.scoring import GuardedScorer
 
 POLL_SECONDS = 0.05
@@ -232,7 +234,7 @@ class Champions:
 
     def _columns(self, bundle: Bundle) -> Columns:
         """Return the bundle's columns, which may be other ones than the model has today."""
-        columns = resolve_columns(bundle.columns, self._project)
+        columns = resolve_columns(bundle.columns, self._project, bundle.folds)
         for capability in self._project.capabilities.values():
             if bundle.model not in capability.models:
                 continue
@@ -242,6 +244,7 @@ class Champions:
                     f"{capability.item}.",
                     "Train the model again.",
                 )
+            _check_keys(columns, capability, self._project)
             _check_parameters(columns, capability)
         model = replace(self._project.models[bundle.model], columns=columns)
         logged = bundle.logged_columns(model.columns_digest)
@@ -270,6 +273,19 @@ class _Newest(NamedTuple):
     @property
     def going_on(self) -> Rollout | None:
         return going_on(self.rollout, self.release)
+
+
+def _check_keys(columns: Sequence[Readable], capability: CapabilitySpec, project: Project) -> None:
+    """Refuse columns of an entity that the capability's requests do not name any more."""
+    named = {*keys_of(capability, project.entities), capability.item}
+    for feature in features_of(columns):
+        for key in feature.keys:
+            if key.name not in named:
+                raise ModelError(
+                    f"The model reads {feature.address} of a {key.name}, which "
+                    f"{capability.path} does not name.",
+                    "Put the parameter back, or train the model again.",
+                )
 
 
 def _check_parameters(columns: Sequence[Readable], capability: CapabilitySpec) -> None:

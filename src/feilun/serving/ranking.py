@@ -151,9 +151,10 @@ class Ranker:
 
     def __init__(self, spec: CapabilitySpec, project: Project, tools: Tools) -> None:
         self.spec = spec
-        self.reader = Reader(spec, project.entities)
+        model = project.models[spec.model]
+        self.reader = Reader(spec, model, project.entities)
         self.tools = tools
-        self._untrained = untrained_columns(project.models[spec.model])
+        self._untrained = untrained_columns(model)
 
     def read(
         self,

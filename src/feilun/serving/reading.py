@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from feilun.definitions.specs import (
     EncodingSpec,
     EntitySpec,
     FeatureSpec,
+    ModelSpec,
     Readable,
     RequestSpec,
     encodings_of,
@@ -23,7 +24,7 @@ from feilun.definitions.specs import (
 from feilun.features.encodings import Text, Vectors, encoded, texts_of
 from feilun.features.expressions import complete, request_columns
 from feilun.features.one_row import OneRow
-from feilun.features.online import Row, Snapshot, missing_column
+from feilun.features.online import Snapshot, missing_column
 from feilun.features.vectors import assemble
 from feilun.records.record import RECOMPUTE
 from feilun.serving.candidates import Candidates
@@ -52,6 +53,7 @@ class Reading:
     missing: list[str]
     columns: str
     texts: Sequence[Text] = ()
+    inputs: Mapping[str, Column] = field(default_factory=dict)
 
 
 def keys_of(spec: CapabilitySpec, entities: Mapping[str, EntitySpec]) -> tuple[str, ...]:
@@ -62,15 +64,28 @@ def keys_of(spec: CapabilitySpec, entities: Mapping[str, EntitySpec]) -> tuple[s
 
 
 class _Needs(NamedTuple):
-    """What a capability reads for versions whose columns have one digest.
-
-    ``wanted`` is everything that there is then, by address.
-    """
+    """What is read together; ``wanted`` is everything that there is then, by address."""
 
     wanted: Mapping[str, Readable]
     features: tuple[FeatureSpec, ...]
     said: tuple[RequestSpec, ...]
     encodings: tuple[EncodingSpec, ...]
+
+    @staticmethod
+    def of(wanted: Sequence[Readable]) -> _Needs:
+        """Return what is to be read for what is wanted."""
+        inputs = {each.address: each for each in inputs_of(wanted)}
+        return _Needs(
+            wanted={**inputs, **{each.address: each for each in wanted}},
+            features=features_of(wanted),
+            said=tuple(each for each in inputs.values() if isinstance(each, RequestSpec)),
+            encodings=encodings_of(wanted),
+        )
+
+    def agree(self, other: _Needs) -> bool:
+        """Whether an address that both have means one thing."""
+        common = self.wanted.keys() & other.wanted.keys()
+        return all(self.wanted[address] == other.wanted[address] for address in common)
 
 
 class Reader:
@@ -80,16 +95,22 @@ class Reader:
     ----------
     spec : CapabilitySpec
         What it needs.
+    model : ModelSpec
+        Who scores, as the project defines it now: the function may look at what it reads.
     entities : mapping
         The project's entities, by name.
     """
 
-    def __init__(self, spec: CapabilitySpec, entities: Mapping[str, EntitySpec]) -> None:
+    def __init__(
+        self, spec: CapabilitySpec, model: ModelSpec, entities: Mapping[str, EntitySpec]
+    ) -> None:
         self._spec = spec
+        self._model = model
         self._candidates = Candidates(spec, entities[spec.item])
         self._wish = () if spec.opt_out is None else (spec.opt_out,)
+        self._shown = features_of((*spec.reads, *self._candidates.values))
         self._keys = keys_of(spec, entities)
-        self._needs: dict[str, _Needs] = {}
+        self._needs: dict[str, tuple[_Needs, _Needs]] = {}
 
     @property
     def subject(self) -> str | None:
@@ -142,7 +163,7 @@ class Reader:
             The items to read for, where they are known.
         """
         keys = self.keys(parameters)
-        needs = self._needs_of(columns)
+        needs, of_matrix = self._needs_of(columns)
         if not options.personalised and self.subject is not None:
             del keys[self.subject]
         whole = len(keys) == len(self._keys)
@@ -154,26 +175,29 @@ class Reader:
             items = self._candidates.items(parameters, lists, model=model)
         if not whole and self._spec.item == self.subject:
             items = [type(item)() for item in items]  # nobody
-        read: Row | Mapping[str, Column]
-        alone = whole and len(items) == 1 and not lists and not needs.encodings
+        apart = of_matrix is not needs
+        alone = whole and len(items) == 1 and not (lists or needs.encodings or of_matrix.encodings)
+        values: Mapping[str, Column]
+        inputs: Mapping[str, Column] = {}
+        matrix, missing, texts = _NO_ROWS, list[str](), list[Text]()
         if columns.row is not None and alone:
-            row = {**keys, self._spec.item: items[0]}
-            read = snapshot.read_row(needs.features, row, as_of)
+            one = {**keys, self._spec.item: items[0]}
+            row = of_row = snapshot.read_row(needs.features, one, as_of)
+            if apart:
+                of_row = snapshot.read_row(of_matrix.features, one, as_of)
+            values = OneRow(needs.wanted, row, as_of, parameters)
+            matrix, missing = columns.row.of(of_row, as_of, parameters)
         else:
-            read = self._read(snapshot, needs.features, keys, items, as_of)
-        unknown = snapshot.unbuilt(needs.features) + snapshot.damaged
+            values = {**lists, **self._inputs(moment, needs, parameters, keys, items)}
+            texts = texts_of(needs.encodings, values)
+            if apart:
+                inputs = self._inputs(moment, of_matrix, parameters, keys, items)
+                texts = list(dict.fromkeys(texts + texts_of(of_matrix.encodings, inputs)))
+        unknown = snapshot.unbuilt(of_matrix.features) + snapshot.damaged
         if lists:
             unknown += snapshot.unbuilt(self._candidates.lists)
-        values: Mapping[str, Column]
-        matrix, missing, texts = _NO_ROWS, list[str](), list[Text]()
-        if isinstance(read, Row):
-            assert columns.row is not None
-            values = OneRow(needs.wanted, read, as_of, parameters)
-            matrix, missing = columns.row.of(read, as_of, parameters)
-        else:
-            said = request_columns(needs.said, [as_of], [parameters])
-            values = {**lists, **read, **said}
-            texts = texts_of(needs.encodings, values)
+        if apart:  # not of today's columns, which no model reads yet
+            missing += snapshot.unbuilt(self._shown)
         reading = Reading(
             keys=keys,
             items=items,
@@ -184,22 +208,24 @@ class Reader:
             missing=list(dict.fromkeys(missing + unknown)),
             columns=RECOMPUTE if unknown else columns.digest,
             texts=texts,
+            inputs=inputs,
         )
-        return reading if texts or isinstance(read, Row) else self.finish(reading, columns, {})
+        return reading if texts or len(matrix) else self.finish(reading, columns, {})
 
     def finish(self, reading: Reading, columns: Columns, vectors: Vectors) -> Reading:
         """Make the matrix of what was read and of the vectors of its texts.
 
         Those that have none are missing, and the row is not trained on as it was served.
         """
-        needs = self._needs_of(columns)
-        inputs = {**reading.values, **encoded(needs.encodings, reading.values, vectors)}
-        values = complete(needs.wanted.values(), inputs)
-        matrix, missing = assemble(columns.columns, values, len(reading.items), columns.categories)
+        needs, of_matrix = self._needs_of(columns)
+        values = inputs = _completed(needs, reading.values, vectors)
+        if of_matrix is not needs:
+            inputs = _completed(of_matrix, reading.inputs, vectors)
+        matrix, missing = assemble(columns.columns, inputs, len(reading.items), columns.categories)
         missing = list(dict.fromkeys(missing + reading.missing))
         keys = reading.keys
         if len(keys) < len(self._keys):
-            known = (*columns.columns, *needs.features, *self._candidates.lists)
+            known = (*columns.columns, *needs.features, *self._shown, *self._candidates.lists)
             unread = {each.address for each in known if not self._may_read(each, keys)}
             missing = [address for address in missing if address not in unread]
         whole = all(text in vectors for text in reading.texts)
@@ -212,18 +238,31 @@ class Reader:
             texts=(),
         )
 
-    def _needs_of(self, columns: Columns) -> _Needs:
+    def _needs_of(self, columns: Columns) -> tuple[_Needs, _Needs]:
+        """Return what the answer is made of, and what the matrix is made of.
+
+        They are one, read at once, unless the version was trained on other definitions.
+        """
         needs = self._needs.get(columns.digest)
         if needs is None:
-            wanted = (*columns.columns, *self._spec.reads, *self._candidates.values)
-            inputs = {each.address: each for each in inputs_of(wanted)}
-            needs = self._needs[columns.digest] = _Needs(
-                wanted={**inputs, **{each.address: each for each in wanted}},
-                features=features_of(wanted),
-                said=tuple(each for each in inputs.values() if isinstance(each, RequestSpec)),
-                encodings=encodings_of(wanted),
-            )
+            today = (*self._model.columns, *self._spec.reads, *self._candidates.values)
+            apart = _Needs.of(today), _Needs.of(columns.columns)
+            together = _Needs.of((*columns.columns, *today))
+            agree = apart[0].agree(apart[1])
+            needs = self._needs[columns.digest] = (together, together) if agree else apart
         return needs
+
+    def _inputs(
+        self,
+        moment: Moment,
+        needs: _Needs,
+        parameters: Mapping[str, Any],
+        keys: Mapping[str, Any],
+        items: Sequence[Any],
+    ) -> Mapping[str, Column]:
+        """Return what everything that is wanted is made of, by address."""
+        read = self._read(moment.snapshot, needs.features, keys, items, moment.as_of)
+        return {**read, **request_columns(needs.said, [moment.as_of], [parameters])}
 
     def _read(
         self,
@@ -253,3 +292,11 @@ class Reader:
     def fallback_scores(self, reading: Reading) -> Any:
         """Return what the fallback makes of the items that were read."""
         return self._candidates.fallback_scores(reading.items, reading.values)
+
+
+def _completed(
+    needs: _Needs, values: Mapping[str, Column], vectors: Vectors
+) -> Mapping[str, Column]:
+    """Return everything that is wanted, by address."""
+    inputs = {**values, **encoded(needs.encodings, values, vectors)}
+    return complete(needs.wanted.values(), inputs)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from feilun.definitions.specs import ParameterSpec, ViewSpec, inputs_of
+from feilun.definitions.specs import FeatureSpec, ParameterSpec, Readable, ViewSpec, inputs_of
 from feilun.features.expressions import complete
 from feilun.features.online import OnlineReader, Row, Snapshot
 from feilun.features.read_plan import stand_in
@@ -64,8 +64,14 @@ class View:
         with self._reader.snapshot() as snapshot:
             mark = snapshot.mark
             as_of = self._moments.as_of(mark, options)
-            row = self._row(snapshot, keys, as_of)
-            unknown = {*snapshot.unbuilt(self.spec.features), *snapshot.damaged}
+            current = snapshot.current(self.spec.features)
+            row = self._row(snapshot, current, keys, as_of)
+            unknown = {*snapshot.unbuilt(current), *snapshot.damaged}
+        changed = {
+            now.address
+            for now, read in zip(self.spec.features, current, strict=True)
+            if now is not read
+        }
         features = self.spec.readable
         reply = ViewReply(
             view=self.spec.name,
@@ -75,27 +81,38 @@ class View:
             as_of=as_of,
             folded_offset=mark.offset,
             degraded=self._moments.doubts(as_of)
+            + [f"changed:{f.address}" for f in features if _is_of(f, changed)]
             + [
                 f"missing:{f.address}"
                 for f in features
-                if any(part.address in unknown for part in inputs_of((f,)))
-                or (f.address in row.missing and not f.is_list)  # but empty
+                if _is_of(f, unknown) or (f.address in row.missing and not f.is_list)  # but empty
             ],
         )
         return Response(self._encoder.encode(reply))
 
-    def _row(self, snapshot: Snapshot, keys: Mapping[str, int | str], as_of: int) -> Row:
+    def _row(
+        self,
+        snapshot: Snapshot,
+        current: Sequence[FeatureSpec],
+        keys: Mapping[str, int | str],
+        as_of: int,
+    ) -> Row:
         """Read the view's features; expressions are computed of columns."""
         if not self.spec.expressions:
-            return snapshot.read_row(self.spec.features, keys, as_of)
+            return snapshot.read_row(current, keys, as_of)
         features = self.spec.readable
-        columns = complete(features, snapshot.read(self.spec.features, keys, None, (), as_of))
+        columns = complete(features, snapshot.read(current, keys, None, (), as_of))
         missing = [f.address for f in features if not columns[f.address].present[0]]
         values = {
             f.address: stand_in(f) if f.address in missing else columns[f.address].values[0]
             for f in features
         }
         return Row(values, missing)
+
+
+def _is_of(wanted: Readable, addresses: Set[str]) -> bool:
+    """Whether it is one of the features at ``addresses``, or computed from one."""
+    return any(part.address in addresses for part in inputs_of((wanted,)))
 
 
 def plain(value: Any) -> Any:

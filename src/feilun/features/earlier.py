@@ -1,0 +1,98 @@
+"""Folds of earlier definitions: kept as bytes, and folded still by the definitions of today.
+
+A model in production reads what it was trained on, and that may not be what the project says now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from feilun.definitions.specs import ConditionSpec, CustomSpec, DType, EntitySpec, FoldSpec, Project
+
+_COMPARED: Mapping[type, DType] = {bool: "bool", int: "int", float: "float", str: "str"}
+"""The type of the field that a value is compared with."""
+
+Wanted = tuple[str, DType | None, int]
+"""A field that a fold needs: its name, type and length."""
+
+
+def encode_class(_: object) -> None:
+    """Leave out the class of a custom aggregation: the project has it. A hook for msgspec."""
+
+
+def decode_class(_kind: type, _value: object) -> type:
+    """Return what stands for that class until `today` puts it back. A hook for msgspec."""
+    return object
+
+
+def today(fold: FoldSpec, project: Project) -> FoldSpec:
+    """Return a fold that was decoded as the project folds it now.
+
+    Its meaning is as it was. What a fold only refers to is the project's: the class of a custom
+    aggregation, how an entity is described, whether a field may be absent by now.
+    """
+    event = project.events.get(fold.event)
+    fields = {field.name: field for field in event.fields} if event else {}
+    field = fields.get(fold.field or "")
+    return replace(
+        fold,
+        keys=tuple(_entity(project, key) for key in fold.keys),
+        where=_condition(fold.where),
+        custom=fold.custom and _customs(project).get(fold.custom, fold.custom),
+        required=fold.required if field is None else not field.optional,
+    )
+
+
+def obstacle(fold: FoldSpec, project: Project) -> str:
+    """Return what the project lacks to fold it still; nothing if it can."""
+    event = project.events.get(fold.event)
+    if event is None:
+        return f"the event {fold.event} is gone"
+    if fold.custom is not None and fold.custom not in _customs(project):
+        return f"the aggregation {fold.custom.name} is gone, or its code is another"
+    wanted: list[Wanted] = [(key.name, key.dtype, 0) for key in fold.keys]
+    wanted += _compared(fold.where)
+    if fold.field is not None:
+        wanted.append((fold.field, fold.dtype, fold.dim))
+    fields = {field.name: field for field in event.fields}
+    for name, dtype, dim in wanted:
+        field = fields.get(name)
+        if field is None:
+            return f"the field {fold.event}.{name} is gone"
+        if (field.dtype, field.dim) != (dtype, dim):
+            return f"the field {fold.event}.{name} is of another type now"
+    for key in fold.keys:
+        if _entity(project, key) is not project.entities.get(key.name):
+            return f"the entity {key.name} is gone, or of another type"
+    return ""
+
+
+def _entity(project: Project, key: EntitySpec) -> EntitySpec:
+    own = project.entities.get(key.name)
+    return own if own is not None and own.dtype == key.dtype else key
+
+
+def _customs(project: Project) -> dict[CustomSpec, CustomSpec]:
+    """Return the project's custom aggregations, by what they are whatever their class."""
+    return {fold.custom: fold.custom for fold in project.folds if fold.custom is not None}
+
+
+def _compared(condition: ConditionSpec | None) -> list[Wanted]:
+    """Return the fields that a condition looks at."""
+    if condition is None:
+        return []
+    found = [each for part in condition.parts for each in _compared(part)]
+    if condition.field:
+        values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+        found += [(condition.field, _COMPARED.get(type(value)), 0) for value in values]
+    return found
+
+
+def _condition(condition: ConditionSpec | None) -> ConditionSpec | None:
+    """Give a condition its tuples back, which are lists when they were decoded."""
+    if condition is None:
+        return None
+    value = tuple(condition.value) if isinstance(condition.value, list) else condition.value
+    parts = tuple(part for part in map(_condition, condition.parts) if part is not None)
+    return replace(condition, value=value, parts=parts)

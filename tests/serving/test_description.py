@@ -342,11 +342,11 @@ class TestDocs:
             ("en-GB,en;q=0.9,zh;q=0.5", "Try it"),
             ("de", "Try it"),
             ("", "Try it"),
-            ("zh;q=" + "9" * 9_000, "试一试"),
+            pytest.param("zh;q=" + "9" * 9_000, "试一试", id="long"),
         ],
     )
     def test_its_own_words_are_in_the_readers_language(self, shop, asked, said):
-        reply = shop.run(shop.client.get("/docs", headers={"accept-language": asked}))
+        reply = shop.run(shop.client.get("/docs", headers=[(b"accept-language", asked.encode())]))
         text = reply.body.decode()
         assert f"<h3>{said}</h3>" in text
         assert f'lang="{"zh-CN" if said == "试一试" else "en"}"' in text
@@ -355,7 +355,7 @@ class TestDocs:
 
     def test_nothing_of_the_page_is_left_in_english(self, shop):
         """Whatever the page says of itself has a translation, new routes and errors too."""
-        chinese = {"accept-language": "zh"}
+        chinese = [(b"accept-language", b"zh")]
         english = shop.run(shop.client.get("/docs")).body.decode()
         text = shop.run(shop.client.get("/docs", headers=chinese)).body.decode()
         own = re.compile(r"<h[23]>([^<]+)<|<th>([^<]+)<|<td><code>\d+</code></td><td>([^<]+)<")

@@ -119,10 +119,12 @@ def tiles_without(config, root):
 
 
 def fold(config):
-    with closing(compose.event_log(config)) as log, closing(compose.online_store(config)) as store:
-        engine = compose.engine(
-            config, compose.definitions(config), log, store, compose.releases(config)
-        )
+    with (
+        closing(compose.event_log(config)) as log,
+        closing(compose.online_store(config)) as store,
+        closing(compose.releases(config)) as history,
+    ):
+        engine = compose.engine(config, compose.definitions(config), log, store, history)
         while engine.run_once(7):
             pass
         return tiles(store)

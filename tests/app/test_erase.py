@@ -112,13 +112,19 @@ def tiles_without(config, root):
     from feilun.adapters.lmdb import LmdbOnlineStore
 
     with closing(LmdbOnlineStore(root)) as store:
-        compose.engine(compose.definitions(config), clean, store).rebuild()
+        with closing(compose.releases(config)) as history:
+            project = compose.definitions(config)
+            compose.engine(config, project, clean, store, history).rebuild()
         return tiles(store)
 
 
 def fold(config):
-    with closing(compose.event_log(config)) as log, closing(compose.online_store(config)) as store:
-        engine = compose.engine(compose.definitions(config), log, store)
+    with (
+        closing(compose.event_log(config)) as log,
+        closing(compose.online_store(config)) as store,
+        closing(compose.releases(config)) as history,
+    ):
+        engine = compose.engine(config, compose.definitions(config), log, store, history)
         while engine.run_once(7):
             pass
         return tiles(store)

@@ -16,7 +16,7 @@ import msgspec
 from feilun.aggregation import Family, Plan, make_families
 from feilun.definitions.specs import FeatureSpec, FoldSpec, Project, longest
 from feilun.errors import CorruptData
-from feilun.features.earlier import decode_class, encode_class, obstacle, today
+from feilun.features.earlier import decode_class, encode_class, has_class, obstacle, today
 
 KEY = b"built"
 """Shorter than a family's id, so that no tile has it."""
@@ -197,7 +197,7 @@ def _shape(feature: FeatureSpec) -> tuple[object, ...]:
 
 def _is_lost(folds: Sequence[FoldSpec], project: Project) -> bool:
     """Whether what the project folds by now would differ from what the tiles of a plan hold."""
-    if any(fold.custom is not None and obstacle(fold, project) for fold in folds):
+    if any(fold.custom is not None and not has_class(fold.custom, project) for fold in folds):
         return True
     # Some would lose events for lack of another's field, which was required once.
     together = len({fold.field for fold in folds}) > 1

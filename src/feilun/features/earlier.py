@@ -32,16 +32,24 @@ def today(fold: FoldSpec, project: Project) -> FoldSpec:
     Its meaning is as it was. What a fold only refers to is the project's: the class of a custom
     aggregation, how an entity is described, whether a field may be absent by now.
     """
-    event = project.events.get(fold.event)
-    fields = {field.name: field for field in event.fields} if event else {}
-    field = fields.get(fold.field or "")
-    return replace(
+    fold = replace(
         fold,
         keys=tuple(_entity(project, key) for key in fold.keys),
         where=_condition(fold.where),
         custom=fold.custom and _customs(project).get(fold.custom, fold.custom),
-        required=fold.required if field is None else not field.optional,
     )
+    for own in project.folds:
+        if own.fingerprint == fold.fingerprint:
+            return replace(own, retention=fold.retention)
+    event = project.events.get(fold.event)
+    fields = {field.name: field for field in event.fields} if event else {}
+    field = fields.get(fold.field or "")
+    return fold if field is None else replace(fold, required=not field.optional)
+
+
+def has_class(custom: CustomSpec, project: Project) -> bool:
+    """Whether the project has a custom aggregation, with the same code."""
+    return custom in _customs(project)
 
 
 def obstacle(fold: FoldSpec, project: Project) -> str:
@@ -49,7 +57,7 @@ def obstacle(fold: FoldSpec, project: Project) -> str:
     event = project.events.get(fold.event)
     if event is None:
         return f"the event {fold.event} is gone"
-    if fold.custom is not None and fold.custom not in _customs(project):
+    if fold.custom is not None and not has_class(fold.custom, project):
         return f"the aggregation {fold.custom.name} is gone, or its code is another"
     wanted: list[Wanted] = [(key.name, key.dtype, 0) for key in fold.keys]
     wanted += _compared(fold.where)

@@ -163,18 +163,32 @@ class Reader:
             The items to read for, where they are known.
         """
         keys = self.keys(parameters)
-        needs, of_matrix = self._needs_of(columns)
         if not options.personalised and self.subject is not None:
             del keys[self.subject]
         whole = len(keys) == len(self._keys)
-        snapshot, as_of = moment
         lists: Mapping[str, Column] = {}
         if self._candidates.lists and items is None:
-            lists = self._read(snapshot, self._candidates.lists, keys, (), as_of)
+            lists = self._read(moment.snapshot, self._candidates.lists, keys, (), moment.as_of)
         if items is None:
             items = self._candidates.items(parameters, lists, model=model)
         if not whole and self._spec.item == self.subject:
             items = [type(item)() for item in items]  # nobody
+        return self._read_items(moment, parameters, columns, keys=keys, items=items, lists=lists)
+
+    def _read_items(
+        self,
+        moment: Moment,
+        parameters: Mapping[str, Any],
+        columns: Columns,
+        *,
+        keys: dict[str, Any],
+        items: list[Any],
+        lists: Mapping[str, Column],
+    ) -> Reading:
+        """Read what is wanted of the items; ``lists`` are what they were taken from."""
+        needs, of_matrix = self._needs_of(columns)
+        snapshot, as_of = moment
+        whole = len(keys) == len(self._keys)
         apart = of_matrix is not needs
         alone = whole and len(items) == 1 and not (lists or needs.encodings or of_matrix.encodings)
         values: Mapping[str, Column]
@@ -225,7 +239,7 @@ class Reader:
         missing = list(dict.fromkeys(missing + reading.missing))
         keys = reading.keys
         if len(keys) < len(self._keys):
-            known = (*columns.columns, *needs.features, *self._shown, *self._candidates.lists)
+            known = (*columns.columns, *needs.features, *self._candidates.lists)
             unread = {each.address for each in known if not self._may_read(each, keys)}
             missing = [address for address in missing if address not in unread]
         whole = all(text in vectors for text in reading.texts)

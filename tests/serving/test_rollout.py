@@ -211,6 +211,30 @@ def test_a_stop_does_not_wait_for_what_is_loading(shop, monkeypatch):
     assert reply.json["version"] == 1
 
 
+def test_a_challenger_waits_for_the_champion_that_it_is_compared_with(shop):
+    """It may be loaded already, when the newest release is not."""
+    first = shop.train((0, 0, -1))
+    shop.champions.refresh()
+    shop.train((0, 0, 1))
+    entry = shop.roll_out("canary", 50, digest=first.bundle, version=1)
+    shop.champions.heed()
+    before = shop.champions.lineup("ranker")
+    shop.champions.refresh()
+    after = shop.champions.lineup("ranker")
+    assert (before.champion.release.version, before.rollout) == (1, None)
+    assert (after.champion.release.version, after.rollout) == (2, entry)
+
+
+def test_a_champion_that_is_refused_holds_no_challenger_up(shop):
+    shop.train((0, 0, -1))
+    shop.champions.refresh()
+    shop.release("ranker", 2, "0" * 64)
+    entry = shop.roll_out("canary", 50, digest=shop.bundle((0, 0, 1)))
+    shop.champions.refresh()
+    lineup = shop.champions.lineup("ranker")
+    assert (lineup.champion.release.version, lineup.rollout) == (1, entry)
+
+
 def test_a_challenger_that_cannot_be_loaded_answers_nobody(shop):
     shop.train((0, 0, -1))
     digest = shop.bundle(fault="nan!")

@@ -247,9 +247,9 @@ def check_log(replies, logged, releases):
         assert entry is not None or prediction.rollout == 0
         expected = ("challenger", share) if tried else ("champion", 1.0 - share)
         assert (prediction.arm, prediction.propensity) == expected
-        # A worker that has not loaded the newest release yet answers with one from before it.
-        released = {version for sequence, version in champions.items()
-                    if entry is None or sequence <= entry.release}  # fmt: skip
+        # A worker that has not loaded the newest release yet answers with one from before it, but
+        # compares no challenger with that.
+        released = set(champions.values()) if entry is None else {champions[entry.release]}
         assert prediction.version in ({entry.version} if tried else released)
         arms[prediction.arm, prediction.version] += 1
     assert {arm for arm, _ in arms} == {"champion", "challenger"}

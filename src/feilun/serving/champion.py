@@ -190,11 +190,19 @@ class Champions:
     def _line_up(self, model: str, newest: _Newest) -> Lineup:
         loaded, champion = self._loaded[model], self.lineup(model).champion
         release, rollout = newest.release, newest.going_on
-        if release is not None and (ready := loaded.get(release.bundle)) is not None:
-            champion = replace(ready, release=release)
+        if release is not None:
+            if (ready := loaded.get(release.bundle)) is not None:
+                champion = replace(ready, release=release)
+            elif not self._is_refused(model, release):
+                # Soon it is loaded. A challenger is not compared with what was there before it.
+                return Lineup(champion)
         if rollout is not None and (ready := loaded.get(rollout.bundle)) is not None:
             return Lineup(champion, replace(ready, release=rollout), rollout)
         return Lineup(champion)
+
+    def _is_refused(self, model: str, release: Release) -> bool:
+        refused = self.refusal(model)
+        return refused is not None and refused.release.sequence == release.sequence
 
     def _make_ready(self, model: str, arm: _Arm, entry: Release | Rollout | None) -> None:
         """Load the version of an entry, unless it is loaded, or was refused a moment ago."""

@@ -27,6 +27,7 @@ from feilun.aggregation.frames import Column, EventFrame
 from feilun.clock import SystemClock
 from feilun.definitions.loading import load_project
 from feilun.definitions.specs import Project
+from feilun.errors import CorruptData
 from feilun.events.collector import Collector
 from feilun.features.built import KEY, Built, encode_built
 from feilun.features.engine import Engine
@@ -221,7 +222,7 @@ def backfill(project: str, folder: str, shape: dict[str, int]) -> dict[str, Any]
     wall = cpu = 0.0
     at = 0
     path = Path(tempfile.mkdtemp(prefix="tiles-", dir=folder))
-    built = Built().arranged(definitions.folds, 0)
+    built = Built().arranged(definitions.folds, 0, 0)
     families = [holding.family for holding in built.holdings]
     with closing(LmdbOnlineStore(path)) as store, watched() as memory:
         store.commit([(KEY, encode_built(built))], 0, Mark(0, 0))
@@ -235,13 +236,17 @@ def backfill(project: str, folder: str, shape: dict[str, int]) -> dict[str, Any]
     return {"wall": wall, "cpu": cpu, "memory": memory.bytes, "folder": str(path)}
 
 
+def _refuse(family: Family, key: bytes) -> None:
+    raise CorruptData(f"A blob of the family {family.id.hex()} is damaged, of the key {key.hex()}.")
+
+
 def _fold_into(store: LmdbOnlineStore, families: Sequence[Family], events: EventFrame) -> None:
     """Do as the engine does with a batch, but with events that are columns already."""
     increment = fold_frames(families, {EVENT: events}, frozenset({EVENT}))
     with store.snapshot() as snapshot:
         mark = snapshot.mark()
         reached = Mark(mark.offset + len(events), max(mark.time, increment.time))
-        store.commit(puts(snapshot, increment, reached.time), mark.offset, reached)
+        store.commit(puts(snapshot, increment, reached.time, _refuse), mark.offset, reached)
 
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {

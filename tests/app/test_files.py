@@ -53,7 +53,7 @@ def test_a_missing_column_is_named_with_the_nearest(tmp_path, name):
     [
         ("a.csv", b"", "is empty"),
         ("a.csv", "a,b\n1,2\n".encode("utf-16"), "UTF-16"),
-        ("a.csv", b"a,b\n\xff\xff\xff,2\n", "is not utf-8 or gb18030 text"),
+        ("a.csv", b"a,b\n\xff\xff\xff,2\n", "is not utf-8/gb18030 text"),
         ("a.csv", b"a,b\n1,2,3,4\n", "not a table"),
         ("a.parquet", b"PAR1 nonsense", "not a table"),
     ],

@@ -101,6 +101,7 @@ def test_a_stopped_process_is_unavailable_within_the_deadline(running):
     quick = SocketEncoders(running.path, 0.2)
     quick.encode(running.digest, ["a"])
     os.kill(running.process.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, running.process.pid, os.WSTOPPED)
     began = time.monotonic()
     with pytest.raises(Unavailable, match="too slow"):
         quick.encode(running.digest, ["a"])

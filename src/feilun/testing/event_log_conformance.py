@@ -457,6 +457,16 @@ class EventLogConformance:
         finally:
             log.close()
 
+    def test_a_day_that_erasure_left_without_names_is_not_closed(self, log: EventLog) -> None:
+        """A clock runs nine days ahead for a moment; nothing is known of the day any more."""
+        log.append([make_record("a", time=START + DAY, received=START, subject="user=a")])
+        assert log.erase(erased("user=a", START + 2 * DAY), ["user=a"]) == 1
+        assert (
+            log.append([make_record("a", time=START, received=START + 9 * DAY)])[0].status == "late"
+        )
+        after = make_record("a", time=START + DAY, received=START)
+        assert log.append([after])[0].status == "accepted"
+
     @settings(max_examples=25, deadline=None, suppress_health_check=_SHARED)
     @given(history=_histories(), known=st.booleans(), cut=st.integers(-20, 20))
     def test_it_erases_as_the_log_in_memory_does(

@@ -198,6 +198,8 @@ class MemoryLog:
                 record = self._records[names.pop(key)[0]]
                 if record is not None:
                     self._tombstones.add(erasures.tombstone(record.subject, key))
+        # A day without names is as one that never had any: no receipt closes it.
+        self._open = {day: names for day, names in self._open.items() if names}
         for offset in gone:
             self._records[offset] = None
         self._bad = [b for b in self._bad if not mentioned(erasures, b.raw, b.received)]

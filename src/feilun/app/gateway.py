@@ -68,8 +68,8 @@ def load_application(config: Config) -> Callable[..., Any]:
     logging.config.dictConfig(LOGGING)
     threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
     application = compose.gateway_application(config)
-    # What was loaded stays for good. To look through it for garbage, again and again, would stop
-    # the worker for some 50 ms each time. What is garbage by now stays too, and is little.
+    # What was loaded stays for good. To look through all of it for garbage, again and again,
+    # would stop the worker each time. What is garbage by now stays too, and is little.
     gc.freeze()
     return application
 

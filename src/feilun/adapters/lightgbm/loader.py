@@ -26,7 +26,7 @@ _FROM_FIRST, _ALL = 0, -1
 _ROW_MAJOR = 1
 _PARAMETERS = b"num_threads=1"
 _QUICK_TREES = 1_000
-"""A row goes through so many trees in some 50 µs: others may wait that long for the interpreter."""
+"""A row goes through so many trees quickly enough for others to wait for the interpreter."""
 
 
 class LightGbmScorer:

@@ -1,7 +1,7 @@
 """Admission: a worker lets in as many requests at a time as it answers soon.
 
 The rest is told at once to come again a little later, the least urgent first. So whoever is let in
-waits in a queue that does not grow, and the worker spends its time on answers instead of a queue.
+waits in a queue that does not grow, and the worker spends its time on answers.
 
 How many that are is found by watching the event loop: how late it would have been, on average, for
 somebody who came at any moment of an interval. A burst makes it late for a moment only.

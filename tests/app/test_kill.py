@@ -62,6 +62,7 @@ class Changing(fl.FeatureView, entity=user):
 """
 SOURCES = """
 lake = false
+workers = 2
 
 [sources.warehouse]
 type = "sqlalchemy"
@@ -303,7 +304,7 @@ def test_no_acknowledged_event_is_lost_or_counted_twice(shop, start, until, kill
         assert counts.total() == kills
         assert len(sender.acknowledged) > 5 * kills
         assert kills < 100 or all(counts[victim] for victim in VICTIMS)
-        os.kill(world.pid_of("worker"), signal.SIGKILL)  # it serves the last definitions then
+        os.kill(world.pid_of("gateway"), signal.SIGKILL)  # it serves the last definitions then
         os.kill(world.pid_of("engine"), signal.SIGKILL)
         until(lambda: is_settled(world), PATIENCE)
         known = check_ledger(world, sender)

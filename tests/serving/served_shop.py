@@ -1,11 +1,11 @@
-"""The shop on disk, served by Granian in processes of their own: run with a port and how many."""
+"""The shop on disk, served in processes of their own: run with a port and how many."""
 
-import multiprocessing
 import os
 import sys
 from pathlib import Path
 
 ROOT = "FEILUN_TEST_ROOT"
+PORT = "FEILUN_TEST_PORT"
 TOKEN = "flt_" + "t" * 43
 
 
@@ -36,25 +36,18 @@ def open_parts(root):
     )
 
 
-def build():
+def serve():
+    from feilun.app.http_server import serve_http
     from feilun.serving.worker import make_app
 
-    return make_app(open_parts(Path(os.environ[ROOT])))
+    application = make_app(open_parts(Path(os.environ[ROOT])))
+    serve_http(application, "127.0.0.1", int(os.environ[PORT]))
 
 
 if __name__ == "__main__":
-    from granian import Granian
-    from granian.constants import HTTPModes, Interfaces
+    from served_shop import serve as target  # by a name that other processes can import
 
-    multiprocessing.set_start_method("spawn")
-    Granian(
-        "served_shop:build",
-        address="127.0.0.1",
-        port=int(sys.argv[1]),
-        interface=Interfaces.ASGI,
-        http=HTTPModes.http1,
-        factory=True,
-        workers=int(sys.argv[2]),
-        respawn_failed_workers=True,
-        websockets=False,
-    ).serve()
+    from feilun.app.workers import keep_running
+
+    os.environ[PORT] = sys.argv[1]
+    keep_running(int(sys.argv[2]), target)

@@ -1,24 +1,19 @@
-"""The gateway's processes: Granian with one event loop a worker, each spawned, never forked."""
+"""The gateway: one worker in this process, or several in processes of their own."""
 
 from __future__ import annotations
 
-import functools
 import gc
 import logging.config
-import multiprocessing
-import os
 import socket
-import threading
-from collections.abc import Callable
 from contextlib import closing
-from typing import Any
 
 from feilun.app import compose
 from feilun.app.config import Config
+from feilun.app.http_server import serve_http
 from feilun.app.locks import ProcessLock
 from feilun.app.logs import LOGGING
-from feilun.app.process import GRACE
 from feilun.app.token import ensure_token
+from feilun.app.workers import keep_running
 from feilun.errors import ConfigError
 from feilun.i18n import _
 from feilun.serving.quota import make_quota_file
@@ -26,6 +21,8 @@ from feilun.serving.quota import make_quota_file
 
 def serve(config: Config, lock: ProcessLock) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight are answered first.
+
+    A single worker is this process itself; several are processes of their own.
 
     Raises
     ------
@@ -35,43 +32,27 @@ def serve(config: Config, lock: ProcessLock) -> None:
     CorruptData
         If it is damaged.
     """
-    from granian import Granian
-    from granian.constants import HTTPModes, Interfaces
-
-    # Here alone: a worker that ended for it would take the others with it (Granian's crash loop).
     compose.check_database(config)
     check_keys(config)
     check_port(config)
     ensure_token(config)
-    if config.workers > 1:
+    if config.workers == 1:
+        lock.ready()
+        work(config)
+    else:
         make_quota_file(config.quota_path)
-    # An LMDB environment and a library's threads do not survive a fork, Granian's default on Linux.
-    multiprocessing.set_start_method("spawn")
-    server = Granian(
-        target="feilun",
-        address=config.host,
-        port=config.port,
-        interface=Interfaces.ASGI,
-        http=HTTPModes.http1,  # HTTP/2 without TLS serves no browser, and is more to defend
-        workers=config.workers,
-        websockets=False,
-        respawn_failed_workers=True,
-        workers_kill_timeout=int(GRACE),
-        log_dictconfig=LOGGING,
-    )
-    lock.ready()
-    server.serve(target_loader=functools.partial(load_application, config), wrap_loader=False)
+        lock.ready()
+        keep_running(config.workers, work, config)
 
 
-def load_application(config: Config) -> Callable[..., Any]:
-    """Build the gateway's ASGI application; called in each worker, after it was spawned."""
+def work(config: Config) -> None:
+    """Serve in this process, as one worker of the gateway."""
     logging.config.dictConfig(LOGGING)
-    threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
     application = compose.gateway_application(config)
     # What was loaded stays for good. To look through all of it for garbage, again and again,
     # would stop the worker each time. What is garbage by now stays too, and is little.
     gc.freeze()
-    return application
+    serve_http(application, config.host, config.port)
 
 
 def check_keys(config: Config) -> None:
@@ -109,10 +90,3 @@ def check_port(config: Config) -> None:
                 ),
                 _("Stop what listens there, or choose another port (--port or feilun.toml)."),
             ) from error
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()  # a worker that outlived it would keep the port
-        os._exit(1)

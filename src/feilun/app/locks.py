@@ -53,6 +53,25 @@ class ProcessLock:
         """Say that this process does its work now."""
         self._write("ready")
 
+    def check(self) -> None:
+        """See that the folder is still where it was. Cheap.
+
+        Raises
+        ------
+        Unavailable
+            If it was taken away, so that what is written now may be lost with it.
+        """
+        try:
+            found = self._path.stat()
+        except OSError:
+            found = None
+        held = os.fstat(self._fd)
+        if found is None or (found.st_dev, found.st_ino) != (held.st_dev, held.st_ino):
+            raise Unavailable(
+                _("{folder} was taken away.", folder=self._path.parent.parent),
+                _("Put it back, and start again: feilun up"),
+            )
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

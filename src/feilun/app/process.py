@@ -1,4 +1,4 @@
-"""What every long-running process shares: when to stop."""
+"""What every long-running process shares: when to stop, and when to start again what ended."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from types import FrameType
 
 GRACE = 5.0
 """Seconds in which a process may finish what it holds after it was told to stop."""
+FIRST_DELAY = 0.1
+LAST_DELAY = 5.0
+SETTLED = 5.0
+"""Seconds after which a process that ends begins again at ``FIRST_DELAY``."""
 
 
 class Stop:
@@ -26,6 +30,28 @@ class Stop:
 
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
         self._asked = True
+
+
+class Restarts:
+    """When a process that ended may start again: later each time, unless it had settled."""
+
+    def __init__(self) -> None:
+        self.due = 0.0
+        """The moment, in seconds of the monotonic clock."""
+        self._began = 0.0
+        self._wait = 0.0
+
+    def begin(self) -> None:
+        """Note that it starts now."""
+        self._began = time.monotonic()
+
+    def plan(self) -> float:
+        """Note that it has ended; return the seconds until it may start again."""
+        now = time.monotonic()
+        anew = now - self._began > SETTLED or not self._wait
+        self._wait = FIRST_DELAY if anew else min(2 * self._wait, LAST_DELAY)
+        self.due = now + self._wait
+        return self._wait
 
 
 def follow_parent() -> None:

@@ -8,14 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from feilun.app.compose import check_database, lake_installed
 from feilun.app.config import Config
 from feilun.app.gateway import check_keys, check_port
 from feilun.app.locks import ProcessLock, holder
-from feilun.app.process import GRACE, Stop
+from feilun.app.process import GRACE, Restarts, Stop
 from feilun.app.terminal import complain
 from feilun.definitions.specs import Project
 from feilun.errors import ConfigError, FeilunError, Unavailable
@@ -23,10 +23,6 @@ from feilun.i18n import _
 
 PARTS = ("gateway", "engine", "flywheel")
 """The parts of every platform; ``parts_of`` adds those that a project asks for."""
-FIRST_DELAY = 0.1
-LAST_DELAY = 5.0
-SETTLED = 5.0
-"""Seconds after which a part that dies begins again at ``FIRST_DELAY``."""
 PATIENCE = 300.0
 """Seconds in which every part must be ready: the engine first builds the tiles of new features."""
 PAUSE = 0.02
@@ -42,15 +38,8 @@ class Part:
     argv: Sequence[str]
     log: Path
     process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    ended: float = 0.0
-    wait: float = 0.0
+    restarts: Restarts = field(default_factory=Restarts)
     began_at: int = 0
-
-    @property
-    def due(self) -> float:
-        """Return when it may start again, on the monotonic clock."""
-        return self.ended + self.wait
 
     def start(self) -> None:
         """Start it; it ends when we do, because it watches its standard input.
@@ -77,20 +66,18 @@ class Part:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is ours, and we pass it on in good order
             )
-        self.started = time.monotonic()
+        self.restarts.begin()
 
     def died(self) -> int | None:
         """Return the exit code if it has ended."""
         return None if self.process is None else self.process.poll()
 
-    def plan_restart(self) -> None:
-        """Let it wait before the next start: longer each time, unless it had settled."""
-        self.ended = time.monotonic()
-        settled = self.ended - self.started > SETTLED
-        self.wait = FIRST_DELAY if settled or not self.wait else min(2 * self.wait, LAST_DELAY)
+    def plan_restart(self) -> float:
+        """Note that it has ended; return the seconds until it may start again."""
         if self.process is not None and self.process.stdin is not None:
             self.process.stdin.close()
         self.process = None
+        return self.restarts.plan()
 
     def said(self) -> str:
         """Return what it has written since it started."""
@@ -127,7 +114,8 @@ def up(
     Raises
     ------
     Unavailable
-        If another ``feilun up`` has this data folder, or a part does not get ready.
+        If another ``feilun up`` has this data folder, a part does not get ready, or the data folder
+        is taken away.
     ConfigError
         If the port is taken, ``platform.db`` is lost, or a part finds something wrong that a
         restart would not mend.
@@ -147,6 +135,7 @@ def up(
                 announce()
                 lock.ready()
             while not stop:
+                lock.check()
                 for part in parts:
                     _look_after(part)
                 time.sleep(PAUSE)
@@ -211,16 +200,16 @@ def _did_not_start(part: Part, code: int) -> FeilunError:
 def _look_after(part: Part) -> None:
     code = part.died()
     if code is not None:
-        part.plan_restart()
+        seconds = part.plan_restart()
         complain(
             _(
                 "The {part} ended with code {code}; it starts again in {seconds} s.",
                 part=part.name,
                 code=code,
-                seconds=round(part.wait, 1),
+                seconds=round(seconds, 1),
             )
         )
-    elif part.process is None and time.monotonic() >= part.due:
+    elif part.process is None and time.monotonic() >= part.restarts.due:
         part.start()
 
 

@@ -13,8 +13,8 @@ from feilun.features.engine import Engine
 from feilun.models.bundle import Bundle, columns_of, scorer_file, write_bundle
 from feilun.models.example_log import ExampleLog
 from feilun.records.codec import decode_prediction
-from feilun.serving.keys import make_token
-from feilun.serving.quota import OwnQuota
+from feilun.serving.access.keys import make_token
+from feilun.serving.access.quota import OwnQuota
 from feilun.serving.worker import GatewayParts, make_app
 from feilun.testing.fakes import MemoryLog, MemoryStore
 from feilun.testing.platform_fakes import InMemoryReleases, InMemorySkew, InMemoryTurns

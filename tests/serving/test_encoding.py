@@ -19,12 +19,12 @@ from feilun.models.example_log import ExampleLog
 from feilun.models.skew import Meanings, audit_between
 from feilun.records.codec import decode_prediction
 from feilun.records.record import PREDICTION_SCHEMA, RECOMPUTE, SHADOW_SCHEMA
-from feilun.serving import encoding
-from feilun.serving.encoding import Encoding
+from feilun.serving.access.keys import make_token
+from feilun.serving.access.quota import OwnQuota
 from feilun.serving.health import METRICS
-from feilun.serving.keys import make_token
 from feilun.serving.metrics import Metrics
-from feilun.serving.quota import OwnQuota
+from feilun.serving.scoring import encoding
+from feilun.serving.scoring.encoding import Encoding
 from feilun.serving.worker import GatewayParts, make_app
 from feilun.testing.encoder_fakes import HashEncoders
 from feilun.testing.fakes import MemoryLog, MemoryStore

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from feilun.clock import Clock
 from feilun.errors import FeilunError, TooLate, UnknownName
 from feilun.events.ids import uuid7
-from feilun.serving.access import OPEN, Access, Guard, is_login, refuse_keys_in_urls
-from feilun.serving.admission import Admission, Overloaded, Priority
-from feilun.serving.bodies import Bodies
-from feilun.serving.http import (
+from feilun.serving.access.guard import OPEN, Access, Guard, is_login, refuse_keys_in_urls
+from feilun.serving.access.usage import Meter
+from feilun.serving.http.admission import Admission, Overloaded, Priority
+from feilun.serving.http.bodies import Bodies
+from feilun.serving.http.exchange import (
     MethodError,
     Receive,
     Request,
@@ -29,9 +30,8 @@ from feilun.serving.http import (
     send_response,
     timeout_of,
 )
+from feilun.serving.http.pages import for_page, page_of, preflight
 from feilun.serving.metrics import Metrics
-from feilun.serving.pages import for_page, page_of, preflight
-from feilun.serving.usage import Meter
 
 Handler = Callable[[Request], Awaitable[Response]]
 Hook = Callable[[], Awaitable[None]]

@@ -16,7 +16,7 @@ from feilun.ports.teams import Team
 from feilun.records.codec import decode_prediction
 from feilun.records.record import PREDICTION_SCHEMA, SHADOW_SCHEMA
 from feilun.records.split import gets_challenger
-from feilun.serving.access.keyring import Caller
+from feilun.serving.http.caller import Caller
 from feilun.serving.http.exchange import Request
 from feilun.serving.scoring import guarded_scorer
 from feilun.testing.fakes import MemoryLog

@@ -8,8 +8,8 @@ from feilun.clock import DAY, MINUTE, ManualClock
 from feilun.errors import StoreFull
 from feilun.ports.teams import Team
 from feilun.serving.access import usage
-from feilun.serving.access.keyring import ANYBODY, LOCAL, Caller
 from feilun.serving.access.usage import Meter
+from feilun.serving.http.caller import ANYBODY, LOCAL, Caller
 from feilun.serving.http.exchange import Response
 from feilun.serving.metrics import Metrics
 from feilun.testing.team_fakes import InMemoryTeams

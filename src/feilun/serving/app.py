@@ -16,6 +16,7 @@ from feilun.serving.access.usage import Meter
 from feilun.serving.http.admission import Admission, Overloaded, Priority
 from feilun.serving.http.bodies import Bodies
 from feilun.serving.http.exchange import (
+    InternalError,
     MethodError,
     Receive,
     Request,
@@ -41,17 +42,6 @@ BODY_BYTES = 1 << 20
 
 _UNMATCHED = "unmatched"
 _log = logging.getLogger(__name__)
-
-
-class InternalError(FeilunError):
-    """Something raised that should not have; its traceback is in the log, not in the reply."""
-
-    code = "internal"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The gateway could not answer.", "Its log has the reason, under the request id."
-        )
 
 
 @dataclass(frozen=True)

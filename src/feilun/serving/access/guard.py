@@ -15,10 +15,11 @@ from urllib.parse import parse_qs, unquote
 
 from feilun.clock import Clock
 from feilun.errors import ConfigError, InputError, UnknownName
-from feilun.serving.access.keyring import ANYBODY, LOCAL, Caller, Keyring
+from feilun.serving.access.keyring import Keyring
 from feilun.serving.access.keys import holds_secret, is_token
 from feilun.serving.access.quota import Quota
 from feilun.serving.access.usage import Meter
+from feilun.serving.http.caller import ANYBODY, LOCAL, Caller
 from feilun.serving.http.exchange import OriginError, RequestHead, Response, TooMany, Unauthorized
 
 LOGIN_PATH = "/docs"

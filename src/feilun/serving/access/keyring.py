@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from feilun.errors import FeilunError, Unavailable
-from feilun.ports.teams import Directory, Team, TeamStore
+from feilun.ports.teams import Directory, TeamStore
 from feilun.serving.access.keys import digest_of, key_id
+from feilun.serving.http.caller import Caller
 
 POLL_SECONDS = 0.2
 """How soon a worker knows of a new key, or of one that was taken away."""
@@ -21,19 +22,6 @@ STALE_SECONDS = 900.0
 """How long the keys that were read last are honoured while the store cannot be read."""
 
 _log = logging.getLogger(__name__)
-
-
-class Caller(NamedTuple):
-    """Who calls: a team by one of its keys, or (``team`` is None) whoever has this machine."""
-
-    key: str
-    team: Team | None
-
-
-LOCAL = Caller("local", None)
-"""Whoever has this machine's token."""
-ANYBODY = Caller("", None)
-"""A program of this machine without a key, while none is asked for."""
 
 
 class _Known(NamedTuple):

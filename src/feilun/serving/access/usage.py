@@ -14,7 +14,7 @@ from contextlib import suppress
 from feilun.clock import DAY, MINUTE, Clock
 from feilun.errors import FeilunError
 from feilun.ports.teams import KeyUse, TeamStore, Usage
-from feilun.serving.access.keyring import Caller
+from feilun.serving.http.caller import Caller
 from feilun.serving.http.exchange import Response
 from feilun.serving.metrics import Metrics
 

@@ -11,10 +11,9 @@ from typing import Any
 import msgspec
 
 from feilun.errors import FeilunError, InputError, TooLarge
-from feilun.serving.access.keyring import Caller
 from feilun.serving.answering.capability import Capability
-from feilun.serving.app import InternalError
-from feilun.serving.http.exchange import Request, Response, error_body, fitting_id
+from feilun.serving.http.caller import Caller
+from feilun.serving.http.exchange import InternalError, Request, Response, error_body, fitting_id
 
 MAX_REQUESTS = 100
 """The most requests in one body."""

@@ -28,7 +28,7 @@ from feilun.features.online import Snapshot, missing_column
 from feilun.features.vectors import assemble
 from feilun.records.record import RECOMPUTE
 from feilun.serving.answering.candidates import Candidates
-from feilun.serving.http.parameters import ReadOptions, is_list
+from feilun.serving.http.parameters import ReadOptions, keys_of
 from feilun.serving.scoring.lineup import Columns
 from feilun.serving.snapshots.moment import Moment
 
@@ -54,13 +54,6 @@ class Reading:
     columns: str
     texts: Sequence[Text] = ()
     inputs: Mapping[str, Column] = field(default_factory=dict)
-
-
-def keys_of(spec: CapabilitySpec, entities: Mapping[str, EntitySpec]) -> tuple[str, ...]:
-    """Return the entities that a request names one of, the one it is about first."""
-    return tuple(
-        p.name for p in spec.parameters if p.name in entities and not is_list(p.annotation)
-    )
 
 
 class _Needs(NamedTuple):

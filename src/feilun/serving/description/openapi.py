@@ -10,7 +10,6 @@ from feilun.events.collector import ITEM_LIMIT
 from feilun.i18n import marked
 from feilun.serving.answering.batch import MAX_REQUESTS
 from feilun.serving.answering.capability import CapabilityReply
-from feilun.serving.answering.reading import keys_of
 from feilun.serving.answering.views import ViewReply, key_parameters, view_path
 from feilun.serving.description.api_version import api_version, operation_version, references
 from feilun.serving.description.error_replies import READ, SEND, ErrorReply, error_replies
@@ -25,7 +24,7 @@ from feilun.serving.description.schemas import (
     value_example,
 )
 from feilun.serving.description.schemas import example as example_of
-from feilun.serving.http.parameters import is_list
+from feilun.serving.http.parameters import is_list, keys_of
 from feilun.serving.log.collect import Collect, EventsReply
 from feilun.serving.snapshots.moment import ClockMode
 

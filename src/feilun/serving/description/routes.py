@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -12,13 +12,11 @@ from feilun.definitions.specs import Project
 from feilun.i18n import accepted
 from feilun.serving.access.guard import OPEN
 from feilun.serving.access.keyring import Keyring
+from feilun.serving.app import Route
 from feilun.serving.description.docs_page import CONTENT_SECURITY_POLICY, render
 from feilun.serving.description.openapi import describe, only, with_keys
 from feilun.serving.http.exchange import Request, Response
 from feilun.serving.snapshots.moment import ClockMode
-
-if TYPE_CHECKING:
-    from feilun.serving.app import Route
 
 
 class Description:

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from feilun.errors import FeilunError, InputError
-from feilun.serving.access.keyring import ANYBODY, Caller
 from feilun.serving.http.admission import Overloaded
+from feilun.serving.http.caller import ANYBODY, Caller
 
 Headers = Iterable[tuple[bytes, bytes]]
 Scope = Mapping[str, Any]
@@ -81,6 +81,17 @@ class TooMany(InputError):
     def __init__(self, message: str, hint: str, seconds: float) -> None:
         super().__init__(message, hint)
         self.seconds = seconds
+
+
+class InternalError(FeilunError):
+    """Something raised that should not have; its traceback is in the log, not in the reply."""
+
+    code = "internal"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The gateway could not answer.", "Its log has the reason, under the request id."
+        )
 
 
 @dataclass(frozen=True, slots=True)

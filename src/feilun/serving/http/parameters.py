@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from feilun.definitions.specs import EntitySpec, ParameterSpec
+from feilun.definitions.specs import CapabilitySpec, EntitySpec, ParameterSpec
 from feilun.errors import InputError, TooLarge
 from feilun.serving.http.exchange import QUERY_BYTES, Request
 from feilun.serving.http.type_words import in_words, json_kind
@@ -282,6 +282,13 @@ def is_list(annotation: Any) -> bool:
     kind = msgspec.inspect.type_info(annotation)
     kinds = kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
     return any(isinstance(k, msgspec.inspect.CollectionType) for k in kinds)
+
+
+def keys_of(spec: CapabilitySpec, entities: Mapping[str, EntitySpec]) -> tuple[str, ...]:
+    """Return the entities that a request names one of, the one it is about first."""
+    return tuple(
+        p.name for p in spec.parameters if p.name in entities and not is_list(p.annotation)
+    )
 
 
 def _field(parameter: ParameterSpec) -> tuple[str, Any] | tuple[str, Any, Any]:

@@ -35,7 +35,7 @@ from feilun.models.training import loader_of
 from feilun.ports.releases import Release, ReleaseHistory, Rollout, going_on
 from feilun.ports.scorer import ScorerLoader
 from feilun.records.record import RECOMPUTE
-from feilun.serving.answering.reading import keys_of
+from feilun.serving.http.parameters import keys_of
 from feilun.serving.scoring.guarded_scorer import GuardedScorer
 from feilun.serving.scoring.lineup import Columns, Lineup, Served
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from feilun.definitions.loading import load_project
-from feilun.serving.openapi import describe
+from feilun.serving.description.openapi import describe
 
 SHOP = '''
 from dataclasses import dataclass

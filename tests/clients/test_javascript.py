@@ -7,7 +7,7 @@ import pytest
 
 from feilun.clients.javascript import render_javascript
 from feilun.clients.surface import read_surface
-from feilun.serving.pages import tracker_source
+from feilun.serving.http.pages import tracker_source
 
 
 def render(description):

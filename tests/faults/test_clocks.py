@@ -13,9 +13,9 @@ from feilun.definitions.compiler import compile_project
 from feilun.events.collector import Collector
 from feilun.features.engine import Engine
 from feilun.features.online import OnlineReader
-from feilun.serving.freshness import Freshness
-from feilun.serving.moment import Moments
-from feilun.serving.requests import ReadOptions
+from feilun.serving.http.parameters import ReadOptions
+from feilun.serving.snapshots.freshness import Freshness
+from feilun.serving.snapshots.moment import Moments
 from feilun.testing.fakes import MemoryLog, MemoryStore
 from feilun.testing.records import START
 

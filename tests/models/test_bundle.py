@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -228,7 +229,7 @@ def test_a_kill_at_any_step_leaves_a_whole_bundle_or_none(tmp_path, monkeypatch)
         with monkeypatch.context() as patch:
             for name in ("fsync", "rename", "mkdir"):
                 patch.setattr(os, name, step(getattr(os, name)))
-            patch.setattr(bundles.shutil, "rmtree", lambda *_, **__: None)  # the dead clean nothing
+            patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # the dead clean nothing
             try:
                 write_bundle(root, make(), DATA)
                 done = True

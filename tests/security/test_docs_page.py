@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from feilun.definitions.loading import load_project
-from feilun.serving.docs_page import render
-from feilun.serving.openapi import describe
+from feilun.serving.description.docs_page import render
+from feilun.serving.description.openapi import describe
 
 SHOP = '''
 import feilun as fl

@@ -31,11 +31,12 @@ from feilun.definitions.specs import (
 from feilun.errors import InputError, ModelError
 from feilun.features.engine import Engine
 from feilun.models.bundle import Bundle, columns_of, scorer_file, write_bundle
+from feilun.ports.encoder import NO_ENCODERS
 from feilun.records.codec import decode_prediction
-from feilun.records.record import Record
-from feilun.serving.keys import make_key, make_token
-from feilun.serving.quota import OwnQuota
-from feilun.serving.scoring import WARM_ROWS
+from feilun.records.record import PREDICTION_SCHEMA, Record
+from feilun.serving.access.keys import make_key, make_token
+from feilun.serving.access.quota import OwnQuota
+from feilun.serving.scoring.guarded_scorer import WARM_ROWS
 from feilun.serving.worker import GatewayParts, make_app
 from feilun.testing.fakes import MemoryLog, MemoryStore
 from feilun.testing.platform_fakes import InMemoryReleases, InMemorySkew, InMemoryTurns
@@ -375,6 +376,102 @@ class Shop:
 
         replies = asyncio.run(session())
         return replies[0] if len(replies) == 1 else replies
+
+
+class Sum:
+    """A scorer: the sum of the columns, NaN as 0."""
+
+    def __init__(self, columns):
+        self.columns = columns
+
+    def score(self, matrix):
+        assert matrix.shape[1] == self.columns
+        return np.nan_to_num(matrix).astype(np.float64).sum(axis=1)
+
+
+class SumLoader:
+    format = "lightgbm-text/1"
+    waits = False
+
+    def load(self, data, columns):
+        return Sum(columns)
+
+
+class World:
+    """A gateway over memory for a project of a test's own, whose models add their columns up."""
+
+    def __init__(self, root, project, records, now, encoders=NO_ENCODERS):
+        self.project, self.root, self.now, self.encoders = project, root, now, encoders
+        self.log, store = MemoryLog(), MemoryStore()
+        self.log.append(records)
+        self.first = self.log.end()
+        engine = Engine(project, self.log, store)
+        while engine.run_once(1_000):
+            pass
+        turns, token = InMemoryTurns(), make_token()
+        self.key = [(b"authorization", f"Bearer {token}".encode())]
+        self.releases = InMemoryReleases(turns)
+        self.app = make_app(
+            GatewayParts(
+                project=project,
+                log=self.log,
+                store=store,
+                releases=self.releases,
+                turns=turns,
+                skew=InMemorySkew(),
+                teams=InMemoryTeams(),
+                loaders={SumLoader.format: SumLoader()},
+                bundles=root,
+                clock=ManualClock(now),
+                clock_mode="wall",
+                worker="w1",
+                token=token,
+                keys_required=False,
+                quota=OwnQuota(),
+                encoders=encoders,
+            )
+        )
+        self.client = Client(self.app)
+
+    def bundle(self, model, project=None, categories=None, **changes):
+        """Write a bundle of a model as a project, this one or another, has it."""
+        project, data = project or self.project, b"[]"
+        spec = project.models[model]
+        (item,) = {c.item for c in project.capabilities.values() if c.model == model}
+        fields = {
+            "model": model, "columns": columns_of(spec, categories or {}), "item": item,
+            "scorer": scorer_file(data), "metric": "auc", "trained": {},
+            "definition_digest": spec.definition_digest,
+        }  # fmt: skip
+        return write_bundle(self.root, Bundle(**{**fields, **changes}), data)
+
+    def release(self, model, project=None, version=1, **changes):
+        self.releases.append(
+            model, version, self.bundle(model, project, **changes), action="promote", offset=0,
+            at=self.now, turn=None, by="test",
+        )  # fmt: skip
+
+    def run(self, *requests):
+        async def session():
+            await self.app.start()
+            try:
+                return [await request for request in requests]
+            finally:
+                await self.app.stop()
+
+        return asyncio.run(session())
+
+    def logged(self):
+        """Return the records that came after the first ones."""
+        return [record for _, record in self.log.read(self.first)]
+
+    def predictions(self, schema=PREDICTION_SCHEMA):
+        return [decode_prediction(r.body) for r in self.logged() if r.schema == schema]
+
+
+@pytest.fixture
+def world_of(tmp_path):
+    return lambda project, records, **more: World(tmp_path, project, records, **more)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ def open_parts(root):
     from feilun.adapters.lmdb import LmdbEventLog, LmdbOnlineStore
     from feilun.adapters.sqlite import SqliteReleases, SqliteSkew, SqliteTeams, SqliteTurns
     from feilun.clock import SystemClock
-    from feilun.serving.quota import OwnQuota
+    from feilun.serving.access.quota import OwnQuota
     from feilun.serving.worker import GatewayParts
 
     return GatewayParts(

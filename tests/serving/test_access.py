@@ -8,7 +8,7 @@ import pytest
 
 from feilun.clock import MINUTE
 from feilun.errors import ConfigError, Unavailable
-from feilun.serving.access import ADMIN, OPEN, TEAMS, scoped
+from feilun.serving.access.guard import ADMIN, OPEN, TEAMS, scoped
 from feilun.serving.app import Route
 from feilun.serving.worker import EVENTS_SCOPE, make_app
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feilun.serving.admission import (
+from feilun.serving.http.admission import (
     FEWEST,
     INTERVAL_SECONDS,
     LATE_SECONDS,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feilun.definitions.specs import FieldSpec, ParameterSpec
-from feilun.serving.api_changes import _Fit, breaking_changes
-from feilun.serving.openapi import describe
+from feilun.serving.description.api_changes import _Fit, breaking_changes
+from feilun.serving.description.openapi import describe
 
 
 @dataclass

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from feilun.errors import StoreFull
-from feilun.serving import scoring
+from feilun.serving.scoring import guarded_scorer
 
 ID = [(b"x-request-id", b"order-77")]
 
@@ -180,7 +180,7 @@ def test_a_model_that_hangs_costs_its_callers_no_more_than_the_deadline(shop, mo
     """One that hangs from its second call on: it was slow once, so it runs aside."""
     import asyncio
 
-    monkeypatch.setattr(scoring, "DEADLINE_SECONDS", 0.1)
+    monkeypatch.setattr(guarded_scorer, "DEADLINE_SECONDS", 0.1)
     shop.train((0, 0, 1), "slow")
 
     async def session():

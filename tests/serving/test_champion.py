@@ -6,7 +6,7 @@ import json
 import pytest
 
 from feilun.models.bundle import ExpressionColumn, columns_of
-from feilun.serving import champion, scoring
+from feilun.serving.scoring import champion, guarded_scorer
 
 
 def status_of(shop, *before):
@@ -249,4 +249,4 @@ def test_text_columns_without_codes_are_marked_as_untrained(shop):
         champion.untrained_columns(dataclasses.replace(spec, columns=(text,))).digest
         == champion.RECOMPUTE
     )
-    assert scoring.WARM_ROWS > 0
+    assert guarded_scorer.WARM_ROWS > 0

@@ -16,9 +16,9 @@ from feilun.ports.teams import Team
 from feilun.records.codec import decode_prediction
 from feilun.records.record import PREDICTION_SCHEMA, SHADOW_SCHEMA
 from feilun.records.split import gets_challenger
-from feilun.serving import scoring
-from feilun.serving.http import Request
-from feilun.serving.keyring import Caller
+from feilun.serving.http.caller import Caller
+from feilun.serving.http.exchange import Request
+from feilun.serving.scoring import guarded_scorer
 from feilun.testing.fakes import MemoryLog
 
 SALT = "9f2c"
@@ -258,7 +258,7 @@ def test_another_model_that_fails_is_flagged_and_fatal_only_without_a_default(sh
 
 
 def test_another_model_that_hangs_costs_a_deadline(shop, monkeypatch):
-    monkeypatch.setattr(scoring, "DEADLINE_SECONDS", 0.1)
+    monkeypatch.setattr(guarded_scorer, "DEADLINE_SECONDS", 0.1)
     fail(shop, "margin", "hang")
     shop.champions.refresh()
     shop.champions.get("margin").scorer._aside = True

@@ -1,25 +1,15 @@
 """What is computed for a request: expressions, vectors and the request's own, served and logged."""
 
-import asyncio
-import json
 import types
 
 import numpy as np
 import pytest
 
 import feilun as fl
-from feilun.clock import DAY, HOUR, ManualClock
-from feilun.features.engine import Engine
-from feilun.models.bundle import Bundle, columns_of, scorer_file, write_bundle
+from feilun.clock import DAY, HOUR
+from feilun.models.bundle import columns_of
 from feilun.models.example_log import ExampleLog
-from feilun.records.codec import decode_prediction
-from feilun.serving.keys import make_token
-from feilun.serving.quota import OwnQuota
-from feilun.serving.worker import GatewayParts, make_app
-from feilun.testing.fakes import MemoryLog, MemoryStore
-from feilun.testing.platform_fakes import InMemoryReleases, InMemorySkew, InMemoryTurns
 from feilun.testing.records import make_record
-from feilun.testing.team_fakes import InMemoryTeams
 
 NOW = 20_000 * DAY + 17 * HOUR  # in Shanghai it is tomorrow, 1 o'clock: a Saturday
 
@@ -110,84 +100,18 @@ CLICKS = [
 ]
 
 
-class Sum:
-    """A scorer: the sum of the columns, NaN as 0."""
-
-    def __init__(self, columns):
-        self.columns = columns
-
-    def score(self, matrix):
-        assert matrix.shape[1] == self.columns
-        return np.nan_to_num(matrix).astype(np.float64).sum(axis=1)
-
-
-class SumLoader:
-    format = "lightgbm-text/1"
-    waits = False
-
-    def load(self, data, columns):
-        return Sum(columns)
-
-
-class World:
-    def __init__(self, root, client_of):
-        self.log, self.store, self.root = MemoryLog(), MemoryStore(), root
-        schema = PROJECT.events["click"].schema_id
-        self.log.append(
-            [
-                make_record(f"c{n}", *click, None, time=NOW - HOUR + n, schema=schema)
-                for n, click in enumerate(CLICKS)
-            ]
-        )
-        engine = Engine(PROJECT, self.log, self.store)
-        while engine.run_once(1_000):
-            pass
-        self.turns = InMemoryTurns()
-        self.releases = InMemoryReleases(self.turns)
-        loader = SumLoader()
-        parts = GatewayParts(
-            project=PROJECT, log=self.log, store=self.store, releases=self.releases,
-            turns=self.turns, skew=InMemorySkew(), loaders={loader.format: loader}, bundles=root,
-            clock=ManualClock(NOW), clock_mode="wall", worker="w1", teams=InMemoryTeams(),
-            token=make_token(), keys_required=False, quota=OwnQuota(),
-        )  # fmt: skip
-        self.app = make_app(parts)
-        self.client = client_of(self.app)
-
-    def release(self, **changes):
-        data = json.dumps([]).encode()
-        fields = {
-            "model": "ranker",
-            "columns": columns_of(MODEL, {"request:device": ("app", "web")}),
-            "item": "item_id",
-            "scorer": scorer_file(data),
-            "metric": "auc",
-            "trained": {},
-            "definition_digest": MODEL.definition_digest,
-        }
-        digest = write_bundle(self.root, Bundle(**(fields | changes)), data)
-        self.releases.append(
-            "ranker", 1, digest, action="promote", offset=0, at=NOW, turn=None, by="test"
-        )
-
-    def run(self, *requests):
-        async def session():
-            await self.app.start()
-            try:
-                return [await request for request in requests]
-            finally:
-                await self.app.stop()
-
-        return asyncio.run(session())
-
-    def predictions(self):
-        records = [record for _, record in self.log.read(len(CLICKS))]
-        return [decode_prediction(record.body) for record in records]
-
-
 @pytest.fixture
-def world(tmp_path, client_of):
-    return World(tmp_path, client_of)
+def world(world_of):
+    schema = PROJECT.events["click"].schema_id
+    clicks = [
+        make_record(f"c{n}", *click, None, time=NOW - HOUR + n, schema=schema)
+        for n, click in enumerate(CLICKS)
+    ]
+    return world_of(PROJECT, clicks, now=NOW)
+
+
+def release(world, **changes):
+    world.release("ranker", categories={"request:device": ("app", "web")}, **changes)
 
 
 def ask(world, **changes):
@@ -228,13 +152,13 @@ def test_a_default_is_flagged_and_a_list_of_nothing_is_empty(world, view):
 @pytest.mark.parametrize("released", [False, True])
 def test_a_text_without_a_code_is_not_missing(world, released):
     if released:
-        world.release()
+        release(world)
     (unheard,) = world.run(ask(world, device="watch"))
     assert unheard.json["degraded"] == ([] if released else ["no_model"])
 
 
 def test_what_is_served_is_logged_and_computed_again_to_the_bit(world):
-    world.release()
+    release(world)
     (reply,) = world.run(ask(world))
     assert reply.status == 200, reply.json
     assert reply.json["version"] == 1
@@ -291,7 +215,7 @@ def test_a_model_of_a_parameter_that_is_gone_is_refused(world):
     columns = columns_of(MODEL, {"request:device": ("web",)})
     (device,) = [column for column in columns if getattr(column, "name", "") == "device"]
     renamed = type(device)("gadget", "str", "", ("web",))
-    world.release(columns=(renamed,))
+    release(world, columns=(renamed,))
     (reply, status) = world.run(ask(world), world.client.get("/status"))
     assert reply.json["version"] is None
     assert "parameter gadget (str)" in status.body.decode()

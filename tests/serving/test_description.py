@@ -11,8 +11,8 @@ import pytest
 
 from feilun.definitions.specs import FieldSpec, ParameterSpec
 from feilun.errors import ConfigError, StoreFull
+from feilun.serving.description.openapi import describe
 from feilun.serving.metrics import Metrics
-from feilun.serving.openapi import describe
 from feilun.serving.worker import make_app
 
 

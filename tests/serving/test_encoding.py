@@ -9,28 +9,20 @@ import numpy as np
 import pytest
 
 import feilun as fl
-from feilun.clock import DAY, HOUR, ManualClock
+from feilun.clock import DAY, HOUR
 from feilun.definitions.compiler import compile_project
 from feilun.errors import Unavailable
 from feilun.features.encodings import MAX_CHARACTERS, Text
-from feilun.features.engine import Engine
-from feilun.models.bundle import Bundle, columns_of, read_bundle, scorer_file, write_bundle
+from feilun.models.bundle import read_bundle
 from feilun.models.example_log import ExampleLog
 from feilun.models.skew import Meanings, audit_between
-from feilun.records.codec import decode_prediction
-from feilun.records.record import PREDICTION_SCHEMA, RECOMPUTE, SHADOW_SCHEMA
-from feilun.serving import encoding
-from feilun.serving.encoding import Encoding
+from feilun.records.record import RECOMPUTE, SHADOW_SCHEMA
 from feilun.serving.health import METRICS
-from feilun.serving.keys import make_token
 from feilun.serving.metrics import Metrics
-from feilun.serving.quota import OwnQuota
-from feilun.serving.worker import GatewayParts, make_app
+from feilun.serving.scoring import encoding
+from feilun.serving.scoring.encoding import Encoding
 from feilun.testing.encoder_fakes import HashEncoders
-from feilun.testing.fakes import MemoryLog, MemoryStore
-from feilun.testing.platform_fakes import InMemoryReleases, InMemorySkew, InMemoryTurns
 from feilun.testing.records import make_record
-from feilun.testing.team_fakes import InMemoryTeams
 
 NOW = 20_000 * DAY + 17 * HOUR
 DIM = 4
@@ -95,115 +87,42 @@ PROJECT, PROJECT_NEW = define(OLD), define(NEW)
 LIKENESS = PROJECT.models["searcher"].columns[0].address
 
 
-class Sum:
-    def score(self, matrix):
-        return np.nan_to_num(matrix).astype(np.float64).sum(axis=1)
+def ask_intent(world, sentence="where is it", ticket="t-1"):
+    body = {"ticket_id": ticket, "sentence": sentence}
+    return world.client.post("/api/intent", body)
 
 
-class SumLoader:
-    format = "lightgbm-text/1"
-    waits = False
-
-    def load(self, data, columns):
-        return Sum()
+def ask_search(world, query="shoes", user=7):
+    body = {"user_id": user, "item_id": [1, 2, 3, 4], "query": query}
+    return world.client.post("/api/search", body)
 
 
-class World:
-    def __init__(self, root, client_of, project=PROJECT):
-        self.project, self.root = project, root
-        self.log, store = MemoryLog(), MemoryStore()
-        listed = project.events["listed"].schema_id
-        clicked = project.events["click"].schema_id
-        self.log.append(
-            [
-                make_record(f"l{number}", number, title, time=NOW - HOUR, schema=listed)
-                for number, title in TITLES.items()
-            ]
-            + [make_record("c", 7, 1, time=NOW - HOUR, schema=clicked)]
-        )
-        self.first = self.log.end()
-        engine = Engine(project, self.log, store)
-        while engine.run_once(1_000):
-            pass
-        self.releases = InMemoryReleases(InMemoryTurns())
-        self.encoders, token = HashEncoders(DIM), make_token()
-        self.key = [(b"authorization", f"Bearer {token}".encode())]
-        self.app = make_app(
-            GatewayParts(
-                project=project,
-                log=self.log,
-                store=store,
-                releases=self.releases,
-                turns=InMemoryTurns(),
-                skew=InMemorySkew(),
-                loaders={SumLoader.format: SumLoader()},
-                bundles=root,
-                clock=ManualClock(NOW),
-                clock_mode="wall",
-                worker="w1",
-                teams=InMemoryTeams(),
-                token=token,
-                keys_required=False,
-                quota=OwnQuota(),
-                encoders=self.encoders,
-            )
-        )
-        self.client = client_of(self.app)
-
-    def bundle(self, model, project=PROJECT):
-        spec, data = project.models[model], b"[]"
-        (item,) = {c.item for c in project.capabilities.values() if c.model == model}
-        bundle = Bundle(
-            model=model,
-            columns=columns_of(spec, {}),
-            item=item,
-            scorer=scorer_file(data),
-            metric="auc",
-            trained={},
-            definition_digest=spec.definition_digest,
-        )
-        return write_bundle(self.root, bundle, data)
-
-    def release(self, model, project=PROJECT, version=1):
-        self.releases.append(
-            model, version, self.bundle(model, project), action="promote", offset=0, at=NOW,
-            turn=None, by="test",
-        )  # fmt: skip
-
-    def run(self, *requests):
-        async def session():
-            await self.app.start()
-            try:
-                return [await request for request in requests]
-            finally:
-                await self.app.stop()
-
-        return asyncio.run(session())
-
-    def intent(self, sentence="where is it", ticket="t-1", **more):
-        body = {"ticket_id": ticket, "sentence": sentence, **more}
-        return self.client.post("/api/intent", body)
-
-    def search(self, query="shoes", user=7, **more):
-        body = {"user_id": user, "item_id": [1, 2, 3, 4], "query": query, **more}
-        return self.client.post("/api/search", body)
-
-    def predictions(self, schema=PREDICTION_SCHEMA):
-        records = [record for _, record in self.log.read(self.first)]
-        return [decode_prediction(r.body) for r in records if r.schema == schema]
-
-    def likeness(self, query, digest=OLD):
-        a = self.encoders.vector(digest, query).astype(float)
-        found = []
-        for title in TITLES.values():
-            b = self.encoders.vector(digest, title).astype(float)
-            found.append(a @ b / np.sqrt((a @ a) * (b @ b)))
-        return found
+def likeness(world, query):
+    a = world.encoders.vector(OLD, query).astype(float)
+    found = []
+    for title in TITLES.values():
+        b = world.encoders.vector(OLD, title).astype(float)
+        found.append(a @ b / np.sqrt((a @ a) * (b @ b)))
+    return found
 
 
 @pytest.fixture
-def world(tmp_path, client_of):
-    return World(tmp_path, client_of)
+def desk_of(world_of):
+    def made(project):
+        listed, clicked = (project.events[name].schema_id for name in ("listed", "click"))
+        records = [
+            make_record(f"l{number}", number, title, time=NOW - HOUR, schema=listed)
+            for number, title in TITLES.items()
+        ]
+        records.append(make_record("c", 7, 1, time=NOW - HOUR, schema=clicked))
+        return world_of(project, records, now=NOW, encoders=HashEncoders(DIM))
+
+    return made
+
+
+@pytest.fixture
+def world(desk_of):
+    return desk_of(PROJECT)
 
 
 def matrix(prediction):
@@ -214,7 +133,7 @@ def matrix(prediction):
 def test_two_capabilities_use_one_encoder_as_columns_of_their_models(world):
     world.release("intents")
     world.release("searcher")
-    intent, search = world.run(world.intent(), world.search())
+    intent, search = world.run(ask_intent(world), ask_search(world))
     assert intent.json["degraded"] == []
     vector = world.encoders.vector(OLD, "where is it")
     assert intent.json["result"] == pytest.approx(float(vector.sum()), rel=1e-6)
@@ -222,7 +141,7 @@ def test_two_capabilities_use_one_encoder_as_columns_of_their_models(world):
     np.testing.assert_array_equal(matrix(first), vector[None])
     assert first.request == {"sentence": "where is it"}
     assert first.encoders == second.encoders == {"bge": OLD}
-    np.testing.assert_allclose(matrix(second)[:3, 0], world.likeness("shoes"), rtol=1e-6)
+    np.testing.assert_allclose(matrix(second)[:3, 0], likeness(world, "shoes"), rtol=1e-6)
     assert np.isnan(matrix(second)[3]).tolist() == [True, False]  # no title
     assert search.json["degraded"] == []  # three rows have one
 
@@ -230,7 +149,9 @@ def test_two_capabilities_use_one_encoder_as_columns_of_their_models(world):
 def test_a_text_is_encoded_once_in_whatever_capability(world):
     world.release("searcher")
     metrics = world.client.get("/metrics", headers=world.key)
-    *_, counted = world.run(world.search(), world.search(user=8), world.search("socks"), metrics)
+    *_, counted = world.run(
+        ask_search(world), ask_search(world, user=8), ask_search(world, "socks"), metrics
+    )
     calls = [text for _, texts in world.encoders.calls for text in texts]
     assert sorted(calls) == sorted(["shoes", "socks", *TITLES.values()])
     assert 'encoder="aaaaaaaaaaaa",result="encoded"} 5' in counted.body.decode()
@@ -238,8 +159,8 @@ def test_a_text_is_encoded_once_in_whatever_capability(world):
 
 
 def test_without_a_model_the_likeness_of_texts_ranks(world):
-    (reply,) = world.run(world.search("shoes"))
-    order = [*TITLES][int(np.argmax(world.likeness("shoes")))]
+    (reply,) = world.run(ask_search(world, "shoes"))
+    order = [*TITLES][int(np.argmax(likeness(world, "shoes")))]
     assert reply.json["result"][0] == order
     assert "no_model" in reply.json["degraded"]
 
@@ -249,7 +170,7 @@ def test_an_encoder_that_fails_costs_its_columns_and_no_answer(world):
     world.release("searcher")
     world.encoders.error = Unavailable("It is not there.")
     status = world.client.get("/status", headers=world.key)
-    asked = (world.intent(), world.search(), world.intent("other"), status)
+    asked = (ask_intent(world), ask_search(world), ask_intent(world, "other"), status)
     intent, search, again, status = world.run(*asked)
     assert [each.status for each in (intent, search, again)] == [200, 200, 200]
     assert set(intent.json["degraded"]) == {"encoder_failed", "missing:bge(request:sentence)"}
@@ -268,7 +189,7 @@ def test_an_encoder_that_is_slow_holds_up_nobody_beyond_the_deadline(world, monk
     began = time.monotonic()
 
     async def later():
-        reply = await world.intent()
+        reply = await ask_intent(world)
         may.set()
         return reply
 
@@ -284,22 +205,22 @@ def test_without_personalisation_the_text_of_the_request_stays(world):
     (reply,) = world.run(asked)
     assert reply.json["degraded"] == ["not_personalised"]
     (logged,) = world.predictions()
-    np.testing.assert_allclose(matrix(logged)[:3, 0], world.likeness("shoes"), rtol=1e-6)
+    np.testing.assert_allclose(matrix(logged)[:3, 0], likeness(world, "shoes"), rtol=1e-6)
     assert np.isnan(matrix(logged)[:, 1]).all()
 
 
-def test_a_version_goes_on_with_the_encoder_that_it_was_trained_with(tmp_path, client_of):
-    world = World(tmp_path, client_of, PROJECT_NEW)
+def test_a_version_goes_on_with_the_encoder_that_it_was_trained_with(desk_of):
+    world = desk_of(PROJECT_NEW)
     world.release("intents", PROJECT)
     digest = world.bundle("intents", PROJECT)
-    assert read_bundle(tmp_path, digest)[0].columns[0].digest == OLD
+    assert read_bundle(world.root, digest)[0].columns[0].digest == OLD
     champions = world.app.routes["/api/intent"].methods["GET"].__self__._tools.champions
 
     async def promoted():
         world.release("intents", PROJECT_NEW, version=2)
         await asyncio.to_thread(champions.refresh)
 
-    world.run(world.intent(), promoted(), world.intent(ticket="t-2"))
+    world.run(ask_intent(world), promoted(), ask_intent(world, ticket="t-2"))
     old, new = world.predictions()
     assert (old.encoders, new.encoders) == ({"bge": OLD}, {"bge": NEW})
     assert old.columns != new.columns
@@ -307,8 +228,8 @@ def test_a_version_goes_on_with_the_encoder_that_it_was_trained_with(tmp_path, c
     np.testing.assert_array_equal(matrix(new)[0], world.encoders.vector(NEW, "where is it"))
 
 
-def test_a_shadow_has_texts_encoded_as_it_was_trained(tmp_path, client_of):
-    world = World(tmp_path, client_of, PROJECT_NEW)
+def test_a_shadow_has_texts_encoded_as_it_was_trained(desk_of):
+    world = desk_of(PROJECT_NEW)
     world.release("intents", PROJECT)
     world.releases.append_rollout(
         "intents", "shadow", 2, world.bundle("intents", PROJECT_NEW), percent=0.0, salt="s",
@@ -316,7 +237,7 @@ def test_a_shadow_has_texts_encoded_as_it_was_trained(tmp_path, client_of):
     )  # fmt: skip
 
     async def asked():
-        await world.intent()
+        await ask_intent(world)
         for _ in range(1_000):
             if world.predictions(SHADOW_SCHEMA):
                 return
@@ -330,7 +251,7 @@ def test_a_shadow_has_texts_encoded_as_it_was_trained(tmp_path, client_of):
 
 def test_training_computes_what_was_not_served_as_it_should_have_been(world):
     world.release("searcher")
-    world.run(world.search())
+    world.run(ask_search(world))
     (served,) = world.predictions()
     later = PROJECT.events["click"].schema_id
     world.log.append([make_record("end", 9, 1, time=NOW + DAY, schema=later)])
@@ -362,7 +283,7 @@ class Shaken(HashEncoders):
 @pytest.mark.parametrize(("by", "wrong"), [(0.0, 0), (1e-5, 0), (1e-2, 1)])
 def test_the_audit_encodes_again_and_forgives_rounding_alone(world, by, wrong):
     world.release("intents")
-    world.run(world.intent())
+    world.run(ask_intent(world))
     meanings = Meanings(PROJECT, world.releases, world.root, Shaken(DIM, by))
     found = audit_between(world.log, meanings, "intents", 0, world.log.end(), size=9)
     (feature,) = found.features.values()
@@ -372,7 +293,7 @@ def test_the_audit_encodes_again_and_forgives_rounding_alone(world, by, wrong):
 def test_the_audit_leaves_out_what_was_served_without_its_vectors(world):
     world.release("intents")
     world.encoders.error = Unavailable("It is not there.")
-    world.run(world.intent())
+    world.run(ask_intent(world))
     world.encoders.error = None
     meanings = Meanings(PROJECT, world.releases, world.root, world.encoders)
     found = audit_between(world.log, meanings, "intents", 0, world.log.end(), size=9)
@@ -382,7 +303,7 @@ def test_the_audit_leaves_out_what_was_served_without_its_vectors(world):
 def test_an_endless_text_is_read_to_a_bound_everywhere(world):
     world.release("intents")
     endless = "x" * (MAX_CHARACTERS + 1)
-    (reply,) = world.run(world.intent(endless))
+    (reply,) = world.run(ask_intent(world, endless))
     assert reply.json["degraded"] == []
     assert world.encoders.calls == [(OLD, [endless[:MAX_CHARACTERS]])]
 

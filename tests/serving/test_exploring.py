@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feilun.definitions.exploration import Epsilon
-from feilun.serving.capability import Capability
-from feilun.serving.exploring import Explorer
-from feilun.serving.http import Request
+from feilun.serving.answering.capability import Capability
+from feilun.serving.answering.exploring import Explorer
+from feilun.serving.http.exchange import Request
 
 REQUESTS = 40_000
 SHARES = st.floats(0.01, 1.0)

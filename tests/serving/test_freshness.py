@@ -5,7 +5,7 @@ import pytest
 from feilun.errors import CorruptData
 from feilun.ports.online_store import Mark
 from feilun.records.codec import decode_prediction
-from feilun.serving.freshness import LOOK_SECONDS, PATIENCE_SECONDS, Freshness
+from feilun.serving.snapshots.freshness import LOOK_SECONDS, PATIENCE_SECONDS, Freshness
 from feilun.testing.fakes import MemoryLog, MemoryStore
 from feilun.testing.records import make_record
 

@@ -7,16 +7,16 @@ import pytest
 
 from feilun.clock import SystemClock
 from feilun.errors import Conflict, InputError, StoreFull
-from feilun.serving import bodies
-from feilun.serving.access import OPEN, Guard
-from feilun.serving.admission import Admission
+from feilun.serving.access.guard import OPEN, Guard
+from feilun.serving.access.keyring import Keyring
+from feilun.serving.access.keys import make_token
+from feilun.serving.access.quota import OwnQuota
+from feilun.serving.access.usage import Meter
 from feilun.serving.app import Gateway, Route
-from feilun.serving.http import Response
-from feilun.serving.keyring import Keyring
-from feilun.serving.keys import make_token
+from feilun.serving.http import bodies
+from feilun.serving.http.admission import Admission
+from feilun.serving.http.exchange import Response
 from feilun.serving.metrics import Metrics
-from feilun.serving.quota import OwnQuota
-from feilun.serving.usage import Meter
 from feilun.testing.team_fakes import InMemoryTeams
 
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})

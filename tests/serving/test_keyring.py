@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from feilun.errors import Unavailable
-from feilun.serving import keyring as module
-from feilun.serving.keyring import STALE_SECONDS, Keyring
-from feilun.serving.keys import make_key
+from feilun.serving.access import keyring as module
+from feilun.serving.access.keyring import STALE_SECONDS, Keyring
+from feilun.serving.access.keys import make_key
 from feilun.testing.team_fakes import InMemoryTeams
 
 GONE = Unavailable("The disk is gone.", "Put it back.")

@@ -1,27 +1,17 @@
 """Capabilities whose requests are about one row: somebody, or what the request describes."""
 
-import asyncio
-import json
 import types
 
 import numpy as np
 import pytest
 
 import feilun as fl
-from feilun.clock import DAY, HOUR, ManualClock
+from feilun.clock import DAY, HOUR
 from feilun.definitions.compiler import compile_project
 from feilun.errors import DefinitionError
-from feilun.features.engine import Engine
-from feilun.models.bundle import Bundle, columns_of, scorer_file, write_bundle
 from feilun.models.example_log import ExampleLog
 from feilun.records.codec import decode_prediction
-from feilun.serving.keys import make_token
-from feilun.serving.quota import OwnQuota
-from feilun.serving.worker import GatewayParts, make_app
-from feilun.testing.fakes import MemoryLog, MemoryStore
-from feilun.testing.platform_fakes import InMemoryReleases, InMemorySkew, InMemoryTurns
 from feilun.testing.records import make_record
-from feilun.testing.team_fakes import InMemoryTeams
 
 NOW = 20_000 * DAY + 17 * HOUR
 user, payment = fl.Entity("user_id", int), fl.Entity("payment_id", str)
@@ -65,85 +55,14 @@ def is_fraud(scored: fl.Scored, payment_id: str, amount: float, country: str = "
 PROJECT = compile_project(types.SimpleNamespace(**globals()), name="shop")
 
 
-class Sum:
-    def score(self, matrix):
-        return np.nan_to_num(matrix).astype(np.float64).sum(axis=1)
-
-
-class SumLoader:
-    format = "lightgbm-text/1"
-    waits = False
-
-    def load(self, data, columns):
-        return Sum()
-
-
-class World:
-    def __init__(self, root, client_of):
-        self.log, store = MemoryLog(), MemoryStore()
-        schema = PROJECT.events["click"].schema_id
-        self.log.append(
-            [make_record(f"c{n}", 7, time=NOW - HOUR + n, schema=schema) for n in range(3)]
-        )
-        self.first = 3
-        engine = Engine(PROJECT, self.log, store)
-        while engine.run_once(1_000):
-            pass
-        releases = InMemoryReleases(InMemoryTurns())
-        self.app = make_app(
-            GatewayParts(
-                project=PROJECT,
-                log=self.log,
-                store=store,
-                releases=releases,
-                turns=InMemoryTurns(),
-                skew=InMemorySkew(),
-                loaders={SumLoader.format: SumLoader()},
-                bundles=root,
-                clock=ManualClock(NOW),
-                clock_mode="wall",
-                worker="w1",
-                teams=InMemoryTeams(),
-                token=make_token(),
-                keys_required=False,
-                quota=OwnQuota(),
-            )
-        )
-        self.client = client_of(self.app)
-        for capability in PROJECT.capabilities.values():
-            model = PROJECT.models[capability.model]
-            data = json.dumps([]).encode()
-            bundle = Bundle(
-                model=model.name,
-                columns=columns_of(model, {"request:country": ("CN", "DE")}),
-                item=capability.item,
-                scorer=scorer_file(data),
-                metric="auc",
-                trained={},
-                definition_digest=model.definition_digest,
-            )
-            digest = write_bundle(root, bundle, data)
-            releases.append(
-                model.name, 1, digest, action="promote", offset=0, at=NOW, turn=None, by="test"
-            )
-
-    def run(self, *requests):
-        async def session():
-            await self.app.start()
-            try:
-                return [await request for request in requests]
-            finally:
-                await self.app.stop()
-
-        return asyncio.run(session())
-
-    def logged(self):
-        return [record for _, record in self.log.read(self.first)]
-
-
 @pytest.fixture
-def world(tmp_path, client_of):
-    return World(tmp_path, client_of)
+def world(world_of):
+    schema = PROJECT.events["click"].schema_id
+    clicks = [make_record(f"c{n}", 7, time=NOW - HOUR + n, schema=schema) for n in range(3)]
+    found = world_of(PROJECT, clicks, now=NOW)
+    found.release("churn")
+    found.release("fraud", categories={"request:country": ("CN", "DE")})
+    return found
 
 
 def test_what_the_rows_differ_by_is_found_or_said():
@@ -175,7 +94,7 @@ def test_what_the_request_describes_needs_no_store(world):
     assert found.json["result"] == 12.5 + 1
     assert other.json["result"] == 12.5
     assert other.json["degraded"] == []  # it has a value, though the model knows no code of it
-    prediction = decode_prediction(world.logged()[0].body)
+    prediction = world.predictions()[0]
     assert (prediction.item, prediction.items) == ("payment_id", ["p-1"])
     assert prediction.request == {"amount": 12.5, "country": "DE"}
 

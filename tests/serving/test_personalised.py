@@ -10,8 +10,8 @@ import pytest
 from feilun.models.example_log import ExampleLog
 from feilun.records.codec import decode_prediction, encode_record
 from feilun.records.record import SHADOW_SCHEMA
-from feilun.serving.capability import Capability
-from feilun.serving.http import Request, Response
+from feilun.serving.answering.capability import Capability
+from feilun.serving.http.exchange import Request, Response
 
 USER = 7_310_445_902_117  # no other number in the log is this one
 KEY = msgspec.msgpack.encode(USER)

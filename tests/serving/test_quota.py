@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feilun.serving import quota
-from feilun.serving.quota import SECOND_NS, OwnQuota, SharedQuota, make_quota_file, step
+from feilun.serving.access import quota
+from feilun.serving.access.quota import SECOND_NS, OwnQuota, SharedQuota, make_quota_file, step
 
 RATES = st.one_of(st.sampled_from([0.001, 0.5, 1.0, 3.0, 7.0, 200.0]), st.floats(0.001, 10_000))
 PAUSES = st.lists(st.integers(0, 3 * SECOND_NS), min_size=1, max_size=200)

@@ -14,7 +14,8 @@ from feilun.models.skew import Meanings
 from feilun.records.codec import decode_prediction
 from feilun.records.record import PREDICTION_SCHEMA, SHADOW_SCHEMA
 from feilun.records.split import gets_challenger
-from feilun.serving import champion, shadow
+from feilun.serving.answering import shadow
+from feilun.serving.scoring import champion
 
 SALT = "9f2c"
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from feilun.errors import ModelError
-from feilun.serving import scoring
-from feilun.serving.breaker import FAILURES, FIRST_REST_SECONDS
-from feilun.serving.scoring import QUICK_CALLS, SLOTS, SLOW_CALLS, GuardedScorer
+from feilun.serving.scoring import guarded_scorer
+from feilun.serving.scoring.breaker import FAILURES, FIRST_REST_SECONDS
+from feilun.serving.scoring.guarded_scorer import QUICK_CALLS, SLOTS, SLOW_CALLS, GuardedScorer
 
 QUICK, SLOW, STALLED = 0.001, 0.01, 0.06
 
@@ -78,7 +78,7 @@ def test_many_requests_at_once_wait_for_the_slots_of_a_scorer_that_just_left():
 
 
 def test_once_all_slots_are_stuck_for_the_deadline_calls_fail_at_once(monkeypatch):
-    monkeypatch.setattr(scoring, "DEADLINE_SECONDS", 0.1)
+    monkeypatch.setattr(guarded_scorer, "DEADLINE_SECONDS", 0.1)
     release = threading.Event()
 
     class Stuck(Timed):

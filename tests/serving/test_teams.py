@@ -6,7 +6,7 @@ import pytest
 
 from feilun.clock import DAY, MINUTE
 from feilun.records.record import PREDICTION_SCHEMA
-from feilun.serving.keys import make_key
+from feilun.serving.access.keys import make_key
 
 OPEN_PATHS = {"/health", "/ready", "/feilun.js"}
 TEAM_PATHS = {"/openapi.json", "/docs"}

@@ -7,11 +7,11 @@ import pytest
 from feilun.clock import DAY, MINUTE, ManualClock
 from feilun.errors import StoreFull
 from feilun.ports.teams import Team
-from feilun.serving import usage
-from feilun.serving.http import Response
-from feilun.serving.keyring import ANYBODY, LOCAL, Caller
+from feilun.serving.access import usage
+from feilun.serving.access.usage import Meter
+from feilun.serving.http.caller import ANYBODY, LOCAL, Caller
+from feilun.serving.http.exchange import Response
 from feilun.serving.metrics import Metrics
-from feilun.serving.usage import Meter
 from feilun.testing.team_fakes import InMemoryTeams
 
 CALLER = Caller("aa11", Team(1, "growth", ("recommend",), 5.0, 0))

@@ -428,7 +428,7 @@ def api_description(config: Config, project: Project) -> dict[str, Any]:
     """Return the OpenAPI description, as the gateway serves it."""
     from importlib.metadata import version
 
-    from feilun.serving.openapi import describe
+    from feilun.serving.description.openapi import describe
 
     return describe(project, version("feilun"), config.clock)
 
@@ -440,7 +440,7 @@ def client_files(config: Config, language: str) -> dict[str, str]:
     from feilun.clients.javascript import render_javascript
     from feilun.clients.python import render_python
     from feilun.clients.surface import read_surface
-    from feilun.serving.pages import tracker_source
+    from feilun.serving.http.pages import tracker_source
 
     description = api_description(config, definitions(config))
     if language == "openapi":
@@ -457,7 +457,7 @@ def gateway_application(config: Config) -> Gateway:
 
     from feilun.app.token import read_token
     from feilun.clock import SystemClock
-    from feilun.serving.quota import OwnQuota, SharedQuota
+    from feilun.serving.access.quota import OwnQuota, SharedQuota
     from feilun.serving.worker import LOOPBACK, GatewayParts, make_app
 
     check_place(config)

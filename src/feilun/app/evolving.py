@@ -43,7 +43,7 @@ def check_api(config: Config, project: Project, before: Path) -> None:
     ConfigError
         If the file is no description.
     """
-    from feilun.serving.api_changes import breaking_changes
+    from feilun.serving.description.api_changes import breaking_changes
 
     try:
         described = json.loads(before.read_text(encoding="utf-8"))

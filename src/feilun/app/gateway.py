@@ -16,7 +16,7 @@ from feilun.app.token import ensure_token
 from feilun.app.workers import keep_running
 from feilun.errors import ConfigError
 from feilun.i18n import _
-from feilun.serving.quota import make_quota_file
+from feilun.serving.access.quota import make_quota_file
 
 
 def serve(config: Config, lock: ProcessLock) -> None:

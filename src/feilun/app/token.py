@@ -8,7 +8,7 @@ from feilun.app.config import Config
 from feilun.errors import ConfigError
 from feilun.events.local_token import is_shared
 from feilun.i18n import _
-from feilun.serving.keys import is_token, make_token
+from feilun.serving.access.keys import is_token, make_token
 
 
 def ensure_token(config: Config) -> None:

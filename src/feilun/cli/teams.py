@@ -18,7 +18,7 @@ from feilun.i18n import _
 if TYPE_CHECKING:
     from feilun.app.config import Config
     from feilun.ports.teams import Key, Team
-    from feilun.serving.keys import MadeKey
+    from feilun.serving.access.keys import MadeKey
 
 GRACE = "1d"
 """How long the old key goes on being valid after a rotation."""
@@ -65,7 +65,7 @@ def add(
 ) -> None:
     """Add a team; its key is shown now and never again."""
     from feilun.app.terminal import say
-    from feilun.serving.keys import make_key
+    from feilun.serving.access.keys import make_key
 
     config = configured(project)
     if not _NAME.fullmatch(name) or name in _RESERVED_NAMES:
@@ -179,7 +179,7 @@ def rotate(
 ) -> None:
     """Give a team a new key, for as long as its last one was given, unless --expires says else."""
     from feilun.app.terminal import say
-    from feilun.serving.keys import make_key
+    from feilun.serving.access.keys import make_key
 
     config = configured(project)
     if at_once and grace is not None:
@@ -286,8 +286,8 @@ def _as_json(team: Team, keys: Sequence[Key], now: int) -> dict[str, object]:
 def _example_call(config: Config, scope: str) -> str:
     """Return a command that calls what a team may call."""
     from feilun.app.compose import definitions
-    from feilun.serving.docs_page import curl
-    from feilun.serving.openapi import describe
+    from feilun.serving.description.docs_page import curl
+    from feilun.serving.description.openapi import describe
 
     path = f"/api/{scope}"
     item = describe(definitions(config), "")["paths"][path]

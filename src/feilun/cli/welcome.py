@@ -7,7 +7,7 @@ from feilun.app.terminal import say, say_table
 from feilun.app.token import read_token
 from feilun.definitions.specs import Project
 from feilun.i18n import _
-from feilun.serving.access import LOGIN_PATH
+from feilun.serving.access.guard import LOGIN_PATH
 
 
 def welcome(config: Config, project: Project) -> None:

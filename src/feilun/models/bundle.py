@@ -13,12 +13,7 @@ of the model's file: whoever knows the digest can tell every flipped bit. No pat
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
-import os
-import re
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,9 +34,9 @@ from feilun.definitions.specs import (
     digest,
     longest,
 )
-from feilun.disk import sync_folder
-from feilun.errors import ConfigError, CorruptData, ModelError, StoreFull
+from feilun.errors import ModelError
 from feilun.features.earlier import decode_class, encode_class, obstacle, today
+from feilun.models.digest_folder import DigestFolder
 
 FORMAT_VERSION = 3
 
@@ -59,9 +54,10 @@ MAX_DESCRIPTION = 16 << 20
 MAX_MODEL = 512 << 20
 """The most bytes the model's file may have."""
 
-_DESCRIPTION = "bundle.json"
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REMEDY = "Restore the folder from a backup, or train the model again."
+_FOLDER = DigestFolder(
+    "a bundle", "bundle.json", MAX_DESCRIPTION, if_missing=_REMEDY, if_damaged=_REMEDY
+)
 
 
 class FeatureColumn(
@@ -406,19 +402,11 @@ def write_bundle(root: Path, bundle: Bundle, data: bytes) -> str:
     _within("The bundle's description", len(text), MAX_DESCRIPTION)
     _within("The model's file", len(data), MAX_MODEL)
     digest = hashlib.sha256(text).hexdigest()
-    target = root / digest
-    if target.is_dir():
+    if (root / digest).is_dir():
         read_bundle(root, digest)
-        return digest
-    try:
-        write_folder(root, target, {bundle.scorer.file: data, _DESCRIPTION: text})
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StoreFull(f"No space for a bundle under {root}.", "Free some disk.") from error
-        raise ConfigError(
-            f"Cannot write a bundle under {root}: {error.strerror}.",
-            "Check the folder's owner and permissions.",
-        ) from error
+    else:
+        files = {bundle.scorer.file: data, _FOLDER.description: text}
+        _FOLDER.write(root, digest, files)
     return digest
 
 
@@ -437,10 +425,8 @@ def read_bundle(root: Path, digest: str) -> tuple[Bundle, bytes]:
     file = _file_of(bundle.scorer.format)
     if bundle.scorer.file != file:
         raise ModelError(f"Bundle {digest[:12]} names another file than {file}.", "Train again.")
-    path = root / digest / file
-    data = _read(path, min(bundle.scorer.bytes, MAX_MODEL))
-    _verify(path, data, bundle.scorer.sha256)
-    return bundle, data
+    cap = min(bundle.scorer.bytes, MAX_MODEL)
+    return bundle, _FOLDER.read(root / digest / file, bundle.scorer.sha256, cap)
 
 
 def read_description(root: Path, digest: str) -> Bundle:
@@ -451,11 +437,7 @@ def read_description(root: Path, digest: str) -> Bundle:
     ModelError, CorruptData
         As :func:`read_bundle` does.
     """
-    if not _DIGEST.fullmatch(digest):
-        raise ModelError(f"{digest[:80]!r} is not a bundle's digest.", "It is 64 hex digits.")
-    path = root / digest / _DESCRIPTION
-    text = _read(path, MAX_DESCRIPTION)
-    _verify(path, text, digest)
+    text = _FOLDER.read_description(root, digest)
     try:
         bundle = msgspec.json.decode(text, type=Bundle, dec_hook=decode_class)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -492,54 +474,3 @@ def _within(what: str, size: int, cap: int) -> None:
         raise ModelError(
             f"{what} has {size} bytes; at most {cap} are kept.", "Train a smaller one."
         )
-
-
-def _read(path: Path, cap: int) -> bytes:
-    try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
-            raise ModelError(f"{path} is no file.", "Restore the folder from a backup.")
-        with path.open("rb") as file:
-            data = file.read(cap + 1)
-    except OSError as error:
-        raise ModelError(
-            f"The bundle's {path.name} cannot be read: {error.strerror} ({path}).",
-            "Restore the folder from a backup, or train the model again.",
-        ) from error
-    if len(data) > cap:
-        raise _corrupt(path)
-    return data
-
-
-def _verify(path: Path, data: bytes, digest: str) -> None:
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise _corrupt(path)
-
-
-def _corrupt(path: Path) -> CorruptData:
-    return CorruptData(
-        f"{path} is not what was written: its digest differs.",
-        "Restore the folder from a backup, or train the model again.",
-    )
-
-
-def write_folder(root: Path, target: Path, files: dict[str, bytes]) -> None:
-    """Write ``files`` beside ``target``, make them durable, then give the folder its name."""
-    root.mkdir(parents=True, exist_ok=True)
-    staging = root / f".writing-{uuid.uuid4().hex}"
-    staging.mkdir()
-    try:
-        for name, data in files.items():
-            with (staging / name).open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        sync_folder(staging)
-        try:
-            staging.rename(target)
-        except OSError as error:
-            # Somebody stored the same bundle in the meantime: its name is its content.
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-        sync_folder(root)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

@@ -13,16 +13,14 @@ files' names follow from the format.
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from feilun.errors import ConfigError, CorruptData, ModelError, StoreFull
-from feilun.models.bundle import write_folder
+from feilun.errors import ModelError
+from feilun.models.digest_folder import DigestFolder, is_digest
 from feilun.ports.encoder import EncoderFile, EncoderParts, EncoderSpec, Format
 
 FORMAT_VERSION = 1
@@ -38,10 +36,13 @@ MAX_NETWORK = 2 << 30
 MAX_TOKENIZER = 64 << 20
 """The most bytes ``tokenizer.json`` may have."""
 
-_DESCRIPTION = "encoder.json"
-_MAX_DESCRIPTION = 1 << 16
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FOLDER = DigestFolder(
+    "an encoder",
+    "encoder.json",
+    1 << 16,
+    if_missing="Add its folder: feilun encoder add FOLDER",
+    if_damaged="Delete its folder, and add the encoder again.",
+)
 
 
 def describe_file(name: str, data: bytes) -> EncoderFile:
@@ -62,20 +63,11 @@ def write_encoder(root: Path, parts: EncoderParts) -> str:
     spec = parts.spec
     text = msgspec.json.format(msgspec.json.encode(spec, order="deterministic"), indent=1)
     digest = hashlib.sha256(text).hexdigest()
-    target = root / digest
-    if target.is_dir():
+    if (root / digest).is_dir():
         read_encoder(root, digest)
-        return digest
-    files = {spec.network.file: parts.network, spec.tokenizer.file: parts.tokenizer}
-    try:
-        write_folder(root, target, files | {_DESCRIPTION: text})
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StoreFull(f"No space for an encoder under {root}.", "Free some disk.") from error
-        raise ConfigError(
-            f"Cannot write an encoder under {root}: {error.strerror}.",
-            "Check the folder's owner and permissions.",
-        ) from error
+    else:
+        files = {spec.network.file: parts.network, spec.tokenizer.file: parts.tokenizer}
+        _FOLDER.write(root, digest, files | {_FOLDER.description: text})
     return digest
 
 
@@ -89,11 +81,7 @@ def read_spec(root: Path, digest: str) -> EncoderSpec:
     CorruptData
         If its description is not what was written.
     """
-    if not _DIGEST.fullmatch(digest):
-        raise ModelError(f"{digest[:80]!r} is not an encoder's digest.", "It is 64 hex digits.")
-    path = root / digest / _DESCRIPTION
-    text = _read(path, _MAX_DESCRIPTION)
-    _verify(path, text, digest)
+    text = _FOLDER.read_description(root, digest)
     try:
         spec = msgspec.json.decode(text, type=EncoderSpec)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -117,49 +105,15 @@ def read_encoder(root: Path, digest: str) -> EncoderParts:
         If any byte differs from what was written.
     """
     spec = read_spec(root, digest)
-    found = []
-    for file, cap in ((spec.network, MAX_NETWORK), (spec.tokenizer, MAX_TOKENIZER)):
-        path = root / digest / file.file
-        data = _read(path, min(file.bytes, cap))
-        _verify(path, data, file.sha256)
-        found.append(data)
-    return EncoderParts(spec, *found)
+    files = ((spec.network, MAX_NETWORK), (spec.tokenizer, MAX_TOKENIZER))
+    network, tokenizer = (
+        _FOLDER.read(root / digest / file.file, file.sha256, min(file.bytes, cap))
+        for file, cap in files
+    )
+    return EncoderParts(spec, network, tokenizer)
 
 
 def stored_encoders(root: Path) -> dict[str, EncoderSpec]:
     """Return every encoder that was added, by digest; raises as `read_spec` does."""
-    names = sorted(path.name for path in root.glob("*") if _DIGEST.fullmatch(path.name))
+    names = sorted(path.name for path in root.glob("*") if is_digest(path.name))
     return {digest: read_spec(root, digest) for digest in names}
-
-
-def _read(path: Path, cap: int) -> bytes:
-    try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
-            raise ModelError(f"{path} is no file.", "Restore the folder from a backup.")
-        with path.open("rb") as file:
-            data = file.read(cap + 1)
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"The encoder {path.parent.name[:12]} is not here ({path}).",
-            "Add its folder: feilun encoder add FOLDER",
-        ) from error
-    except OSError as error:
-        raise ModelError(
-            f"The encoder's {path.name} cannot be read: {error.strerror} ({path}).",
-            "Restore the folder from a backup, or add the encoder again.",
-        ) from error
-    if len(data) > cap:
-        raise _corrupt(path)
-    return data
-
-
-def _verify(path: Path, data: bytes, digest: str) -> None:
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise _corrupt(path)
-
-
-def _corrupt(path: Path) -> CorruptData:
-    return CorruptData(
-        f"{path} is not what was written: its digest differs.",
-        "Delete its folder, and add the encoder again.",
-    )

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from feilun.clock import Clock
 from feilun.errors import FeilunError, TooLate, UnknownName
 from feilun.events.ids import uuid7
-from feilun.serving.access import OPEN, Access, Guard, is_login, refuse_keys_in_urls
-from feilun.serving.admission import Admission, Overloaded, Priority
-from feilun.serving.bodies import Bodies
-from feilun.serving.http import (
+from feilun.serving.access.guard import OPEN, Access, Guard, is_login, refuse_keys_in_urls
+from feilun.serving.access.usage import Meter
+from feilun.serving.http.admission import Admission, Overloaded, Priority
+from feilun.serving.http.bodies import Bodies
+from feilun.serving.http.exchange import (
+    InternalError,
     MethodError,
     Receive,
     Request,
@@ -29,9 +31,8 @@ from feilun.serving.http import (
     send_response,
     timeout_of,
 )
+from feilun.serving.http.pages import for_page, page_of, preflight
 from feilun.serving.metrics import Metrics
-from feilun.serving.pages import for_page, page_of, preflight
-from feilun.serving.usage import Meter
 
 Handler = Callable[[Request], Awaitable[Response]]
 Hook = Callable[[], Awaitable[None]]
@@ -41,17 +42,6 @@ BODY_BYTES = 1 << 20
 
 _UNMATCHED = "unmatched"
 _log = logging.getLogger(__name__)
-
-
-class InternalError(FeilunError):
-    """Something raised that should not have; its traceback is in the log, not in the reply."""
-
-    code = "internal"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The gateway could not answer.", "Its log has the reason, under the request id."
-        )
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from feilun.features.online import OnlineReader
 from feilun.ports.event_log import Count, EventLog
 from feilun.ports.skew_store import ModelSkew, SkewState, SkewStore
 from feilun.ports.turn_store import TurnStore
-from feilun.serving.admission import Admission
-from feilun.serving.champion import Champions, Refusal
-from feilun.serving.freshness import Freshness
-from feilun.serving.http import Request, Response
-from feilun.serving.keyring import Keyring
+from feilun.serving.access.keyring import Keyring
+from feilun.serving.access.quota import Quota
+from feilun.serving.http.admission import Admission
+from feilun.serving.http.exchange import Request, Response
 from feilun.serving.metrics import Metrics
-from feilun.serving.moment import ClockMode, Moments
-from feilun.serving.quota import Quota
+from feilun.serving.scoring.champion import Champions, Refusal
+from feilun.serving.snapshots.freshness import Freshness
+from feilun.serving.snapshots.moment import ClockMode, Moments
 
 METRICS = {
     "feilun_requests_total": "Requests answered, by route and HTTP status.",

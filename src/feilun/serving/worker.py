@@ -20,29 +20,29 @@ from feilun.ports.scorer import ScorerLoader
 from feilun.ports.skew_store import SkewStore
 from feilun.ports.teams import TeamStore
 from feilun.ports.turn_store import TurnStore
-from feilun.serving.access import ADMIN, OPEN, TEAMS, Guard, scoped
-from feilun.serving.admission import Admission
+from feilun.serving.access.guard import ADMIN, OPEN, TEAMS, Guard, scoped
+from feilun.serving.access.keyring import Keyring
+from feilun.serving.access.quota import Quota
+from feilun.serving.access.usage import Meter
+from feilun.serving.answering.batch import Batch
+from feilun.serving.answering.capability import Capability
+from feilun.serving.answering.ranking import Tools
+from feilun.serving.answering.shadow import Shadows
+from feilun.serving.answering.views import View
 from feilun.serving.app import Gateway, Route
-from feilun.serving.batch import Batch
-from feilun.serving.capability import Capability
-from feilun.serving.champion import Champions, stop
-from feilun.serving.collect import Collect
-from feilun.serving.committing import WatchedCommitter
-from feilun.serving.description import Description
-from feilun.serving.encoding import Encoding
-from feilun.serving.freshness import Freshness
+from feilun.serving.description.routes import Description
 from feilun.serving.health import METRICS, Health
-from feilun.serving.keyring import Keyring
+from feilun.serving.http.admission import Admission
+from feilun.serving.http.pages import TRACKER_PATH, TrackerFile
+from feilun.serving.log.collect import Collect
+from feilun.serving.log.committing import WatchedCommitter
+from feilun.serving.log.predictions import PredictionLog
 from feilun.serving.metrics import Metrics
-from feilun.serving.moment import ClockMode, Moments
-from feilun.serving.pages import TRACKER_PATH, TrackerFile
-from feilun.serving.predictions import PredictionLog
-from feilun.serving.quota import Quota
-from feilun.serving.ranking import Tools
-from feilun.serving.shadow import Shadows
-from feilun.serving.turn import TurnSnapshots
-from feilun.serving.usage import Meter
-from feilun.serving.views import View
+from feilun.serving.scoring.champion import Champions, stop
+from feilun.serving.scoring.encoding import Encoding
+from feilun.serving.snapshots.freshness import Freshness
+from feilun.serving.snapshots.moment import ClockMode, Moments
+from feilun.serving.snapshots.turn import TurnSnapshots
 
 EVENTS_SCOPE = "events"
 """The scope of teams that may send events; no capability and no view can have this name."""

@@ -14,6 +14,7 @@ from feilun.adapters.sqlite import (
     SqliteTeams,
     SqliteTurns,
 )
+from feilun.adapters.sqlite.schema import SCHEMAS
 from feilun.errors import ConfigError, CorruptData, FeilunError
 from feilun.ports.teams import NewKey
 from feilun.ports.turn_store import Step
@@ -280,11 +281,9 @@ def test_many_threads_share_one_store(turns):
 
 
 def test_a_file_of_the_first_version_gets_what_was_added_since(path):
-    from feilun.adapters.sqlite import database
-
     path.parent.mkdir()
     older = sqlite3.connect(path)
-    older.executescript(database._SCHEMAS[0])
+    older.executescript(SCHEMAS[0])
     older.execute("INSERT INTO examined VALUES ('ranker', 7)")
     older.execute("INSERT INTO releases VALUES (41, 'ranker', 3, 'b', 'promote', 5, 6, 7, 'ann')")
     older.execute("PRAGMA user_version = 1")

@@ -1,0 +1,1 @@
+"""The routes of views and capabilities: what is read, scored and answered."""

@@ -1,0 +1,309 @@
+"""What one capability reads for a request: candidates and features, at one moment of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from feilun.aggregation.frames import Column, Float32
+from feilun.definitions.specs import (
+    CapabilitySpec,
+    EncodingSpec,
+    EntitySpec,
+    FeatureSpec,
+    ModelSpec,
+    Readable,
+    RequestSpec,
+    encodings_of,
+    features_of,
+    inputs_of,
+)
+from feilun.features.encodings import Text, Vectors, encoded, texts_of
+from feilun.features.expressions import complete, request_columns
+from feilun.features.one_row import OneRow
+from feilun.features.online import Snapshot, missing_column
+from feilun.features.vectors import assemble
+from feilun.records.record import RECOMPUTE
+from feilun.serving.answering.candidates import Candidates
+from feilun.serving.http.parameters import ReadOptions, keys_of
+from feilun.serving.scoring.lineup import Columns
+from feilun.serving.snapshots.moment import Moment
+
+_NO_ROWS: Float32 = np.empty((0, 0), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one request read, all from one moment of the store, and the matrix made of it.
+
+    ``columns`` names the meaning of the matrix as it is logged; ``missing`` the addresses that have
+    a value in no row. ``keys`` are the entities that it was read for. Where ``texts`` are still to
+    be encoded, the matrix has no rows yet: see `Reader.finish`.
+    """
+
+    keys: dict[str, Any]
+    items: list[Any]
+    values: Mapping[str, Column]
+    as_of: int
+    folded_offset: int
+    matrix: Float32
+    missing: list[str]
+    columns: str
+    texts: Sequence[Text] = ()
+    inputs: Mapping[str, Column] = field(default_factory=dict)
+
+
+class _Needs(NamedTuple):
+    """What is read together; ``wanted`` is everything that there is then, by address."""
+
+    wanted: Mapping[str, Readable]
+    features: tuple[FeatureSpec, ...]
+    said: tuple[RequestSpec, ...]
+    encodings: tuple[EncodingSpec, ...]
+
+    @staticmethod
+    def of(wanted: Sequence[Readable]) -> _Needs:
+        """Return what is to be read for what is wanted."""
+        inputs = {each.address: each for each in inputs_of(wanted)}
+        return _Needs(
+            wanted={**inputs, **{each.address: each for each in wanted}},
+            features=features_of(wanted),
+            said=tuple(each for each in inputs.values() if isinstance(each, RequestSpec)),
+            encodings=encodings_of(wanted),
+        )
+
+    def agree(self, other: _Needs) -> bool:
+        """Whether an address that both have means one thing."""
+        common = self.wanted.keys() & other.wanted.keys()
+        return all(self.wanted[address] == other.wanted[address] for address in common)
+
+
+class Reader:
+    """Reads for the requests of one capability.
+
+    Parameters
+    ----------
+    spec : CapabilitySpec
+        What it needs.
+    model : ModelSpec
+        Who scores, as the project defines it now: the function may look at what it reads.
+    entities : mapping
+        The project's entities, by name.
+    """
+
+    def __init__(
+        self, spec: CapabilitySpec, model: ModelSpec, entities: Mapping[str, EntitySpec]
+    ) -> None:
+        self._spec = spec
+        self._model = model
+        self._candidates = Candidates(spec, entities[spec.item])
+        self._wish = () if spec.opt_out is None else (spec.opt_out,)
+        self._shown = features_of((*spec.reads, *self._candidates.values))
+        self._keys = keys_of(spec, entities)
+        self._needs: dict[str, tuple[_Needs, _Needs]] = {}
+
+    @property
+    def subject(self) -> str | None:
+        """The entity that requests are about: the first that they name; None if they name none."""
+        return next(iter(self._keys), None)
+
+    def keys(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the entities that a request names."""
+        return {name: parameters[name] for name in self._keys}
+
+    def wants_none(self, moment: Moment, parameters: Mapping[str, Any]) -> bool:
+        """Return whether the subject has opted out of personalisation; nothing else is read.
+
+        While the engine is still building the feature, or where what is stored of it is damaged,
+        nobody knows, and it is taken for yes.
+        """
+        wish = self._wish
+        if not wish:
+            return False
+        snapshot, address = moment.snapshot, wish[0].address
+        row = snapshot.read_row(wish, self.keys(parameters), moment.as_of)
+        unknown = snapshot.unbuilt(wish) or address in snapshot.damaged
+        return bool(row.values[address]) or bool(unknown)
+
+    def read(
+        self,
+        moment: Moment,
+        parameters: Mapping[str, Any],
+        options: ReadOptions,
+        columns: Columns,
+        *,
+        model: bool,
+        items: list[Any] | None = None,
+    ) -> Reading:
+        """Read candidates and features, and make the matrix if no text has to be encoded for it.
+
+        Parameters
+        ----------
+        moment : Moment
+            When the read stands.
+        parameters : mapping
+            Of the request.
+        options : ReadOptions
+            Whether it may read by whom the request is about.
+        columns : Columns
+            What the matrix holds.
+        model : bool
+            Whether a model scores it.
+        items : list, optional
+            The items to read for, where they are known.
+        """
+        keys = self.keys(parameters)
+        if not options.personalised and self.subject is not None:
+            del keys[self.subject]
+        whole = len(keys) == len(self._keys)
+        lists: Mapping[str, Column] = {}
+        if self._candidates.lists and items is None:
+            lists = self._read(moment.snapshot, self._candidates.lists, keys, (), moment.as_of)
+        if items is None:
+            items = self._candidates.items(parameters, lists, model=model)
+        if not whole and self._spec.item == self.subject:
+            items = [type(item)() for item in items]  # nobody
+        return self._read_items(moment, parameters, columns, keys=keys, items=items, lists=lists)
+
+    def _read_items(
+        self,
+        moment: Moment,
+        parameters: Mapping[str, Any],
+        columns: Columns,
+        *,
+        keys: dict[str, Any],
+        items: list[Any],
+        lists: Mapping[str, Column],
+    ) -> Reading:
+        """Read what is wanted of the items; ``lists`` are what they were taken from."""
+        needs, of_matrix = self._needs_of(columns)
+        snapshot, as_of = moment
+        whole = len(keys) == len(self._keys)
+        apart = of_matrix is not needs
+        alone = whole and len(items) == 1 and not (lists or needs.encodings or of_matrix.encodings)
+        values: Mapping[str, Column]
+        inputs: Mapping[str, Column] = {}
+        matrix, missing, texts = _NO_ROWS, list[str](), list[Text]()
+        if columns.row is not None and alone:
+            one = {**keys, self._spec.item: items[0]}
+            row = of_row = snapshot.read_row(needs.features, one, as_of)
+            if apart:
+                of_row = snapshot.read_row(of_matrix.features, one, as_of)
+            values = OneRow(needs.wanted, row, as_of, parameters)
+            matrix, missing = columns.row.of(of_row, as_of, parameters)
+        else:
+            values = {**lists, **self._inputs(moment, needs, parameters, keys, items)}
+            texts = texts_of(needs.encodings, values)
+            if apart:
+                inputs = self._inputs(moment, of_matrix, parameters, keys, items)
+                texts = list(dict.fromkeys(texts + texts_of(of_matrix.encodings, inputs)))
+        unknown = snapshot.unbuilt(of_matrix.features) + snapshot.damaged
+        if lists:
+            unknown += snapshot.unbuilt(self._candidates.lists)
+        if apart:  # not of today's columns, which no model reads yet
+            missing += snapshot.unbuilt(self._shown)
+        reading = Reading(
+            keys=keys,
+            items=items,
+            values=values,
+            as_of=as_of,
+            folded_offset=snapshot.mark.offset,
+            matrix=matrix,
+            missing=list(dict.fromkeys(missing + unknown)),
+            columns=RECOMPUTE if unknown else columns.digest,
+            texts=texts,
+            inputs=inputs,
+        )
+        return reading if texts or len(matrix) else self.finish(reading, columns, {})
+
+    def finish(self, reading: Reading, columns: Columns, vectors: Vectors) -> Reading:
+        """Make the matrix of what was read and of the vectors of its texts.
+
+        Those that have none are missing, and the row is not trained on as it was served.
+        """
+        needs, of_matrix = self._needs_of(columns)
+        values = inputs = _completed(needs, reading.values, vectors)
+        if of_matrix is not needs:
+            inputs = _completed(of_matrix, reading.inputs, vectors)
+        matrix, missing = assemble(columns.columns, inputs, len(reading.items), columns.categories)
+        missing = list(dict.fromkeys(missing + reading.missing))
+        keys = reading.keys
+        if len(keys) < len(self._keys):
+            known = (*columns.columns, *needs.features, *self._candidates.lists)
+            unread = {each.address for each in known if not self._may_read(each, keys)}
+            missing = [address for address in missing if address not in unread]
+        whole = all(text in vectors for text in reading.texts)
+        return replace(
+            reading,
+            values=values,
+            matrix=matrix,
+            missing=missing,
+            columns=reading.columns if whole else RECOMPUTE,
+            texts=(),
+        )
+
+    def _needs_of(self, columns: Columns) -> tuple[_Needs, _Needs]:
+        """Return what the answer is made of, and what the matrix is made of.
+
+        They are one, read at once, unless the version was trained on other definitions.
+        """
+        needs = self._needs.get(columns.digest)
+        if needs is None:
+            today = (*self._model.columns, *self._spec.reads, *self._candidates.values)
+            apart = _Needs.of(today), _Needs.of(columns.columns)
+            together = _Needs.of((*columns.columns, *today))
+            agree = apart[0].agree(apart[1])
+            needs = self._needs[columns.digest] = (together, together) if agree else apart
+        return needs
+
+    def _inputs(
+        self,
+        moment: Moment,
+        needs: _Needs,
+        parameters: Mapping[str, Any],
+        keys: Mapping[str, Any],
+        items: Sequence[Any],
+    ) -> Mapping[str, Column]:
+        """Return what everything that is wanted is made of, by address."""
+        read = self._read(moment.snapshot, needs.features, keys, items, moment.as_of)
+        return {**read, **request_columns(needs.said, [moment.as_of], [parameters])}
+
+    def _read(
+        self,
+        snapshot: Snapshot,
+        features: Sequence[FeatureSpec],
+        keys: Mapping[str, Any],
+        items: Sequence[Any],
+        as_of: int,
+    ) -> dict[str, Column]:
+        """Read features; those of an entity that is not in ``keys`` are missing, unlooked at."""
+        item = self._spec.item
+        if len(keys) == len(self._keys):
+            return snapshot.read(features, keys, item, items, as_of)
+        known = [feature for feature in features if self._may_read(feature, keys)]
+        columns = snapshot.read(known, keys, item, items, as_of)
+        for feature in features:
+            if feature.address not in columns:
+                each_item = item in [entity.name for entity in feature.keys]
+                columns[feature.address] = missing_column(feature, len(items) if each_item else 1)
+        return columns
+
+    def _may_read(self, wanted: Readable, keys: Mapping[str, Any]) -> bool:
+        item = self._spec.item
+        named = {*keys} if item in self._keys else {*keys, item}
+        return all(key.name in named for each in features_of((wanted,)) for key in each.keys)
+
+    def fallback_scores(self, reading: Reading) -> Any:
+        """Return what the fallback makes of the items that were read."""
+        return self._candidates.fallback_scores(reading.items, reading.values)
+
+
+def _completed(
+    needs: _Needs, values: Mapping[str, Column], vectors: Vectors
+) -> Mapping[str, Column]:
+    """Return everything that is wanted, by address."""
+    inputs = {**values, **encoded(needs.encodings, values, vectors)}
+    return complete(needs.wanted.values(), inputs)

@@ -1,0 +1,1 @@
+"""The API, described: OpenAPI, the page of it, its versions and how it may change."""

@@ -1,0 +1,1 @@
+"""The models of one worker: which version answers, called so that no failure spreads."""

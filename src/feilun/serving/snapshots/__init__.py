@@ -1,0 +1,1 @@
+"""The moment of the store at which a request reads."""

@@ -22,6 +22,8 @@ GATHER_RECORDS = 1_000
 """How many records make a flood: the next transaction waits for those who are likely to come."""
 GATHER_SECONDS = 0.01
 """How long it waits for them, from the last answers on."""
+ANSWERS_A_TURN = 16
+"""So many hear of their records in one turn of the event loop, for others wait for its end."""
 
 T = TypeVar("T")
 
@@ -172,9 +174,11 @@ class Committer:
                 request.fail(error)
         else:
             at = 0
-            for request in group:
+            for number, request in enumerate(group, 1):
                 request.succeed(answers[at : at + len(request.records)])
                 at += len(request.records)
+                if number % ANSWERS_A_TURN == 0:
+                    await asyncio.sleep(0)
 
     async def _in_writer(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, call)

@@ -189,6 +189,7 @@ class Gateway:
         body = b""
         if method == "POST":
             check_json(head, page)
+            self._admission.check(route.priority)  # at once, not after the body
             body = await self._bodies.read(head, receive, route.body_bytes)
         request = Request(
             method,
@@ -203,6 +204,7 @@ class Gateway:
             head.languages,
         )
         with self._admission.place(route.priority):
+            await self._admission.turn(route.priority)
             response = await handler(request)
         self._meter.answered(caller, route.access.scope, response)
         return response

@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from typing import Literal
 
 from feilun.errors import Unavailable
+from feilun.serving.http.pacing import Pace
 
 Priority = Literal["always", "first", "second", "third"]
 """``always`` is for what operates the gateway, and is never refused."""
 
-LATE_SECONDS = 0.0075
-"""How late the event loop may be on average."""
+LATE_SECONDS = 0.02
+"""How long whoever comes may wait for a turn, on average."""
 TICK_SECONDS = 0.005
 INTERVAL_SECONDS = 0.1
 """After so long it is judged how late the loop was."""
@@ -63,9 +64,20 @@ class Admission:
     def __init__(self) -> None:
         self.limit = MOST
         self.inside = 0
+        self._pace = Pace()
         self._most_inside = 0
         self._passed = 0.0
         self._late = 0.0
+
+    def check(self, priority: Priority) -> None:
+        """Raise Overloaded if all places of a priority are taken."""
+        if priority != "always" and self.inside >= self.limit * SHARES[priority]:
+            raise Overloaded
+
+    async def turn(self, priority: Priority) -> None:
+        """Wait, inside, until there is time to begin."""
+        if priority != "always":
+            await self._pace.turn()
 
     @contextmanager
     def place(self, priority: Priority) -> Iterator[None]:
@@ -76,8 +88,7 @@ class Admission:
         Overloaded
             If all places of this priority are taken.
         """
-        if priority != "always" and self.inside >= self.limit * SHARES[priority]:
-            raise Overloaded
+        self.check(priority)
         self.inside += 1
         self._most_inside = max(self._most_inside, self.inside)
         try:
@@ -91,7 +102,8 @@ class Admission:
         while True:
             due = loop.time() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
-            self.tick(loop.time() - due)
+            now = loop.time()
+            self.tick(now - due + self._pace.age(now))
 
     def tick(self, late: float) -> None:
         """Take in how late (s) the event loop was now; change the limit at an interval's end."""

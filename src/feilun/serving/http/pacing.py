@@ -1,0 +1,64 @@
+"""Keeps the turns of the event loop short, so that what comes in is soon looked at.
+
+The loop does in one turn whatever is ready then. Hundreds of requests that came together would be
+one turn of tens of milliseconds, and whoever comes meanwhile, only to be told that there are too
+many, would wait for its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import NamedTuple
+
+TURN_SECONDS = 0.002
+"""How long a turn may be, as far as it is in our hands: no request's work is cut."""
+
+
+class _Place(NamedTuple):
+    """Somebody in the queue."""
+
+    since: float
+    called: asyncio.Future[None]
+
+
+class Pace:
+    """Lets requests begin their work a few in a turn, in the order they came. Of one event loop."""
+
+    def __init__(self) -> None:
+        self._queue: deque[_Place] = deque()
+        self._began = 0.0
+        self._follows = False
+        self._share = 1
+
+    async def turn(self) -> None:
+        """Return at once while this turn is young and nobody waits; else wait for a later one."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if not self._follows:
+            self._begin(loop, now)
+        if self._queue or now - self._began > TURN_SECONDS:
+            place = _Place(now, loop.create_future())
+            self._queue.append(place)
+            await place.called
+
+    def age(self, now: float) -> float:
+        """Return for how long (s) the first in the queue has waited; 0 if nobody has."""
+        return now - self._queue[0].since if self._queue else 0.0
+
+    def _begin(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+        self._began, self._follows = now, True
+        loop.call_soon(self._next, loop)
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin a turn: call as many as the last turns had time for."""
+        now = loop.time()
+        in_time = now - self._began <= TURN_SECONDS
+        self._share = self._share + 1 if in_time else max(1, self._share // 2)
+        self._follows = False
+        if self._queue:
+            self._begin(loop, now)
+        for _ in range(min(self._share, len(self._queue))):
+            called = self._queue.popleft().called
+            if not called.done():  # whoever gave up meanwhile takes nobody's place
+                called.set_result(None)

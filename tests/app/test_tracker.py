@@ -416,3 +416,9 @@ def test_the_generated_client_calls_and_tracks(site, visitor, until, tmp_path):
     assert error["requestId"] and "user_id" in error["message"]
     late = page.evaluate("client.trends({}, {minOffset: 1e9}).catch(e => e.retryAfter)")
     assert late == 1
+    nobody = page.evaluate("client.recommend({user_id: 15}, {personalised: false})")
+    assert "not_personalised" in nobody["degraded"]
+    again = "client.recommend({user_id: 15}, {requestId: 'page-1'})"
+    assert page.evaluate(again) == page.evaluate(again)
+    soon = page.evaluate("client.trends({}, {minOffset: 1e9, timeout: 200}).catch(e => e.status)")
+    assert soon == 504

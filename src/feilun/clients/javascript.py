@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from feilun.clients.surface import Batch, Call, Names, Schema, Surface, file_stem, type_name
+from feilun.clients.surface import (
+    Batch,
+    Call,
+    Names,
+    Parameter,
+    Schema,
+    Surface,
+    file_stem,
+    type_name,
+)
 
 _CALLER = Path(__file__).with_name("caller.js")
 _TYPES = Path(__file__).with_name("caller.d.ts")
@@ -90,11 +99,12 @@ def _types(
         reply = types.named(call.reply, type_name(call.name, "Reply"))
         methods.append(
             f"\n{_comment(call.text, 2)}  {name}(parameters{optional}: {{ {parameters}}}, "
-            f"options?: Options): Promise<{reply}>;\n"
+            f"options?: {_options(call.options, types)}): Promise<{reply}>;\n"
         )
     methods += [
         f"\n{_comment(batch.text, 2)}  {name}(requests: Array<{types.of(batch.request)}>, "
-        f"options?: Options): Promise<Array<{types.of(batch.answer)}>>;\n"
+        f"options?: {_options(batch.options, types)}): "
+        f"Promise<Array<{types.of(batch.answer)}>>;\n"
         for name, batch in batches
     ]
     events = "".join(
@@ -110,6 +120,16 @@ def _types(
             f"export class Client extends Caller {{{''.join(methods)}}}\n",
         ]
     )
+
+
+def _options(options: Iterable[Parameter], types: _Types) -> str:
+    inside = " ".join(f"{_camel(each.name)}?: {types.of(each.schema)};" for each in options)
+    return f"Options & {{ {inside} }}" if inside else "Options"
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
 
 
 class _Types:

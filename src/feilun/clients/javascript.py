@@ -9,6 +9,7 @@ from pathlib import Path
 from feilun.clients.surface import (
     Batch,
     Call,
+    EventKind,
     Names,
     Parameter,
     Schema,
@@ -58,12 +59,25 @@ def render_javascript(surface: Surface, tracker: str) -> dict[str, str]:
         quoted=json.dumps(surface.version),
     )
     stem = file_stem(surface.title)
-    module = [head, tracker, "\n", _CALLER.read_text("utf-8"), _client(calls, batches)]
+    module = [
+        head,
+        tracker,
+        _fields(surface.events),
+        "\n",
+        _CALLER.read_text("utf-8"),
+        _client(calls, batches),
+    ]
     declared = head.replace("export const API_VERSION =", "export const API_VERSION:")
     return {
         f"{stem}.js": "".join(module),
         f"{stem}.d.ts": declared + _types(surface, calls, batches),
     }
+
+
+def _fields(events: Iterable[EventKind]) -> str:
+    """Return what the tracker knows of each event: the fields that it must have, and others."""
+    fields = {event.name: (event.required, event.optional) for event in events}
+    return f"\nTracker.events = {json.dumps(fields)};\n"
 
 
 def _client(calls: list[tuple[str, Call]], batches: list[tuple[str, Batch]]) -> str:

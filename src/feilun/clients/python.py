@@ -125,14 +125,13 @@ def _batch(name: str, batch: Batch, types: _Types) -> str:
 
 def _track(name: str, event: EventKind, types: _Types) -> str:
     fields = types.of(event.fields, type_name(event.name, "Fields"))
-    required = tuple(event.fields.get("required", ()))
-    optional = tuple(name for name in event.fields.get("properties", ()) if name not in required)
     return (
         f"\n    def {name}(\n        self,\n        fields: {fields},\n        *,\n"
         "        id: str | None = None,\n        time: int | None = None,\n    ) -> str:\n"
         f"{_docstring(event.text + _TRACKED, 8)}"
         "        return self._track(\n"
-        f"            {event.name!r}, fields, id, time, required={required}, optional={optional}\n"
+        f"            {event.name!r}, fields, id, time,\n"
+        f"            required={event.required}, optional={event.optional},\n"
         "        )\n"
     )
 

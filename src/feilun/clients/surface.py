@@ -58,6 +58,17 @@ class EventKind:
     text: str
     fields: Schema
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The fields that it must have."""
+        return tuple(self.fields.get("required", ()))
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Its other fields."""
+        fields = self.fields.get("properties", ())
+        return tuple(name for name in fields if name not in self.required)
+
 
 @dataclass(frozen=True)
 class Surface:

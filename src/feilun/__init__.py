@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from feilun.definitions.custom import Aggregation
     from feilun.definitions.encoders import encoder
     from feilun.definitions.events import Event, Field, Vector
-    from feilun.definitions.exploration import epsilon
+    from feilun.definitions.exploration import epsilon, thompson
     from feilun.definitions.features import Expression, Feature, cosine, request, same
     from feilun.definitions.flywheels import Flywheel, Settings, after, better, no_worse
     from feilun.definitions.models import adopted, model, outcome
@@ -80,6 +80,7 @@ __all__ = [
     "since_last",
     "std",
     "sum",
+    "thompson",
     "top",
     "var",
 ]
@@ -125,6 +126,7 @@ _HOMES = {
     "since_last": "aggregations.since_last",
     "std": "aggregations.std",
     "sum": "aggregations.sum",
+    "thompson": "exploration.thompson",
     "top": "aggregations.top",
     "var": "aggregations.var",
 }

@@ -63,6 +63,29 @@ def test_many_at_once_are_answered_each_in_its_place(running, client, client_mod
     assert caught.value.status == 413
 
 
+def test_somebody_may_be_answered_without_personalisation(client):
+    client.flush()
+    assert "not_personalised" not in client.recommend(user_id=70)["degraded"]
+    assert "not_personalised" in client.recommend(user_id=70, personalised=False)["degraded"]
+    (many,) = client.recommend_batch([{"user_id": 70}], personalised=False)
+    assert "not_personalised" in many["reply"]["degraded"]
+
+
+def test_what_is_asked_again_under_its_id_is_answered_as_before(client, client_module):
+    first = client.recommend(user_id=70, request_id="order 7/a")
+    assert client.recommend(user_id=70, request_id="order 7/a") == first
+    with pytest.raises(client_module.ApiError) as conflict:
+        client.recommend(user_id=71, request_id="order 7/a")
+    assert (conflict.value.status, conflict.value.code) == (409, "conflict")
+
+
+def test_the_gateway_is_told_how_long_a_caller_waits(client, client_module):
+    with pytest.raises(client_module.ApiError) as late:
+        client.trends(min_offset=10**9, timeout=0.2)
+    assert (late.value.status, late.value.code) == (504, "too_late")
+    assert client.trends()["view"] == "trends"  # on the same connection, with time enough
+
+
 def test_an_error_says_what_to_do(client, client_module):
     with pytest.raises(client_module.ApiError, match="64 bits") as caught:
         client.recommend(user_id=2**70)

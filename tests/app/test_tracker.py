@@ -398,6 +398,18 @@ def test_the_generated_client_calls_and_tracks(site, visitor, until, tmp_path):
     page.goto(f"{origin}/shop")
     page.wait_for_function("window.api")
     page.evaluate("window.client = new api.Client()")
+    for wrong, said in (
+        ("'click', {user_id: 15}", "it lacks item_id"),
+        ("'click', {user_id: 15, item_id: undefined}", "it lacks item_id"),
+        ("'click', {user_id: 15, item_id: 1, itm: 2}", "it has no itm"),
+        ("'clik', {user_id: 15}", "there is no such event"),
+        ("'toString', {}", "there is no such event"),
+        ("'click'", "its fields are no object"),
+        ("'click', {user_id: 15n, item_id: 1}", "BigInt"),
+    ):
+        assert page.evaluate(f"client.track({wrong})") is None
+        assert said in visitor.said[-1]
+    assert page.evaluate("client.tracker.waiting") == 0
     page.evaluate("client.track('click', {user_id: 15, item_id: 77})")
     assert page.evaluate("client.tracker.flush()") == 0
     arrives(site, until, 15, [77])
@@ -416,3 +428,9 @@ def test_the_generated_client_calls_and_tracks(site, visitor, until, tmp_path):
     assert error["requestId"] and "user_id" in error["message"]
     late = page.evaluate("client.trends({}, {minOffset: 1e9}).catch(e => e.retryAfter)")
     assert late == 1
+    nobody = page.evaluate("client.recommend({user_id: 15}, {personalised: false})")
+    assert "not_personalised" in nobody["degraded"]
+    again = "client.recommend({user_id: 15}, {requestId: 'page-1'})"
+    assert page.evaluate(again) == page.evaluate(again)
+    soon = page.evaluate("client.trends({}, {minOffset: 1e9, timeout: 200}).catch(e => e.status)")
+    assert soon == 504

@@ -68,12 +68,17 @@ def tips(scored: fl.Scored, user_id: int) -> list[Tip]:
 def described(tmp_path_factory):
     """Return the description of a project that is given as source."""
 
-    def make(source, name="shop"):
+    def make(source, name="shop", clock="wall"):
         path = tmp_path_factory.mktemp("project") / f"{name}.py"
         path.write_text(source, encoding="utf-8")
-        return describe(load_project(path), "1")
+        return describe(load_project(path), "1", clock)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def source():
+    return SHOP
 
 
 @pytest.fixture(scope="session")

@@ -55,9 +55,11 @@ def test_types_are_those_of_the_definitions(description):
         "click: { user_id: number; item_id: number; time?: number | null;",
         "visit: { city: string; again: boolean; };",
         "export type Tip = { item_id: number; why: string | null; next?: Tip | null; };",
-        "places(parameters: { city: string; }, options?: Options): Promise<PlacesReply>;",
+        "places(parameters: { city: string; }, options?: Options & { minOffset?: number; }): "
+        "Promise<PlacesReply>;",
         "recent: Array<number>;",
-        "tips_batch(requests: Array<{ user_id: number; }>, options?: Options): "
+        "tips_batch(requests: Array<{ user_id: number; }>, "
+        "options?: Options & { minOffset?: number; personalised?: boolean; }): "
         "Promise<Array<{ status: number; reply?: TipsReply; error?: ErrorBody; }>>;",
     ):
         assert line in types

@@ -9,6 +9,23 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from mistakes import PRELUDE, asked, capability, cases, check, model, problems_of
 
+GUEST = """
+guest = fl.Entity("guest_id", int)
+
+
+class Guest(fl.FeatureView, entity=(guest, item)):
+    orders = fl.count(Order)
+
+"""
+
+
+def thompson(parameters: str = "scored: fl.Scored, user_id: int", **settings: str) -> str:
+    """Return a capability that explores by Thompson sampling."""
+    given = {"successes": "Pair.orders", "trials": "Pair.orders", "top": "9"} | settings
+    arguments = ", ".join(f"{name}={value}" for name, value in given.items())
+    return GUEST + capability(parameters, explore=f"fl.thompson({arguments})")
+
+
 CAPABILITIES = {
     "path outside": (capability(path='"/recommend"'), "is not the path", "/api/"),
     "path in capitals": (capability(path='"/api/Recommend"'), "is not the path", "snake_case"),
@@ -182,6 +199,39 @@ CAPABILITIES = {
         capability(explore="fl.epsilon(0.1, top=1)"),
         "nothing to shuffle in top=1",
         "2 or more",
+    ),
+    "sampling of one item": (thompson(top="1"), "top=1 is no number of items", "2 to 50"),
+    "sampling of too many items": (thompson(top="51"), "top=51 is no number of items", "2 to 50"),
+    "sampling of a share of items": (thompson(top="2.0"), "top=2.0 is no number", "2 to 50"),
+    "prior of one number": (thompson(prior="2"), "prior=2 is no belief", "two numbers"),
+    "prior of three numbers": (thompson(prior="(1, 1, 1)"), "is no belief", "two numbers"),
+    "prior of nothing": (thompson(prior="(0, 1)"), r"\(0, 1\) is no belief", "0.1 to 1000000"),
+    "prior of texts": (thompson(prior="('1', '1')"), "is no belief", "two numbers"),
+    "successes not a feature": (
+        thompson(successes="Pair"),
+        "successes= names Pair",
+        "by their view",
+    ),
+    "trials not a feature": (thompson(trials="9"), "trials= names 9", "by their view"),
+    "trials alike for all": (
+        thompson(trials="Profile.orders"),
+        "profile:orders is alike for all rows",
+        "from a view of 'item_id'",
+    ),
+    "successes that are text": (
+        thompson(successes="Profile.color"),
+        "profile:color is not a number",
+        "Take a count",
+    ),
+    "successes that are many": (
+        thompson(successes="Profile.recent"),
+        "profile:recent is not a number",
+        "Take a count",
+    ),
+    "trials of a key that the request does not have": (
+        thompson(trials="Guest.orders", parameters="scored: fl.Scored, user_id: int"),
+        "guest:orders is read by 'guest_id'",
+        "guest_id: int",
     ),
     "fallback not a feature": (capability(fallback="Profile"), "which is not a feature", "view"),
 }

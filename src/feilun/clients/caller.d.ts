@@ -10,9 +10,12 @@ export class ApiError extends Error {
   readonly retryAfter: number | null;
 }
 
+/** What every call may be asked for; some take more. */
 export interface Options {
-  /** Answer only once the record at this log offset is in the features. */
-  minOffset?: number;
+  /** Names the request: under the same name it is answered once, and then with that answer. */
+  requestId?: string;
+  /** How long (ms) to wait; the gateway is told, and answers 504 when it is over. */
+  timeout?: number;
 }
 
 /** Sends events in batches, until each is stored. */

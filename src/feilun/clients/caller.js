@@ -30,27 +30,31 @@ class Caller {
   }
 
   async _get(path, parameters, options) {
-    return this.#call("GET", path, { ...parameters, ...pick(options) });
+    return this.#call("GET", path, options, parameters);
   }
 
   async _post(path, parameters, options) {
-    return this.#call("POST", path, pick(options), JSON.stringify(parameters));
+    return this.#call("POST", path, options, {}, JSON.stringify(parameters));
   }
 
   async _postMany(path, requests, options) {
-    return (await this.#call("POST", path, pick(options), JSON.stringify(requests))).replies;
+    return (await this.#call("POST", path, options, {}, JSON.stringify(requests))).replies;
   }
 
-  async #call(method, path, query, body) {
-    const given = Object.entries(query).filter(([, value]) => value !== undefined);
+  async #call(method, path, { requestId, timeout, ...options }, query, body) {
+    const asked = Object.entries(options).map(([name, value]) => [snake(name), value]);
+    const given = [...Object.entries(query), ...asked].filter(([, value]) => value !== undefined);
     const target = given.length ? `${path}?${new URLSearchParams(given)}` : path;
     const headers = { "Content-Type": "application/json" };
     if (this.#key) headers.Authorization = `Bearer ${this.#key}`;
+    if (requestId !== undefined) headers["Idempotency-Key"] = requestId;
+    if (timeout !== undefined) headers["Request-Timeout"] = String(timeout / 1_000);
     let response, reply;
     try {
-      const signal = AbortSignal.timeout(this.#timeout);
-      const asked = { method, headers, body, signal, credentials: "omit" };
-      response = await fetch(this.#url + target, asked);
+      // A second more than the gateway has, to hear that it was too late.
+      const signal = AbortSignal.timeout(timeout === undefined ? this.#timeout : timeout + 1_000);
+      const request = { method, headers, body, signal, credentials: "omit" };
+      response = await fetch(this.#url + target, request);
       reply = await response.json();
     } catch (error) {
       if (response && !response.ok) throw new ApiError(response.status);
@@ -62,6 +66,7 @@ class Caller {
   }
 }
 
-function pick({ minOffset } = {}) {
-  return minOffset === undefined ? {} : { min_offset: minOffset };
+/** How the API calls what JavaScript calls minOffset. */
+function snake(name) {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }

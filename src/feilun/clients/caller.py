@@ -127,34 +127,75 @@ class Caller:
             tracker = self._tracker
         return tracker.put(event, fields, id=id, time=time)
 
-    def _get(self, path: str, query: dict[str, Any], min_offset: int | None) -> Any:
-        return self._call("GET", path, {**query, "min_offset": min_offset}, None)
+    def _get(
+        self,
+        path: str,
+        query: dict[str, Any],
+        options: dict[str, Any],
+        id: str | None,
+        timeout: float | None,
+    ) -> Any:
+        return self._call("GET", path, {**query, **options}, None, id=id, timeout=timeout)
 
-    def _post(self, path: str, parameters: dict[str, Any], min_offset: int | None) -> Any:
+    def _post(
+        self,
+        path: str,
+        parameters: dict[str, Any],
+        options: dict[str, Any],
+        id: str | None,
+        timeout: float | None,
+    ) -> Any:
         given = {name: value for name, value in parameters.items() if value is not None}
-        return self._call("POST", path, {"min_offset": min_offset}, json.dumps(given).encode())
+        return self._call("POST", path, options, json.dumps(given).encode(), id=id, timeout=timeout)
 
-    def _post_many(self, path: str, requests: list[Any], min_offset: int | None) -> Any:
-        query = {"min_offset": min_offset}
-        return self._call("POST", path, query, json.dumps(requests).encode())["replies"]
+    def _post_many(
+        self,
+        path: str,
+        requests: list[Any],
+        options: dict[str, Any],
+        id: str | None,
+        timeout: float | None,
+    ) -> Any:
+        body = json.dumps(requests).encode()
+        return self._call("POST", path, options, body, id=id, timeout=timeout)["replies"]
 
-    def _call(self, method: str, path: str, query: dict[str, Any], body: bytes | None) -> Any:
-        pairs = {name: value for name, value in query.items() if value is not None}
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, Any],
+        body: bytes | None,
+        *,
+        id: str | None,
+        timeout: float | None,
+    ) -> Any:
+        if id is not None and not (id and id.isascii() and id.isprintable()):
+            raise ValueError(f"A request cannot be named {id!r}: write ASCII characters.")
+        pairs = {
+            name: json.dumps(value) if isinstance(value, bool) else value
+            for name, value in query.items()
+            if value is not None
+        }
         target = self._parts.path.rstrip("/") + path
         target = f"{target}?{urlencode(pairs)}" if pairs else target
         # What is sent again under its id is logged once.
-        headers = {"X-Request-Id": str(uuid.uuid4()), "Content-Type": "application/json"}
+        named = {"X-Request-Id": str(uuid.uuid4())} if id is None else {"Idempotency-Key": id}
+        headers = {**named, "Content-Type": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
+        if timeout is not None:
+            headers["Request-Timeout"] = str(timeout)
+        # A second more than the gateway has, to hear that it was too late.
+        wait = self._timeout if timeout is None else timeout + 1.0
         kept = getattr(self._local, "connection", None) is not None
         try:
-            response, raw = self._exchange(method, target, body, headers)
+            response, raw = self._exchange(method, target, body, headers, wait)
         except (OSError, http.client.HTTPException) as error:
             self._disconnect()
             if not kept or isinstance(error, TimeoutError):
                 raise self._unreachable(error) from error
             try:  # the gateway had closed a connection that was kept
-                response, raw = self._exchange(method, target, body, headers)
+                response, raw = self._exchange(method, target, body, headers, wait)
             except (OSError, http.client.HTTPException) as again:
                 self._disconnect()
                 raise self._unreachable(again) from again
@@ -163,15 +204,18 @@ class Caller:
         return json.loads(raw)
 
     def _exchange(
-        self, method: str, target: str, body: bytes | None, headers: dict[str, str]
+        self, method: str, target: str, body: bytes | None, headers: dict[str, str], wait: float
     ) -> tuple[http.client.HTTPResponse, bytes]:
         connection = getattr(self._local, "connection", None)
         if connection is None:
             secure = self._parts.scheme == "https"
             kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
             host = str(self._parts.hostname)
-            connection = kind(host, self._parts.port, timeout=self._timeout)
+            connection = kind(host, self._parts.port, timeout=wait)
             self._local.connection = connection
+        connection.timeout = wait
+        if connection.sock is not None:
+            connection.sock.settimeout(wait)
         connection.request(method, target, body, headers)
         response = connection.getresponse()
         return response, response.read()

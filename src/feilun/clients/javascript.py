@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from feilun.clients.surface import Batch, Call, Names, Schema, Surface, file_stem, type_name
+from feilun.clients.surface import (
+    Batch,
+    Call,
+    EventKind,
+    Names,
+    Parameter,
+    Schema,
+    Surface,
+    file_stem,
+    type_name,
+)
 
 _CALLER = Path(__file__).with_name("caller.js")
 _TYPES = Path(__file__).with_name("caller.d.ts")
@@ -49,12 +59,25 @@ def render_javascript(surface: Surface, tracker: str) -> dict[str, str]:
         quoted=json.dumps(surface.version),
     )
     stem = file_stem(surface.title)
-    module = [head, tracker, "\n", _CALLER.read_text("utf-8"), _client(calls, batches)]
+    module = [
+        head,
+        tracker,
+        _fields(surface.events),
+        "\n",
+        _CALLER.read_text("utf-8"),
+        _client(calls, batches),
+    ]
     declared = head.replace("export const API_VERSION =", "export const API_VERSION:")
     return {
         f"{stem}.js": "".join(module),
         f"{stem}.d.ts": declared + _types(surface, calls, batches),
     }
+
+
+def _fields(events: Iterable[EventKind]) -> str:
+    """Return what the tracker knows of each event: the fields that it must have, and others."""
+    fields = {event.name: (event.required, event.optional) for event in events}
+    return f"\nTracker.events = {json.dumps(fields)};\n"
 
 
 def _client(calls: list[tuple[str, Call]], batches: list[tuple[str, Batch]]) -> str:
@@ -90,11 +113,12 @@ def _types(
         reply = types.named(call.reply, type_name(call.name, "Reply"))
         methods.append(
             f"\n{_comment(call.text, 2)}  {name}(parameters{optional}: {{ {parameters}}}, "
-            f"options?: Options): Promise<{reply}>;\n"
+            f"options?: {_options(call.options, types)}): Promise<{reply}>;\n"
         )
     methods += [
         f"\n{_comment(batch.text, 2)}  {name}(requests: Array<{types.of(batch.request)}>, "
-        f"options?: Options): Promise<Array<{types.of(batch.answer)}>>;\n"
+        f"options?: {_options(batch.options, types)}): "
+        f"Promise<Array<{types.of(batch.answer)}>>;\n"
         for name, batch in batches
     ]
     events = "".join(
@@ -110,6 +134,16 @@ def _types(
             f"export class Client extends Caller {{{''.join(methods)}}}\n",
         ]
     )
+
+
+def _options(options: Iterable[Parameter], types: _Types) -> str:
+    inside = " ".join(f"{_camel(each.name)}?: {types.of(each.schema)};" for each in options)
+    return f"Options & {{ {inside} }}" if inside else "Options"
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
 
 
 class _Types:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import keyword
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from feilun.clients.surface import (
@@ -12,6 +12,7 @@ from feilun.clients.surface import (
     Call,
     EventKind,
     Names,
+    Parameter,
     Schema,
     Surface,
     file_stem,
@@ -75,18 +76,32 @@ def _methods(surface: Surface, types: _Types) -> list[str]:
 
 def _call(name: str, call: Call, types: _Types) -> str:
     reply = types.named(call.reply, type_name(call.name, "Reply"))
-    receiver = Names(p.name for p in call.parameters).take("self")
-    lines = [f"        {_parameter(p.name, types.of(p.schema), p.required)},\n"
-             for p in call.parameters]  # fmt: skip
-    lines.append("        min_offset: int | None = None,\n")
-    given = ", ".join(f"{p.name!r}: {p.name}" for p in call.parameters)
-    asked = f"{receiver}._{call.method}({call.path!r}, {{{given}}}, min_offset)"
+    names = Names(p.name for p in (*call.parameters, *call.options))
+    receiver, id, timeout = (names.take(name) for name in ("self", "request_id", "timeout"))
+    lines = _lines((*call.parameters, *call.options), types) + _own_lines(id, timeout)
+    asked = f"{_given(call.parameters)}, {_given(call.options)}, {id}, {timeout}"
     return (
-        f"\n    def {name}(\n        {receiver},\n        *,\n{''.join(lines)}    ) -> {reply}:\n"
+        f"\n    def {name}(\n        {receiver},\n        *,\n{lines}    ) -> {reply}:\n"
         f"{_docstring(call.text, 8)}"
-        f"        reply: {reply} = {asked}\n"
+        f"        reply: {reply} = {receiver}._{call.method}(\n"
+        f"            {call.path!r}, {asked}\n        )\n"
         "        return reply\n"
     )
+
+
+def _lines(parameters: Iterable[Parameter], types: _Types) -> str:
+    return "".join(
+        f"        {_parameter(p.name, types.of(p.schema), p.required)},\n" for p in parameters
+    )
+
+
+def _own_lines(id: str, timeout: str) -> str:
+    """Return the parameters of every call, by the names that they have in this one."""
+    return f"        {id}: str | None = None,\n        {timeout}: float | None = None,\n"
+
+
+def _given(parameters: Iterable[Parameter]) -> str:
+    return "{" + ", ".join(f"{p.name!r}: {p.name}" for p in parameters) + "}"
 
 
 def _parameter(name: str, kind: str, required: bool) -> str:
@@ -98,23 +113,25 @@ def _batch(name: str, batch: Batch, types: _Types) -> str:
     answer = types.of(batch.answer, type_name(batch.name, "Answer"))
     return (
         f"\n    def {name}(\n        self,\n        requests: list[{request}],\n        *,\n"
-        f"        min_offset: int | None = None,\n    ) -> list[{answer}]:\n"
+        f"{_lines(batch.options, types)}{_own_lines('request_id', 'timeout')}"
+        f"    ) -> list[{answer}]:\n"
         f"{_docstring(batch.text, 8)}"
-        f"        answers: list[{answer}] = self._post_many({batch.path!r}, requests, min_offset)\n"
+        f"        answers: list[{answer}] = self._post_many(\n"
+        f"            {batch.path!r}, requests, {_given(batch.options)}, request_id, timeout\n"
+        "        )\n"
         "        return answers\n"
     )
 
 
 def _track(name: str, event: EventKind, types: _Types) -> str:
     fields = types.of(event.fields, type_name(event.name, "Fields"))
-    required = tuple(event.fields.get("required", ()))
-    optional = tuple(name for name in event.fields.get("properties", ()) if name not in required)
     return (
         f"\n    def {name}(\n        self,\n        fields: {fields},\n        *,\n"
         "        id: str | None = None,\n        time: int | None = None,\n    ) -> str:\n"
         f"{_docstring(event.text + _TRACKED, 8)}"
         "        return self._track(\n"
-        f"            {event.name!r}, fields, id, time, required={required}, optional={optional}\n"
+        f"            {event.name!r}, fields, id, time,\n"
+        f"            required={event.required}, optional={event.optional},\n"
         "        )\n"
     )
 

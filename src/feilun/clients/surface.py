@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from feilun.definitions.problems import READ_OPTIONS
+
 _JSON = "application/json"
-_OPTIONS = frozenset({"min_offset", "as_of"})
 Schema = Mapping[str, Any]
 
 
@@ -23,13 +24,17 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Call:
-    """One capability or view; ``reply`` names the schema of its reply."""
+    """One capability or view; ``reply`` names the schema of its reply.
+
+    ``options`` are what the read may be asked for besides.
+    """
 
     name: str
     path: str
     method: str
     text: str
     parameters: tuple[Parameter, ...]
+    options: tuple[Parameter, ...]
     reply: str
 
 
@@ -40,6 +45,7 @@ class Batch:
     name: str
     path: str
     text: str
+    options: tuple[Parameter, ...]
     request: Schema
     answer: Schema
 
@@ -51,6 +57,17 @@ class EventKind:
     name: str
     text: str
     fields: Schema
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The fields that it must have."""
+        return tuple(self.fields.get("required", ()))
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Its other fields."""
+        fields = self.fields.get("properties", ())
+        return tuple(name for name in fields if name not in self.required)
 
 
 @dataclass(frozen=True)
@@ -94,6 +111,17 @@ def read_surface(description: Mapping[str, Any]) -> Surface:
     )
 
 
+def _query(operation: Mapping[str, Any]) -> list[Parameter]:
+    return [
+        Parameter(each["name"], each["schema"], each["required"])
+        for each in operation["parameters"]
+    ]
+
+
+def _options(operation: Mapping[str, Any]) -> tuple[Parameter, ...]:
+    return tuple(each for each in _query(operation) if each.name in READ_OPTIONS)
+
+
 def _call(path: str, method: str, operation: Mapping[str, Any]) -> Call:
     if method == "post":
         body = operation["requestBody"]["content"][_JSON]["schema"]
@@ -102,11 +130,7 @@ def _call(path: str, method: str, operation: Mapping[str, Any]) -> Call:
             for name, schema in body["properties"].items()
         ]
     else:
-        parameters = [
-            Parameter(each["name"], each["schema"], each["required"])
-            for each in operation["parameters"]
-            if each["name"] not in _OPTIONS
-        ]
+        parameters = [each for each in _query(operation) if each.name not in READ_OPTIONS]
     reply = operation["responses"]["200"]["content"][_JSON]["schema"]["$ref"].rpartition("/")[2]
     return Call(
         name=path.rpartition("/")[2],
@@ -114,6 +138,7 @@ def _call(path: str, method: str, operation: Mapping[str, Any]) -> Call:
         method=method,
         text=operation["description"] or operation["summary"],
         parameters=tuple(parameters),
+        options=_options(operation),
         reply=reply,
     )
 
@@ -125,6 +150,7 @@ def _batch(path: str, operation: Mapping[str, Any]) -> Batch:
         name=path.split("/")[-2],
         path=path,
         text=operation["description"],
+        options=_options(operation),
         request=asked["items"],
         answer=answered["properties"]["replies"]["items"],
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from feilun.definitions.exploration import Epsilon
+from feilun.definitions.exploration import Epsilon, Thompson
 from feilun.definitions.features import Feature
 from feilun.definitions.models import Model
 from feilun.definitions.rows import Scored
@@ -30,7 +30,7 @@ class Capability(Generic[Request, Reply]):
     item: Entity | None
     owner: str
     description: str
-    explore: Epsilon | None
+    explore: Epsilon | Thompson | None
     opt_out: Feature[bool] | Feature[int] | None
     also: Sequence[Model]
     asks: Sequence[Capability[..., Any]]
@@ -60,7 +60,7 @@ def capability(
     item: Entity | None = None,
     owner: str = "",
     description: str = "",
-    explore: Epsilon | None = None,
+    explore: Epsilon | Thompson | None = None,
     opt_out: Feature[bool] | Feature[int] | None = None,
     also: Sequence[Model] = (),
     asks: Sequence[Capability[..., Any]] = (),
@@ -89,8 +89,9 @@ def capability(
         hold.
     owner, description : str
         For people; the description is by default the function's docstring.
-    explore : Epsilon, optional
-        How ``scored.top(k)`` tries other lists than the best one: :func:`epsilon`.
+    explore : Epsilon or Thompson, optional
+        How ``scored.top(k)`` tries other lists than the best one: :func:`epsilon`,
+        :func:`thompson`.
     opt_out : Feature, optional
         Of whom the request is about: where it is true, the answer is not personalised.
     also : sequence of models

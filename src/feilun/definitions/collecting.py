@@ -13,6 +13,7 @@ from typing import Any
 from feilun.definitions.capabilities import Capability
 from feilun.definitions.encoders import Encoding
 from feilun.definitions.events import Event, Field
+from feilun.definitions.exploration import Thompson
 from feilun.definitions.features import Aggregated, Expression, Feature
 from feilun.definitions.flywheels import Flywheel, Settings, Trigger
 from feilun.definitions.models import Model, Outcome
@@ -63,12 +64,14 @@ def _visit(found: Found, value: object) -> None:
         found.capabilities.append(value)
         for part in (value.model, value.candidates, value.fallback, value.reads, value.item):
             _visit(found, part)
-        for part in (value.also, value.asks):
+        for part in (value.also, value.asks, value.explore):
             _visit(found, part)
     elif isinstance(value, Flywheel) and value not in found.flywheels:
         found.flywheels.append(value)
         _visit(found, value.model)
         _visit(found, value.turn)
+    elif isinstance(value, Thompson):
+        _visit(found, [value.successes, value.trials])
     else:
         _visit_reference(found, value)
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from feilun.definitions.capabilities import Capability
 from feilun.definitions.compile_asks import compile_asks
+from feilun.definitions.compile_exploration import check_evidence, compile_exploration
 from feilun.definitions.compile_expressions import ExpressionCompiler
 from feilun.definitions.compile_features import missing_key
 from feilun.definitions.compile_requests import list_type, read_request, scalar_type, show_type
 from feilun.definitions.compile_views import RESERVED_ROUTES
-from feilun.definitions.exploration import Epsilon
 from feilun.definitions.features import Feature
 from feilun.definitions.models import Model
 from feilun.definitions.problems import located, nearest, shown
@@ -32,6 +32,7 @@ from feilun.definitions.specs import (
     ParameterSpec,
     Readable,
     RequestSpec,
+    ThompsonSpec,
     inputs_of,
 )
 
@@ -69,7 +70,10 @@ class _CapabilityCompiler:
         candidates = self._candidates(where, capability.candidates)
         reads = self._each(where, "reads", capability.reads)
         fallback = self._fallback(where, capability.fallback)
-        self._check_explore(where, capability.explore)
+        explore = compile_exploration(where, capability.explore, self._feature, self._problems)
+        if isinstance(explore, ThompsonSpec):
+            evidence = (explore.successes, explore.trials)
+            reads += tuple(each for each in evidence if each not in reads)
         opt_out = self._opt_out(where, capability.opt_out, parameters)
         model = self._model(where, capability.model)
         also = self._also(where, capability.also, model)
@@ -91,12 +95,13 @@ class _CapabilityCompiler:
             function=capability.function,
             owner=capability.owner or self._scope.owner,
             description=capability.description or inspect.getdoc(capability.function) or "",
-            explore=capability.explore,
+            explore=explore,
             opt_out=opt_out,
             also=tuple(each.name for each in also),
         )
         self._check_rows(where, spec, item)
         self._check_fallback(where, spec, item)
+        check_evidence(where, spec, item, self._problems)
         for each in (model, *also):
             self._check_keys(where, spec, each)
             self._check_request(where, spec, each)
@@ -233,22 +238,6 @@ class _CapabilityCompiler:
                 f"Take it from a view of {_or_none(named[:1])}.",
             )
         return spec if isinstance(spec, FeatureSpec) else None
-
-    def _check_explore(self, where: str, explore: object) -> None:
-        if explore is None:
-            return
-        if not isinstance(explore, Epsilon):
-            self._problems.add(
-                where, f"explore={explore!r} is no exploration.", "Write fl.epsilon(0.1, top=20)."
-            )
-        elif not (_is_number(explore.epsilon) and 0 < explore.epsilon <= 1):
-            self._problems.add(
-                where, f"{explore.epsilon!r} is no share.", "Give a number above 0, at most 1."
-            )
-        elif type(explore.top) is not int or explore.top < 2:
-            self._problems.add(
-                where, f"there is nothing to shuffle in top={explore.top!r}.", "Give 2 or more."
-            )
 
     def _item(
         self,
@@ -398,10 +387,6 @@ class _CapabilityCompiler:
                     f"but as a feature it is {wanted.dtype}.",
                     f"Annotate it as {wanted.dtype}.",
                 )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _or_none(names: Any) -> str:

@@ -526,12 +526,29 @@ class AskSpec:
 
 
 @dataclass(frozen=True)
+class ThompsonSpec:
+    """Thompson sampling over the ``top`` items, by what is known of each.
+
+    An item's rate is believed to be Beta(prior[0] + successes, prior[1] + trials - successes).
+    """
+
+    successes: Readable
+    trials: Readable
+    top: int
+    prior: tuple[float, float]
+
+    def __str__(self) -> str:
+        rate = f"{self.successes.address}, {self.trials.address}"
+        return f"thompson({rate}, prior={self.prior}, top={self.top})"
+
+
+@dataclass(frozen=True)
 class CapabilitySpec:
     """An API: request → candidates → features → scores → the function's reply.
 
     ``item`` is the key that differs between the rows to score: filled from ``candidates``, or
     from a request parameter that is a list. ``reads`` is what the function looks at though the
-    model does not. ``explore`` says how its lists are drawn, where it explores;
+    model does not, or its exploration. ``explore`` says how its lists are drawn, where it explores;
     ``opt_out``, where it is true, that nothing else of the request's subject may be read.
     The models ``also`` score the same rows; what it ``asks`` answers before the function is called.
     """
@@ -548,7 +565,7 @@ class CapabilitySpec:
     function: Callable[..., Any] = dataclasses.field(compare=False)
     owner: str = ""
     description: str = ""
-    explore: Epsilon | None = None
+    explore: Epsilon | ThompsonSpec | None = None
     opt_out: FeatureSpec | None = None
     also: tuple[str, ...] = ()
     asks: tuple[AskSpec, ...] = ()

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from feilun.definitions.rows import Scored
-from feilun.definitions.specs import AskSpec, CapabilitySpec, Project
+from feilun.definitions.specs import AskSpec, CapabilitySpec, Project, ThompsonSpec
 from feilun.errors import FeilunError, InputError, NoModel, Unavailable
 from feilun.records.record import NOT_PERSONALISED, Prediction
 from feilun.records.split import unit_of
 from feilun.serving.answering.candidates import answered_items
-from feilun.serving.answering.exploring import Explorer
+from feilun.serving.answering.exploring import Evidence, Explorer
 from feilun.serving.answering.ranking import Ranked, Ranker, Tools, Versions, score
 from feilun.serving.answering.shadow import ShadowCall
 from feilun.serving.http.exchange import fitting_id
@@ -105,7 +105,7 @@ class Answerer:
         self._tools = tools
         self._ranker = Ranker(spec, project, tools)
         self.reader = self._ranker.reader
-        alone = replace(spec, candidates=(), fallback=None, reads=())
+        alone = replace(spec, candidates=(), fallback=None, reads=(), explore=None)
         self._also = [Ranker(replace(alone, model=each), project, tools) for each in spec.also]
         self._asks = [
             (ask, Answerer(project.capabilities[ask.capability], project, tools))
@@ -218,12 +218,19 @@ class Answerer:
                 except FeilunError as error:
                     failed = self._failed(answerer, inner.id, error)
                     answer.asked[answerer.spec.path] = failed
-        explorer = None
-        if self.spec.explore is not None:
-            explorer = Explorer(self.spec.explore, f"{self.spec.name}/{answer.id}")
+        explorer = self._explorer(answer)
         answer.result = self._call(answer, explorer)
         answer.degraded = self._degraded(answer)
         answer.entries = self._entries(answer, explorer)
+
+    def _explorer(self, answer: Answer) -> Explorer | None:
+        rule, reading = self.spec.explore, answer.main.reading
+        if rule is None:
+            return None
+        evidence = None
+        if isinstance(rule, ThompsonSpec):
+            evidence = Evidence(rule, reading.items, reading.values)
+        return Explorer(rule, f"{self.spec.name}/{answer.id}", evidence)
 
     def _call(self, answer: Answer, explorer: Explorer | None) -> Any:
         """Hand the scored items to the user's function."""

@@ -17,6 +17,7 @@ from feilun.definitions.specs import (
     ModelSpec,
     Readable,
     RequestSpec,
+    ThompsonSpec,
     encodings_of,
     features_of,
     inputs_of,
@@ -102,6 +103,9 @@ class Reader:
         self._candidates = Candidates(spec, entities[spec.item])
         self._wish = () if spec.opt_out is None else (spec.opt_out,)
         self._shown = features_of((*spec.reads, *self._candidates.values))
+        self._evidence: tuple[Readable, ...] = ()
+        if isinstance(spec.explore, ThompsonSpec):
+            self._evidence = (spec.explore.successes, spec.explore.trials)
         self._keys = keys_of(spec, entities)
         self._needs: dict[str, tuple[_Needs, _Needs]] = {}
 
@@ -229,10 +233,12 @@ class Reader:
         if of_matrix is not needs:
             inputs = _completed(of_matrix, reading.inputs, vectors)
         matrix, missing = assemble(columns.columns, inputs, len(reading.items), columns.categories)
+        if reading.items:
+            missing += [e.address for e in self._evidence if not values[e.address].present.any()]
         missing = list(dict.fromkeys(missing + reading.missing))
         keys = reading.keys
         if len(keys) < len(self._keys):
-            known = (*columns.columns, *needs.features, *self._candidates.lists)
+            known = (*columns.columns, *needs.features, *self._candidates.lists, *self._evidence)
             unread = {each.address for each in known if not self._may_read(each, keys)}
             missing = [address for address in missing if address not in unread]
         whole = all(text in vectors for text in reading.texts)

@@ -22,6 +22,9 @@ const TRIED_AGAIN = new Set([408, 425, 429, 500, 502, 503, 504]);
 const HERE = new URL(import.meta.url).origin;
 
 export class Tracker {
+  /** The fields of each event: those that it must have, and others. Null: the gateway checks. */
+  static events = null;
+
   #url;
   #type;
   #linger;
@@ -69,7 +72,14 @@ export class Tracker {
   track(event, fields) {
     const now = Date.now();
     const id = uuid7(now);
-    const text = JSON.stringify({ event, id, time: now * 1_000, fields });
+    const wrong = mistake(event, fields);
+    if (wrong) return refuse(wrong, event);
+    let text;
+    try {
+      text = JSON.stringify({ event, id, time: now * 1_000, fields });
+    } catch (error) {
+      return refuse(error.message, event); // a circle, or a BigInt
+    }
     if (bytes(text) > EVENT_BYTES) return refuse(`it has more than ${EVENT_BYTES} bytes`, event);
     if (this.#queue.size >= QUEUE_EVENTS) return refuse(`${QUEUE_EVENTS} wait already`, event);
     this.#queue.set(id, text);
@@ -221,8 +231,20 @@ function body(batch) {
   return `{"source":"page","sent_at":${Date.now() * 1_000},"events":[${events}]}`;
 }
 
+/** What is wrong with an event that nobody needs to ask the gateway about. */
+function mistake(event, fields) {
+  if (typeof fields !== "object" || fields === null) return "its fields are no object";
+  if (!Tracker.events) return "";
+  if (!Object.hasOwn(Tracker.events, event)) return "there is no such event";
+  const [required, optional] = Tracker.events[event];
+  const lacking = required.filter((name) => fields[name] === undefined);
+  const unknown = Object.keys(fields).filter((name) => ![...required, ...optional].includes(name));
+  if (lacking.length) return `it lacks ${lacking.join(", ")}`;
+  return unknown.length ? `it has no ${unknown.join(", ")}` : "";
+}
+
 function refuse(why, event) {
-  console.warn(`feilun: an event ${event} was not taken: ${why}`);
+  console.error(`feilun: an event ${event} was not taken: ${why}.`);
   return null;
 }
 

@@ -65,8 +65,8 @@ def thompson(
     Parameters
     ----------
     successes, trials : Feature
-        Of each item: how often it was shown, and how often that led to what is hoped for. Counts
-        of one window, or decayed ones; what is missing counts as none.
+        Of each item: how often showing it led to what is hoped for, and how often it was shown.
+        Counts of one window, or decayed ones; what is missing counts as none.
     top : int
         2 to 50; where it is above ``k``, items that would not have been shown are.
     prior : (float, float)

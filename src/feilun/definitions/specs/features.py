@@ -1,20 +1,15 @@
-"""What definitions compile to: frozen, plain, comparable; no reference to the user's classes.
-
-Every other room reads these. Names of events, views, models and capabilities are snake_case.
-"""
+"""Folds of events, features over them, and what is computed from features."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from feilun.definitions.exploration import Epsilon
+from feilun.definitions.specs.events import DType, EntitySpec, digest
 
-DType = Literal["int", "float", "str", "bool", "vector"]
 Kind = Literal[
     "count",
     "sum",
@@ -32,83 +27,7 @@ Kind = Literal[
     "decayed",
     "custom",
 ]
-
 Operator = Literal["+", "-", "*", "/", "cosine", "same"]
-
-
-def digest(*parts: object) -> str:
-    """Return a short, stable name for ``parts`` (16 hex digits of BLAKE2b over their reprs)."""
-    text = "\x1f".join(repr(part) for part in parts)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-@dataclass(frozen=True)
-class EntitySpec:
-    """Something that features describe, and the column that identifies it."""
-
-    name: str
-    dtype: Literal["int", "str"]
-    description: str = ""
-
-
-@dataclass(frozen=True)
-class FieldSpec:
-    """One field of an event. A ``vector`` has ``dim`` float64 numbers.
-
-    A ``deprecated`` field is still taken, and features over it still work; new ones should not.
-    """
-
-    name: str
-    dtype: DType
-    optional: bool = False
-    dim: int = 0
-    deprecated: bool = dataclasses.field(default=False, compare=False)
-
-
-@dataclass(frozen=True)
-class TableSpec:
-    """Where the rows of a table come from. Names of columns are the source's own.
-
-    ``source`` is a name in ``feilun.toml`` and ``table`` what the source calls the table. ``key``
-    are the fields that name a row, ``time`` is the column that says when a row became what it is,
-    ``columns`` has the column of each field, in the order of the fields. ``every`` is how often
-    to synchronise (None: only when told to), ``lookback`` how far behind the newest row a sync
-    looks again; both in µs. ``available`` is the column that says when a row became known, or a
-    delay after its time in µs; None: when it was synchronised.
-    """
-
-    source: str
-    table: str
-    key: tuple[str, ...]
-    time: str
-    columns: tuple[str, ...]
-    every: int | None
-    lookback: int
-    available: str | int | None = None
-
-
-@dataclass(frozen=True)
-class EventSpec:
-    """A kind of event. ``subject`` is the field that says whom a record is about, if any.
-
-    The events of a ``table`` are its rows: they come by synchronisation and no other way.
-    """
-
-    name: str
-    version: int
-    fields: tuple[FieldSpec, ...]
-    subject: str | None
-    owner: str = ""
-    description: str = ""
-    table: TableSpec | None = None
-
-    @cached_property
-    def schema_id(self) -> str:
-        """The name under which records of exactly this shape are stored."""
-        shape = tuple(
-            (f.name, f.dtype, f.optional, *((f.dim,) if f.dim else ())) for f in self.fields
-        )
-        return f"{self.name}.v{self.version}.{digest(shape)[:8]}"
 
 
 @dataclass(frozen=True)
@@ -199,6 +118,20 @@ class FoldSpec:
             self.custom and (self.custom.name, self.custom.code_digest),
         )
         return bytes.fromhex(digest("tiles/2", *parts))
+
+
+def longest(folds: Iterable[FoldSpec]) -> tuple[FoldSpec, ...]:
+    """Return every fold once, kept as long as the longest window that reads it."""
+    found: dict[bytes, FoldSpec] = {}
+    for fold in folds:
+        known = found.setdefault(fold.fingerprint, fold)
+        if _outlasts(fold.retention, known.retention):
+            found[fold.fingerprint] = fold
+    return tuple(found.values())
+
+
+def _outlasts(a: int | None, b: int | None) -> bool:
+    return b is not None and (a is None or a > b)
 
 
 @dataclass(frozen=True)
@@ -408,247 +341,3 @@ def encodings_of(wanted: Iterable[Readable]) -> tuple[EncodingSpec, ...]:
 def features_of(wanted: Iterable[Readable]) -> tuple[FeatureSpec, ...]:
     """Return the features that must be read to compute what is wanted, each once, in order."""
     return tuple(part for part in inputs_of(wanted) if isinstance(part, FeatureSpec))
-
-
-@dataclass(frozen=True)
-class ViewSpec:
-    """Features of one entity (or of several together, or of none).
-
-    ``features`` aggregate events; ``expressions`` are computed from them.
-    """
-
-    name: str
-    entities: tuple[EntitySpec, ...]
-    features: tuple[FeatureSpec, ...]
-    owner: str = ""
-    description: str = ""
-    expressions: tuple[ExpressionSpec, ...] = ()
-
-    @property
-    def readable(self) -> tuple[FeatureSpec | ExpressionSpec, ...]:
-        """Everything that it has a value of."""
-        return (*self.features, *self.expressions)
-
-
-@dataclass(frozen=True)
-class OutcomeSpec:
-    """What a prediction is judged by: events of ``event`` in ``[as_of, as_of + within)``.
-
-    ``measure``: ``happened`` gives 0 or 1, ``count`` how many.
-    """
-
-    event: str
-    within: int
-    measure: Literal["happened", "count"]
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A model: the columns it reads, what it is judged by, and the function that trains it.
-
-    ``train`` is None where somebody else trains it: its versions are adopted.
-
-    ``columns`` are what it is trained on and scores, in order; ``features`` are what is read to
-    compute them.
-    """
-
-    name: str
-    columns: tuple[Readable, ...]
-    label: OutcomeSpec
-    metric: str
-    train: Callable[..., Any] | None = dataclasses.field(compare=False)
-    code_digest: str
-    owner: str = ""
-    description: str = ""
-
-    @cached_property
-    def features(self) -> tuple[FeatureSpec, ...]:
-        """Every feature that its columns need, each once, in order of appearance."""
-        return features_of(self.columns)
-
-    @cached_property
-    def request(self) -> tuple[RequestSpec, ...]:
-        """What its columns need of the request, each once, in order of appearance."""
-        return tuple(part for part in inputs_of(self.columns) if isinstance(part, RequestSpec))
-
-    @cached_property
-    def keys(self) -> tuple[EntitySpec, ...]:
-        """Every entity that its features need, each once, in order of appearance."""
-        return tuple(dict.fromkeys(key for feature in self.features for key in feature.keys))
-
-    @cached_property
-    def width(self) -> int:
-        """How many columns its matrix has."""
-        return sum(column.width for column in self.columns)
-
-    @cached_property
-    def columns_digest(self) -> str:
-        """Names the meaning of its columns: vectors with the same digest can be mixed."""
-        features = tuple(
-            (f.address, f.fold.fingerprint, f.window, f.calendar, f.default, f.ttl, f.quantile)
-            for f in self.features
-        )
-        columns = tuple(
-            (column.address, column.formula if isinstance(column, Computed) else "")
-            for column in self.columns
-        )
-        return digest(columns, features, self.request)
-
-    @cached_property
-    def definition_digest(self) -> str:
-        """Changes when the columns, the label or the metric change."""
-        return digest(self.name, self.columns_digest, self.label, self.metric)
-
-
-@dataclass(frozen=True)
-class ParameterSpec:
-    """One parameter of a capability's request."""
-
-    name: str
-    annotation: Any
-    required: bool
-    default: Any
-
-
-@dataclass(frozen=True)
-class AskSpec:
-    """A capability that another one asks. Its parameter ``rows`` is the other's candidates.
-
-    ``rows`` is None where it does not score them. ``same`` are its parameters that have the value
-    of the other's of that name; the rest have their defaults. ``personal`` says whether it reads by
-    whom the other's request is about.
-    """
-
-    capability: str
-    rows: str | None
-    same: tuple[str, ...]
-    personal: bool
-
-
-@dataclass(frozen=True)
-class CapabilitySpec:
-    """An API: request → candidates → features → scores → the function's reply.
-
-    ``item`` is the key that differs between the rows to score: filled from ``candidates``, or
-    from a request parameter that is a list. ``reads`` is what the function looks at though the
-    model does not. ``explore`` says how its lists are drawn, where it explores;
-    ``opt_out``, where it is true, that nothing else of the request's subject may be read.
-    The models ``also`` score the same rows; what it ``asks`` answers before the function is called.
-    """
-
-    name: str
-    path: str
-    model: str
-    item: str
-    candidates: tuple[FeatureSpec, ...]
-    fallback: FeatureSpec | ExpressionSpec | None
-    reads: tuple[Readable, ...]
-    parameters: tuple[ParameterSpec, ...]
-    returns: Any
-    function: Callable[..., Any] = dataclasses.field(compare=False)
-    owner: str = ""
-    description: str = ""
-    explore: Epsilon | None = None
-    opt_out: FeatureSpec | None = None
-    also: tuple[str, ...] = ()
-    asks: tuple[AskSpec, ...] = ()
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Every model that scores its rows, the one that ranks them first."""
-        return (self.model, *self.also)
-
-
-@dataclass(frozen=True)
-class TriggerSpec:
-    """When a turn is due: ``count`` new events of ``event``, or joined outcomes if it is None."""
-
-    count: int
-    event: str | None
-
-
-@dataclass(frozen=True)
-class GateSpec:
-    """When a challenger may replace the champion.
-
-    The lower end of the ``confidence`` interval of (challenger − champion), in units of the
-    model's metric, must be above ``-margin``.
-    """
-
-    confidence: float
-    margin: float
-
-
-@dataclass(frozen=True)
-class FlywheelSpec:
-    """The loop of one model."""
-
-    model: str
-    triggers: tuple[TriggerSpec, ...]
-    gate: GateSpec
-
-
-@dataclass(frozen=True)
-class Project:
-    """Everything that one module of definitions says, validated."""
-
-    name: str
-    timezone: str
-    entities: Mapping[str, EntitySpec]
-    events: Mapping[str, EventSpec]
-    views: Mapping[str, ViewSpec]
-    models: Mapping[str, ModelSpec]
-    capabilities: Mapping[str, CapabilitySpec]
-    flywheels: Mapping[str, FlywheelSpec]
-
-    @cached_property
-    def tables(self) -> Mapping[str, EventSpec]:
-        """The events that are rows of tables, by name."""
-        return {name: event for name, event in self.events.items() if event.table is not None}
-
-    @cached_property
-    def sent_events(self) -> Mapping[str, EventSpec]:
-        """The events that clients send, by name: all but the rows of tables."""
-        return {name: event for name, event in self.events.items() if event.table is None}
-
-    @cached_property
-    def encoders(self) -> Mapping[str, EncodingSpec]:
-        """A use of each version of an encoder that the project uses, by digest."""
-        wanted: list[Readable] = [c for model in self.models.values() for c in model.columns]
-        for capability in self.capabilities.values():
-            wanted += [*capability.reads, *([capability.fallback] if capability.fallback else [])]
-        return {each.digest: each for each in encodings_of(wanted)}
-
-    @cached_property
-    def folds(self) -> tuple[FoldSpec, ...]:
-        """Every fold that some feature reads, each once, kept as long as its longest window."""
-        views = self.views.values()
-        return longest(feature.fold for view in views for feature in view.features)
-
-    def feature(self, address: str) -> FeatureSpec | ExpressionSpec:
-        """Return the feature at ``view:name``.
-
-        Raises
-        ------
-        KeyError
-            If there is none.
-        """
-        view, _, name = address.partition(":")
-        for feature in self.views[view].readable:
-            if feature.name == name:
-                return feature
-        raise KeyError(address)
-
-
-def longest(folds: Iterable[FoldSpec]) -> tuple[FoldSpec, ...]:
-    """Return every fold once, kept as long as the longest window that reads it."""
-    found: dict[bytes, FoldSpec] = {}
-    for fold in folds:
-        known = found.setdefault(fold.fingerprint, fold)
-        if _outlasts(fold.retention, known.retention):
-            found[fold.fingerprint] = fold
-    return tuple(found.values())
-
-
-def _outlasts(a: int | None, b: int | None) -> bool:
-    return b is not None and (a is None or a > b)

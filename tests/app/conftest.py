@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -132,6 +133,20 @@ class Shop:
     def json(self, *arguments):
         """Run a command with ``--json`` and return what it printed."""
         return json.loads(self.run(*arguments, "--json").stdout)
+
+    def write_history(self, users, days):
+        """Write clicks of customers who each have five favourites of fifty items; return where."""
+        chance = random.Random(1)
+        favourites = {user: chance.sample(range(50), 5) for user in range(users)}
+        lines = [
+            f"{user},{item},2026-03-{day:02}T{user % 24:02}:00:00Z"
+            for day in range(1, days + 1)
+            for user, liked in favourites.items()
+            for item in sorted({*chance.sample(liked, 3), chance.randrange(50)})
+        ]
+        path = self.root / "clicks.csv"
+        path.write_text("\n".join(["user_id,item_id,when", *lines]))
+        return path
 
     def text(self, path):
         """Return what the gateway answers to a GET, as text."""

@@ -1,6 +1,5 @@
 """Definitions change under a version in production: it answers on, by what it was trained on."""
 
-import random
 import signal
 import subprocess
 import sys
@@ -85,19 +84,6 @@ class Changing:
         return [decode_prediction(body) for body in found]
 
 
-def history(path):
-    """Write clicks of customers who each have five favourites of fifty items."""
-    chance = random.Random(1)
-    favourites = {user: chance.sample(range(50), 5) for user in range(30)}
-    lines = [
-        f"{user},{item},2026-03-{day:02}T{user % 24:02}:00:00Z"
-        for day in range(1, 13)
-        for user, liked in favourites.items()
-        for item in sorted({*chance.sample(liked, 3), chance.randrange(50)})
-    ]
-    path.write_text("\n".join(["user_id,item_id,when", *lines]))
-
-
 def listens(shop):
     try:
         return shop.status("/ready") == 200
@@ -136,9 +122,9 @@ def matrix(prediction):
 def test_a_version_answers_on_by_what_it_was_trained_on(shop, start, until):
     world = Changing(shop)
     world.define(*TRAINED)
-    history(shop.root / "clicks.csv")
-    shop.run("import", "clicks.csv", "--event", "click", "--time", "when")
-    lines = (shop.root / "clicks.csv").read_text().splitlines()[1:]
+    clicks = shop.write_history(users=30, days=12)
+    shop.run("import", clicks, "--event", "click", "--time", "when")
+    lines = clicks.read_text().splitlines()[1:]
     past = [int(line.split(",")[1]) for line in lines if line.startswith("3,")]
     world.earlier([30, 10])
     expected = []

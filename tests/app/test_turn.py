@@ -1,7 +1,6 @@
 """From imported history to a model in production, by the command line alone."""
 
 import getpass
-import random
 
 import pytest
 
@@ -9,25 +8,12 @@ pytest.importorskip("mlflow")
 pytestmark = pytest.mark.xdist_group("up")
 
 
-def history(path):
-    """Write orders of customers who each have five favourites of fifty items."""
-    chance = random.Random(1)
-    favourites = {user: chance.sample(range(50), 5) for user in range(60)}
-    lines = [
-        f"{user},{item},2026-03-{day:02}T{user % 24:02}:00:00Z"
-        for day in range(1, 25)
-        for user, liked in favourites.items()
-        for item in sorted({*chance.sample(liked, 3), chance.randrange(50)})
-    ]
-    path.write_text("\n".join(["user_id,item_id,when", *lines]))
-
-
 def test_a_model_is_trained_released_served_and_rolled_back(shop, start, until):
-    history(shop.root / "clicks.csv")
+    clicks = shop.write_history(users=60, days=24)
     definitions = (shop.root / "shop.py").read_text()
     lenient = definitions.replace("fl.better(", "fl.no_worse(margin=1.0, ")
     (shop.root / "shop.py").write_text(lenient)
-    shop.run("import", shop.root / "clicks.csv", "--event", "click", "--time", "when")
+    shop.run("import", clicks, "--event", "click", "--time", "when")
     with start(shop):
         until(lambda: shop.call("/status")[1]["lag"] == 0)
         turn = shop.json("train", "ranker")

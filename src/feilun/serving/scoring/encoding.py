@@ -2,7 +2,10 @@
 
 One call goes to the encoders at a time. What is asked for while it runs goes into the next, so that
 the more requests there are, the more texts a call has. An encoder that fails or is too slow is left
-alone for a moment: its texts have no vectors then, and nobody waits for them.
+alone for a moment: its texts have no vectors then, and nobody waits for them. That is no
+`breaker`, which forgives failures that cost no wait and rests longer each time: an encoder is
+called by one task alone, fails at once while its process is away, and is back as soon as that has
+started again.
 """
 
 from __future__ import annotations

@@ -1,0 +1,78 @@
+"""What definitions compile to: frozen, plain, comparable; no reference to the user's classes.
+
+Every other room reads these. Names of events, views, models and capabilities are snake_case.
+"""
+
+from feilun.definitions.specs.events import (
+    DType,
+    EntitySpec,
+    EventSpec,
+    FieldSpec,
+    TableSpec,
+    digest,
+)
+from feilun.definitions.specs.features import (
+    Computed,
+    ConditionSpec,
+    CustomSpec,
+    EncodingSpec,
+    ExpressionSpec,
+    FeatureSpec,
+    FoldSpec,
+    Kind,
+    Operator,
+    Readable,
+    RequestSpec,
+    encodings_of,
+    features_of,
+    inputs_of,
+    longest,
+)
+from feilun.definitions.specs.project import (
+    AskSpec,
+    CapabilitySpec,
+    FlywheelSpec,
+    GateSpec,
+    ModelSpec,
+    OutcomeSpec,
+    ParameterSpec,
+    Project,
+    ThompsonSpec,
+    TriggerSpec,
+    ViewSpec,
+)
+
+__all__ = [
+    "AskSpec",
+    "CapabilitySpec",
+    "Computed",
+    "ConditionSpec",
+    "CustomSpec",
+    "DType",
+    "EncodingSpec",
+    "EntitySpec",
+    "EventSpec",
+    "ExpressionSpec",
+    "FeatureSpec",
+    "FieldSpec",
+    "FlywheelSpec",
+    "FoldSpec",
+    "GateSpec",
+    "Kind",
+    "ModelSpec",
+    "Operator",
+    "OutcomeSpec",
+    "ParameterSpec",
+    "Project",
+    "Readable",
+    "RequestSpec",
+    "TableSpec",
+    "ThompsonSpec",
+    "TriggerSpec",
+    "ViewSpec",
+    "digest",
+    "encodings_of",
+    "features_of",
+    "inputs_of",
+    "longest",
+]

@@ -16,7 +16,7 @@ nn = torch.nn
 
 from feilun.adapters.torch.worker import load_script  # noqa: E402  it needs PyTorch
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 class Mlp(nn.Module):

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feilun.adapters.torch.script import read_script
 from feilun.app.compose import scorer_loaders
 from feilun.errors import FeilunError, ModelError
 from feilun.models.bundle import FORMATS
@@ -69,10 +70,6 @@ def corpus():
         "joblib xz": (lzma.compress(evil), "unpack"),
         "torch.save": (zipped(m__data_pkl=evil, m__version=b"3"), "torch.onnx.export"),
         "torch.save, old": (pickle.dumps(0x1950A86A20F9469CFC6C) + evil, "torch.onnx.export"),
-        "torchscript": (
-            zipped(m__data_pkl=evil, m__code____torch___py=b"def f(): pass"),
-            "torch.onnx.export",
-        ),
         "npy": (numpy_bytes(np.save, objects, allow_pickle=True), "booster.save_model"),
         "npz": (numpy_bytes(np.savez, a=objects), "skl2onnx"),
         "skops": (zipped(schema_json=b'{"__class__": "system"}'), "skl2onnx"),
@@ -140,6 +137,17 @@ def test_an_exported_program_of_pickles_is_refused_by_its_loader(marker):
     assert recognise(data) == "torch-export/1"
     with pytest.raises(ModelError, match="holds 0 programs"):
         scorer_loaders()["torch-export/1"].load(data, 2)
+    assert not marker.exists()
+
+
+def test_a_script_of_pickles_is_refused_by_its_reader(marker):
+    evil = pickle.dumps(Exploit(), 2)
+    data = zipped(m__data_pkl=evil, m__code____torch___py=b"", m__constants_pkl=b"")
+    assert recognise(data) == "torchscript/1"
+    with pytest.raises(ModelError, match="posix"):
+        read_script(data)
+    with pytest.raises(FeilunError):
+        scorer_loaders()["torchscript/1"].load(data, 2)
     assert not marker.exists()
 
 

@@ -212,7 +212,7 @@ def scorer_loaders() -> dict[str, ScorerLoader]:
     from feilun.adapters.http_endpoint import EndpointLoader
     from feilun.adapters.lightgbm import LightGbmLoader
     from feilun.adapters.onnx import OnnxLoader
-    from feilun.adapters.torch import ExportedProgramLoader
+    from feilun.adapters.torch import ExportedProgramLoader, ScriptLoader
     from feilun.adapters.xgboost import XgboostLoader
 
     loaders: list[ScorerLoader] = [
@@ -220,6 +220,7 @@ def scorer_loaders() -> dict[str, ScorerLoader]:
         XgboostLoader(),
         OnnxLoader(),
         ExportedProgramLoader(),
+        ScriptLoader(),
         EndpointLoader(),
     ]
     return {loader.format: loader for loader in loaders}

@@ -45,6 +45,7 @@ FORMATS = {
     "xgboost/1": "model.xgb",
     "onnx/1": "model.onnx",
     "torch-export/1": "model.pt2",
+    "torchscript/1": "model.pt",
     "http-endpoint/1": "endpoint.json",
 }
 """The formats that may be loaded, with the name of their file in a bundle. None can hold code."""

@@ -89,12 +89,6 @@ _TFLITE = _Refused(
 )
 _ZIPPED = (
     (
-        {"code/", "data.pkl"},
-        _Refused(
-            _("a TorchScript file: a program, whose operators may read and write files"), _TORCH
-        ),
-    ),
-    (
         {"data.pkl"},
         _Refused(_("a pickle of PyTorch, which runs code when it is loaded"), _TORCH),
     ),
@@ -121,8 +115,12 @@ def recognise(data: bytes) -> str:
     >>> recognise(b"tree\nversion=v4\n")
     'lightgbm-text/1'
     """
-    if data.startswith(b"PK\x03\x04") and "archive_format" in _names(data):
-        return "torch-export/1"
+    if data.startswith(b"PK\x03\x04"):
+        names = _names(data)
+        if "archive_format" in names:
+            return "torch-export/1"
+        if {"code/", "data.pkl"} <= names:
+            return "torchscript/1"
     refused = _refusal(data)
     if refused is not None:
         raise ModelError(

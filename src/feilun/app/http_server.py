@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from feilun.i18n import _
 
 BACKLOG = 1024
 """Connections that wait to be accepted; as many may be open at once."""
+SWITCH_SECONDS = 0.001
+"""After so long a thread that asks for the interpreter gets it from another."""
 
 
 def serve_http(application: Callable[..., Any], host: str, port: int) -> None:
@@ -37,6 +40,10 @@ def serve_http(application: Callable[..., Any], host: str, port: int) -> None:
         If the application did not start, or its server ended by itself; the log says why.
     """
     import uvloop
+
+    # Requests come in by a thread of the server's, which asks for the interpreter for each, and
+    # would wait 5 ms for a busy event loop.
+    sys.setswitchinterval(SWITCH_SECONDS)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(application, host, port))

@@ -11,6 +11,7 @@
     │   └── Conflict       the same id came before with another body      (HTTP 409)
     ├── Unavailable        cannot be answered now; trying again may help  (HTTP 503)
     │   ├── StoreFull      the disk or the byte quota is used up
+    │   ├── StoreStopped   the disk failed, or the store's folder was taken away
     │   ├── Behind         the asked-for offset was not folded in time
     │   ├── TooLate        the caller's own deadline has passed          (HTTP 504)
     │   └── NoModel        no version of the model is in production
@@ -119,6 +120,10 @@ class StoreFull(Unavailable):
     """The disk or the store's byte quota is used up; reads go on."""
 
     code = "store_full"
+
+
+class StoreStopped(Unavailable):
+    """Nothing is written: the disk failed, or the folder was taken away; reads go on."""
 
 
 class Behind(Unavailable):

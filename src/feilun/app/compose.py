@@ -48,8 +48,7 @@ def has_begun(config: Config) -> bool:
 
     So where one of those is and it is not, it is lost, and an empty one must not take its place.
     """
-    bundles = config.bundles_path
-    return config.log_path.exists() or (bundles.is_dir() and any(bundles.iterdir()))
+    return config.log_path.exists() or _holds_something(config.bundles_path)
 
 
 def begin(config: Config) -> None:
@@ -76,6 +75,34 @@ def check_place(config: Config) -> None:
         )
 
 
+def check_log(config: Config) -> None:
+    """See that the log is not lost: tiles are made after it, so where they are it has been.
+
+    Raises
+    ------
+    ConfigError
+        If it is: an empty one in its place would pass for the whole of what happened.
+    """
+    from feilun.errors import ConfigError
+    from feilun.i18n import _
+
+    if _holds_something(config.tiles_path) and not _holds_something(config.log_path):
+        raise ConfigError(
+            _(
+                "The event log {folder} is lost: tiles are there, and it is not.",
+                folder=config.log_path,
+            ),
+            _(
+                "Put it back from a backup. To begin without it, move {tiles} away too.",
+                tiles=config.tiles_path,
+            ),
+        )
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
 def make_database(config: Config) -> None:
     """Make ``platform.db`` where it is missing, though there has been a platform."""
     from feilun.adapters.sqlite import Database
@@ -89,7 +116,7 @@ def check_database(config: Config) -> None:
     Raises
     ------
     ConfigError
-        If it is lost, or of a newer Feilun.
+        If it is lost, or of a newer Feilun; or if the log is lost.
     CorruptData
         If it is damaged.
     """
@@ -97,22 +124,24 @@ def check_database(config: Config) -> None:
 
     from feilun.adapters.sqlite import Database
 
+    check_log(config)
     begin(config)
     with closing(Database(config.database_path, new=False)) as database:
         database.check()
 
 
 def event_log(config: Config) -> EventLog:
-    """Open the event log. Once a process, after it was spawned.
+    """Open the event log. Once a process, after it was spawned, and before the online store.
 
     Raises
     ------
     ConfigError
-        If somebody is in it who was erased: it was put back from an old copy.
+        If it is lost; or if somebody is in it who was erased: it was put back from an old copy.
     """
     from feilun.adapters.lmdb import LmdbEventLog
     from feilun.app.erasure_list import check_erasures
 
+    check_log(config)
     begin(config)
     log = LmdbEventLog(config.log_path)
     try:

@@ -162,11 +162,25 @@ def test_private_addresses_are_not_asked_unless_declared(server, monkeypatch, ad
     assert not server.asked
 
 
-@pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "0.0.0.0", "224.0.0.1"])
+NEVER_ASKED = ["169.254.169.254", "fe80::1", "0.0.0.0", "224.0.0.1"]
+METADATA = ["100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"]
+
+
+@pytest.mark.parametrize("address", [*NEVER_ASKED, *METADATA, "::ffff:100.100.100.200"])
 def test_some_addresses_are_never_asked(monkeypatch, address):
     resolve_to(monkeypatch, address, port=80)
     with pytest.raises(ModelError, match="never connected to"):
         scorer_of("http://models.example/score").score(ROWS)
+
+
+def test_where_one_address_does_not_answer_the_next_is_asked(server, monkeypatch):
+    port = server.server_address[1]
+    resolve_to(monkeypatch, "::1", "127.0.0.9", "127.0.0.1", port=port)
+    scorer = scorer_of(f"http://models.example:{port}/score")
+    assert scorer.score(ROWS).tolist() == SCORES
+    resolve_to(monkeypatch, "::1", "127.0.0.9", port=port)
+    with pytest.raises(ModelError, match="cannot be reached"):
+        scorer_of(f"http://models.example:{port}/score").score(ROWS)
 
 
 def test_the_address_that_was_checked_is_the_one_that_is_asked(server, monkeypatch):

@@ -265,6 +265,26 @@ def test_a_failed_disk_stops_writing(tmp_path):
     store.close()
 
 
+@pytest.mark.parametrize("how", ["taken away", "replaced"])
+def test_nothing_is_written_where_nobody_would_find_it(tmp_path, how):
+    log = LmdbEventLog(tmp_path / "log")
+    log.append([make_record("before")])
+    (tmp_path / "log").rename(tmp_path / "away")
+    if how == "replaced":
+        LmdbEventLog(tmp_path / "log").close()
+    with pytest.raises(Unavailable, match="taken away"):
+        log.append([make_record("meanwhile")])
+    assert log.end() == 1  # reads go on
+    if how == "replaced":
+        (tmp_path / "log").rename(tmp_path / "other")
+    (tmp_path / "away").rename(tmp_path / "log")
+    log.append([make_record("after")])
+    log.close()
+    again = LmdbEventLog(tmp_path / "log")
+    assert [record.id for _, record in again.read(0, 10)] == ["before", "after"]
+    again.close()
+
+
 def test_bad_events_have_a_tenth_of_the_quota(tmp_path):
     log = LmdbEventLog(tmp_path, quota_bytes=1_000_000)
     for _ in range(40):

@@ -11,17 +11,28 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import time
+from contextlib import suppress
 from functools import cache
+from typing import Any
 
 from feilun.errors import ModelError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"),
+    )
+)
+"""Where clouds keep credentials and settings beyond the link-local addresses: Alibaba, Azure,
+Oracle; AWS and Google over IPv6."""
 
 
 def connect(host: str, port: int, *, tls: bool, private: bool, timeout: float) -> socket.socket:
-    """Connect to the first address of ``host``, if all of its addresses may be connected to.
+    """Connect to ``host`` if all of its addresses may be connected to; to the first that answers.
 
     Parameters
     ----------
@@ -32,7 +43,7 @@ def connect(host: str, port: int, *, tls: bool, private: bool, timeout: float) -
     private : bool
         Whether addresses of private networks and of this machine may be connected to.
     timeout : float
-        Seconds for each operation.
+        Seconds for each operation, and for connecting to all of them.
 
     Raises
     ------
@@ -44,16 +55,34 @@ def connect(host: str, port: int, *, tls: bool, private: bool, timeout: float) -
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for *_, place in found:
         _check(host, ipaddress.ip_address(str(place[0]).partition("%")[0]), private)
-    family, kind, protocol, _, place = found[0]
-    opened = socket.socket(family, kind, protocol)
+    opened = _open_first([(family, place) for family, *_, place in found], timeout)
     try:
         opened.settimeout(timeout)
-        opened.connect(place)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return _context().wrap_socket(opened, server_hostname=host) if tls else opened
     except BaseException:
         opened.close()
         raise
+
+
+def _open_first(places: list[tuple[int, Any]], timeout: float) -> socket.socket:
+    """Connect to the first place that answers, each for a fair part of what time is left."""
+    end = time.monotonic() + timeout
+    for left in range(len(places), 1, -1):
+        with suppress(OSError):  # such as an IPv6 address of a host that listens on IPv4 alone
+            return _open(*places[-left], (end - time.monotonic()) / left)
+    return _open(*places[-1], end - time.monotonic())
+
+
+def _open(family: int, place: Any, timeout: float) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.settimeout(max(timeout, 0.001))
+        opened.connect(place)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 def over(opened: socket.socket, host: str, port: int) -> http.client.HTTPConnection:
@@ -67,6 +96,7 @@ def over(opened: socket.socket, host: str, port: int) -> http.client.HTTPConnect
 def _check(host: str, address: Address, private: bool) -> None:
     for each in (address, *_inside(address)):
         never = each.is_multicast or each.is_unspecified or each.is_link_local
+        never = never or each in _METADATA
         if never or not (private or each.is_global):
             raise ModelError(
                 f"{host} is at {address}, which is no public address.",

@@ -18,7 +18,14 @@ from pathlib import Path
 import lmdb
 
 from feilun.disk import sync_folder
-from feilun.errors import ConfigError, CorruptData, FeilunError, StoreFull, Unavailable
+from feilun.errors import (
+    ConfigError,
+    CorruptData,
+    FeilunError,
+    StoreFull,
+    StoreStopped,
+    Unavailable,
+)
 
 MAP_BYTES = 1 << 40
 """Address space, not disk: fixed, for a map that one process enlarges breaks the others."""
@@ -130,6 +137,7 @@ class Environment:
                 self._check_format(txn, self._kind, self._version)
                 self.databases = {name: self._env.open_db(name.encode(), txn) for name in databases}
             self._page = self._env.stat()["psize"]
+            self._place = self._find()
         except FeilunError:
             self._env.close()
             raise
@@ -280,12 +288,19 @@ class Environment:
         ------
         StoreFull
             If the quota, the map or the disk does not hold it; nothing was stored.
-        Unavailable
-            If the disk failed: what is on it is not known, so writing stops until a restart.
+        StoreStopped
+            If the disk failed: what is on it is not known, so writing stops until a restart. Or if
+            the folder was taken away, or replaced.
         """
         self._check_process()
         if self._stopped:
-            raise Unavailable(self._stopped, "Check the disk, then restart this process.")
+            raise StoreStopped(self._stopped, "Check the disk, then restart this process.")
+        if self._find() != self._place:
+            # The old file goes on taking writes, and nobody would ever find them again.
+            raise StoreStopped(
+                f"{self.path} was taken away, or another was put in its place.",
+                "Put it back. If the other one is to stay, stop the platform and start it again.",
+            )
         self._writes += 1
         if self._writes % _WRITES_PER_READER_CHECK == 0:
             self.reader_check()
@@ -295,6 +310,14 @@ class Environment:
             yield txn
             if before < self.used(txn) > self._quota:
                 raise self._full(f"its quota of {self._quota} bytes is used up")
+
+    def _find(self) -> tuple[int, int] | None:
+        """Return which file lies in the folder now; None if none does."""
+        try:
+            found = (self.path / _DATA).stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def used(self, txn: lmdb.Transaction[bytes]) -> int:
         """Return the bytes of all live pages; pages freed for reuse do not count."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from feilun.errors import StoreFull
+from feilun.errors import StoreFull, StoreStopped
 from feilun.events.committer import Committer
 from feilun.ports.event_log import Appended, EventLog
 from feilun.records.record import Record
@@ -15,7 +15,7 @@ REMEMBERED_SECONDS = 5.0
 
 
 class WatchedCommitter(Committer):
-    """A committer that remembers a full log for a while, for ``/ready``."""
+    """A committer that remembers for a while why the log took nothing, for ``/ready``."""
 
     def __init__(self, log: EventLog) -> None:
         super().__init__(log)
@@ -26,7 +26,7 @@ class WatchedCommitter(Committer):
         """Append records durably; see `Committer.commit`."""
         try:
             answers = await super().commit(records)
-        except StoreFull as error:
+        except (StoreFull, StoreStopped) as error:
             self._problem, self._at = str(error), time.monotonic()
             raise
         self._problem = ""

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -166,8 +166,9 @@ class World:
                 if time.monotonic() >= due and counts.total() < kills:
                     if victim == "engine":
                         self.define(self.variant + chance.randrange(2))
-                    os.kill(pid, signal.SIGKILL)
-                    counts[victim] += 1
+                    with suppress(ProcessLookupError):  # it ended by itself, as its parent did
+                        os.kill(pid, signal.SIGKILL)
+                        counts[victim] += 1
             time.sleep(chance.uniform(0.01, 0.1))
         return counts
 

@@ -9,6 +9,7 @@ import pytest
 
 from feilun.clock import DAY
 from feilun.definitions.specs import ConditionSpec, ParameterSpec
+from feilun.features import engine as engine_module
 from feilun.features.engine import Engine
 from feilun.models.bundle import columns_of, folds_of
 from feilun.records.record import RECOMPUTE
@@ -139,3 +140,101 @@ def test_a_request_that_does_not_name_its_entity_any_more(shop, shop_of, then):
     changed = shop_of(replace(shop.project, capabilities={"recommend": recommend}))
     says = "user_profile:orders of a user_id, which /api/recommend does not name"
     assert says in refusal(changed, then.once_orders, then)
+
+
+def redefined(project, *features, **capability):
+    """Return a project in which features mean something else."""
+    new = {feature.address: feature for feature in features}
+    views = {
+        name: replace(view, features=tuple(new.get(f.address, f) for f in view.features))
+        for name, view in project.views.items()
+    }
+    changes = {"function": listed, "returns": dict, **capability}
+    recommend = replace(project.capabilities["recommend"], **changes)
+    return replace(project, views=views, capabilities={"recommend": recommend})
+
+
+def listed(scored, user_id, k=10):
+    heat = scored[Named("item_profile:heat")].tolist()
+    return {"items": list(scored.items), "heat": heat}
+
+
+@pytest.fixture
+def between(shop, shop_of, monkeypatch):
+    """Make a shop at some step of the way from the definitions before to its own."""
+    monkeypatch.setattr(engine_module, "BUILD_BATCH", 7)
+
+    def made(project, steps):
+        found = shop_of(project)
+        found.store.clear()
+        before = Engine(shop.project, found.history, found.store)
+        while before.run_once():
+            pass
+        engine = Engine(project, found.history, found.store)
+        done = 0 if steps == 0 else sum(bool(engine.run_once(7)) for _ in range(steps))
+        found.train((1,) * len(project.models["ranker"].columns))
+        return found, done
+
+    return made
+
+
+def ask(shop, **options):
+    reply = shop.run(shop.client.get("/api/recommend", {"user_id": 1, **options}))
+    return reply.json["result"], reply.json["degraded"]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 20])
+def test_lists_and_what_the_function_reads_go_on_as_before_until_they_are_built(
+    shop, between, steps
+):
+    recent = shop.project.feature("user_profile:recent_items")
+    last_two = replace(recent, fold=replace(recent.fold, n=2), n=2)
+    of_one = only_of_one(shop)
+    project = redefined(shop.project, last_two, of_one, candidates=(last_two,), reads=(of_one,))
+    model = replace(project.models["ranker"], columns=(project.feature("user_profile:orders"),))
+    changed, done = between(replace(project, models={"ranker": model}), steps)
+    result, degraded = ask(changed)
+    if done < steps:
+        assert (result, degraded) == ({"items": [1, 2], "heat": [1, 2]}, [])
+    else:
+        assert degraded == ["changed:user_profile:recent_items", "changed:item_profile:heat"]
+        assert sorted(result["items"]) == [1, 2, 3, 4, 5]
+        assert result["heat"] == [2 * item for item in result["items"]]
+    (logged,) = changed.predictions()
+    assert logged.columns == model.columns_digest  # the matrix has nothing of what is built
+
+
+@pytest.mark.parametrize("steps", [0, 1, 20])
+def test_a_model_that_reads_it_too_never_takes_the_meaning_before(shop, between, steps):
+    of_one = only_of_one(shop)
+    project = redefined(shop.project, of_one, reads=(of_one,))
+    bought = project.feature("user_item:bought")
+    model = replace(project.models["ranker"], columns=(of_one, bought))
+    changed, done = between(replace(project, models={"ranker": model}), steps)
+    result, degraded = ask(changed)
+    (logged,) = changed.predictions()
+    heat = matrix(logged, 2)[:, 0]
+    if done < steps:
+        assert (result["heat"], degraded) == (result["items"], [])
+        assert heat.tolist() == result["items"]
+        assert logged.columns == model.columns_digest
+    else:
+        assert degraded == ["missing:item_profile:heat", "changed:item_profile:heat"]
+        assert result["heat"] == [2 * item for item in result["items"]]
+        assert np.isnan(heat).all()
+        assert logged.columns == RECOMPUTE
+
+
+def test_who_asks_for_no_personalisation_hears_of_nothing_that_was_not_read(shop, between):
+    recent = shop.project.feature("user_profile:recent_items")
+    last_two = replace(recent, fold=replace(recent.fold, n=2), n=2)
+    popular = shop.project.feature("trends:popular")
+    project = redefined(shop.project, last_two, candidates=(last_two, popular))
+    changed, _ = between(project, 0)
+    assert ask(changed, personalised="false")[1] == ["not_personalised"]
+
+
+def only_of_one(shop):
+    """The heat of items, by one of the two customers alone."""
+    heat = shop.project.feature("item_profile:heat")
+    return replace(heat, fold=replace(heat.fold, where=ConditionSpec("<", "user_id", 2)))

@@ -33,15 +33,17 @@ class Holding:
     """A family in the store.
 
     ``offset`` is None where the family holds every event below the store's mark, and moves with
-    it; else it is under construction, and holds the events below ``offset``.
+    it; else it is under construction, and holds the events below ``offset``. ``lacking`` are the
+    fingerprints of folds that lack events: the project could not fold them when those came.
     """
 
     family: Family
     offset: int | None = None
+    lacking: frozenset[bytes] = frozenset()
 
     def has(self, fold: FoldSpec) -> bool:
         """Whether it has the fold, with tiles that are kept as long as the fold needs them."""
-        return any(
+        return fold.fingerprint not in self.lacking and any(
             fold in plan.folds and _lasts(plan.retention, fold.retention)
             for plan in self.family.plans
         )
@@ -80,6 +82,13 @@ class Built:
                 alike = _shape(known) == _shape(feature)
                 return known if alike and self.family_of(known) is not None else None
         return None
+
+    def without_what_is_gone(self, project: Project) -> Built:
+        """Return the same, with what the project cannot fold marked: it lacks what comes now.
+
+        It is not read again, though its event or field should come back.
+        """
+        return replace(self, holdings=tuple(_marked(each, project) for each in self.holdings))
 
     def arranged(
         self,
@@ -124,7 +133,9 @@ class Built:
         """Whether some fold of the project would lose the tiles that it is read from."""
         others = [h for h in self.holdings if h is not holding and h.offset is None]
         return any(
-            fold in holding.family.folds and not any(other.has(fold) for other in others)
+            fold in holding.family.folds
+            and fold.fingerprint not in holding.lacking
+            and not any(other.has(fold) for other in others)
             for fold in folds
         )
 
@@ -135,6 +146,7 @@ class _Stored(msgspec.Struct, array_like=True):
     dropped: list[bytes]
     until: int = 0
     features: list[FeatureSpec] = []
+    lacking: dict[bytes, list[bytes]] = {}
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=encode_class)
@@ -147,8 +159,9 @@ def encode_built(built: Built) -> bytes:
         (holding.offset, [list(plan.folds) for plan in holding.family.plans])
         for holding in built.holdings
     ]
-    stored = _Stored(_VERSION, families, list(built.dropped), built.until, list(built.features))
-    return _encoder.encode(stored)
+    lacking = {h.family.id: sorted(h.lacking) for h in built.holdings if h.lacking}
+    dropped, features = list(built.dropped), list(built.features)
+    return _encoder.encode(_Stored(_VERSION, families, dropped, built.until, features, lacking))
 
 
 def decode_built(raw: bytes | None, project: Project) -> Built:
@@ -159,8 +172,8 @@ def decode_built(raw: bytes | None, project: Project) -> Built:
     raw : bytes or None
         What was stored.
     project : Project
-        The definitions, as they are now. A family is as good as dropped if its aggregation or its
-        event is not theirs any more, or if a field that may be absent by now takes its events
+        The definitions, as they are now. A family is as good as dropped if the code of an
+        aggregation is not theirs any more, or if a field that may be absent by now takes its events
         from others.
 
     Raises
@@ -183,7 +196,8 @@ def decode_built(raw: bytes | None, project: Project) -> Built:
         if any(_is_lost(plan, project) for plan in folds):
             dropped.append(family.id)
         else:
-            holdings.append(Holding(family, offset))
+            lacking = frozenset(stored.lacking.get(family.id, ()))
+            holdings.append(Holding(family, offset, lacking))
     own = set(project.folds)
     features = [replace(each, fold=today(each.fold, project)) for each in stored.features]
     usable = [f for f in features if f.fold in own or not obstacle(f.fold, project)]
@@ -193,6 +207,12 @@ def decode_built(raw: bytes | None, project: Project) -> Built:
 def _shape(feature: FeatureSpec) -> tuple[object, ...]:
     """Return what whoever reads a feature counts on, whatever it means."""
     return feature.keys, feature.dtype, feature.is_list, feature.width
+
+
+def _marked(holding: Holding, project: Project) -> Holding:
+    own = set(project.folds)
+    gone = {f.fingerprint for f in holding.family.folds if f not in own and obstacle(f, project)}
+    return replace(holding, lacking=holding.lacking | gone) if gone else holding
 
 
 def _is_lost(folds: Sequence[FoldSpec], project: Project) -> bool:

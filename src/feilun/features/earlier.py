@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from feilun.definitions.specs import ConditionSpec, CustomSpec, DType, EntitySpec, FoldSpec, Project
+from feilun.definitions.specs import (
+    ConditionSpec,
+    CustomSpec,
+    DType,
+    EntitySpec,
+    FieldSpec,
+    FoldSpec,
+    Project,
+)
 
 _COMPARED: Mapping[type, DType] = {bool: "bool", int: "int", float: "float", str: "str"}
 """The type of the field that a value is compared with."""
-
-Wanted = tuple[str, DType | None, int]
-"""A field that a fold needs: its name, type and length."""
 
 
 def encode_class(_: object) -> None:
@@ -59,21 +64,25 @@ def obstacle(fold: FoldSpec, project: Project) -> str:
         return f"the event {fold.event} is gone"
     if fold.custom is not None and not has_class(fold.custom, project):
         return f"the aggregation {fold.custom.name} is gone, or its code is another"
-    wanted: list[Wanted] = [(key.name, key.dtype, 0) for key in fold.keys]
-    wanted += _compared(fold.where)
-    if fold.field is not None:
-        wanted.append((fold.field, fold.dtype, fold.dim))
     fields = {field.name: field for field in event.fields}
-    for name, dtype, dim in wanted:
-        field = fields.get(name)
+    for wanted in fields_of(fold):
+        field = fields.get(wanted.name)
         if field is None:
-            return f"the field {fold.event}.{name} is gone"
-        if (field.dtype, field.dim) != (dtype, dim):
-            return f"the field {fold.event}.{name} is of another type now"
+            return f"the field {fold.event}.{wanted.name} is gone"
+        if (field.dtype, field.dim) != (wanted.dtype, wanted.dim):
+            return f"the field {fold.event}.{wanted.name} is of another type now"
     for key in fold.keys:
         if _entity(project, key) is not project.entities.get(key.name):
             return f"the entity {key.name} is gone, or of another type"
     return ""
+
+
+def fields_of(fold: FoldSpec) -> list[FieldSpec]:
+    """Return the fields that a fold needs, as they were when it was defined."""
+    fields = [FieldSpec(key.name, key.dtype) for key in fold.keys] + _compared(fold.where)
+    if fold.field is not None:
+        fields.append(FieldSpec(fold.field, fold.dtype, dim=fold.dim))
+    return fields
 
 
 def _entity(project: Project, key: EntitySpec) -> EntitySpec:
@@ -86,14 +95,14 @@ def _customs(project: Project) -> dict[CustomSpec, CustomSpec]:
     return {fold.custom: fold.custom for fold in project.folds if fold.custom is not None}
 
 
-def _compared(condition: ConditionSpec | None) -> list[Wanted]:
+def _compared(condition: ConditionSpec | None) -> list[FieldSpec]:
     """Return the fields that a condition looks at."""
     if condition is None:
         return []
     found = [each for part in condition.parts for each in _compared(part)]
     if condition.field:
         values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
-        found += [(condition.field, _COMPARED.get(type(value)), 0) for value in values]
+        found += [FieldSpec(condition.field, _COMPARED[type(value)]) for value in values]
     return found
 
 

@@ -218,7 +218,9 @@ class Engine:
         """Return what the store is to hold; comparing all folds each time would cost too much."""
         if built is self._settled:
             return built
-        arranged = built.arranged(self._folds, mark.offset, self._log.end(), self._features)
+        arranged = built.without_what_is_gone(self._project).arranged(
+            self._folds, mark.offset, self._log.end(), self._features
+        )
         if arranged == built:
             self._settled = built
             return built

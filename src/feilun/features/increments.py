@@ -10,8 +10,10 @@ import numpy as np
 from feilun.aggregation import Family, Plan, Tiles, expire, fold_all, merge
 from feilun.aggregation.codec import decode, encode
 from feilun.aggregation.folding import places
-from feilun.aggregation.frames import EventFrame
+from feilun.aggregation.frames import Column, EventFrame
 from feilun.errors import CorruptData
+from feilun.features.bodies import absent
+from feilun.features.earlier import fields_of
 from feilun.ports.online_store import StoreSnapshot
 
 KEYS_AT_ONCE = 20_000
@@ -133,10 +135,33 @@ def _fold_family(family: Family, frames: Mapping[str, EventFrame]) -> Parts:
     for event in {plan.event for plan in family.plans} & frames.keys():
         if len(frames[event]):
             chosen = [at for at, plan in enumerate(family.plans) if plan.event == event]
-            folded = fold_all([family.plans[at] for at in chosen], frames[event])
+            plans = [family.plans[at] for at in chosen]
+            folded = fold_all(plans, _with_what_is_gone(frames[event], plans))
             for at, tiles in zip(chosen, folded, strict=True):
                 found[at] = tiles
     return tuple(found)
+
+
+def _with_what_is_gone(frame: EventFrame, plans: Sequence[Plan]) -> EventFrame:
+    """Return events with a column for each field that a plan needs and the event has no more.
+
+    Nobody reads what is folded of it, but it may stand in the same rows as what is read, and must
+    not take events from them: so it is there, and says nothing. A key that is gone is nobody's.
+    """
+    wanted = {
+        field.name: field
+        for plan in plans
+        for fold in plan.folds
+        for field in fields_of(fold)
+        if field.name not in frame.columns
+    }
+    if not wanted:
+        return frame
+    columns = {name: absent(field, len(frame)) for name, field in wanted.items()}
+    keys = {entity.name for entity in plans[0].keys}
+    for name in wanted.keys() - keys:
+        columns[name] = Column(columns[name].values, np.ones(len(frame), np.bool_))
+    return EventFrame(frame.time, frame.tie, frame.known, {**frame.columns, **columns})
 
 
 def _sum(plan: Plan, a: Tiles | None, b: Tiles | None) -> Tiles | None:

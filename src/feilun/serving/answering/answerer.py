@@ -267,7 +267,7 @@ class Answerer:
         flags = [*common, *answer.main.problems]
         flags += [f"{problem}:{each.model}" for each in answer.also for problem in each.problems]
         for each in (answer.main, *answer.also):
-            flags += [f"missing:{address}" for address in each.reading.missing]
+            flags += each.reading.flags
         for ask, answerer in self._asks:
             inner = answer.asked[answerer.spec.path]
             problems = inner.degraded if isinstance(inner, Answer) else ["failed"]
@@ -296,13 +296,12 @@ class Answerer:
             )
         entries = [Entry(self._ranker, answer.main, said, own)]
         for ranker, ranked in zip(self._also, answer.also, strict=True):
-            missing = [f"missing:{address}" for address in ranked.reading.missing]
             prediction = ranker.prediction(
                 ranked,
                 said,
                 id=fitting_id(f"{answer.id}:{ranked.model}"),
                 answer=shown,
-                degraded=[*self._common(answer), *ranked.problems, *missing],
+                degraded=[*self._common(answer), *ranked.problems, *ranked.reading.flags],
             )
             entries.append(Entry(ranker, ranked, said, prediction))
         return entries

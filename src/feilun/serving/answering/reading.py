@@ -41,8 +41,9 @@ class Reading:
     """What one request read, all from one moment of the store, and the matrix made of it.
 
     ``columns`` names the meaning of the matrix as it is logged; ``missing`` the addresses that have
-    a value in no row. ``keys`` are the entities that it was read for. Where ``texts`` are still to
-    be encoded, the matrix has no rows yet: see `Reader.finish`.
+    a value in no row, ``changed`` those that mean something else by now. ``keys`` are the entities
+    that it was read for. Where ``texts`` are still to be encoded, the matrix has no rows yet: see
+    `Reader.finish`.
     """
 
     keys: dict[str, Any]
@@ -53,8 +54,17 @@ class Reading:
     matrix: Float32
     missing: list[str]
     columns: str
+    needs: _Needs
+    of_matrix: _Needs
+    changed: Sequence[str] = ()
     texts: Sequence[Text] = ()
     inputs: Mapping[str, Column] = field(default_factory=dict)
+
+    @property
+    def flags(self) -> list[str]:
+        """In which ways what was read is less than asked for."""
+        missing = [f"missing:{address}" for address in self.missing]
+        return missing + [f"changed:{address}" for address in self.changed]
 
 
 class _Needs(NamedTuple):
@@ -66,12 +76,13 @@ class _Needs(NamedTuple):
     encodings: tuple[EncodingSpec, ...]
 
     @staticmethod
-    def of(wanted: Sequence[Readable]) -> _Needs:
-        """Return what is to be read for what is wanted."""
-        inputs = {each.address: each for each in inputs_of(wanted)}
+    def of(wanted: Sequence[Readable], instead: Mapping[str, FeatureSpec]) -> _Needs:
+        """Return what is to be read for what is wanted; ``instead`` of some, others."""
+        every = {each.address: each for each in (*inputs_of(wanted), *wanted)}
+        inputs = {address: instead.get(address, each) for address, each in every.items()}
         return _Needs(
-            wanted={**inputs, **{each.address: each for each in wanted}},
-            features=features_of(wanted),
+            wanted=inputs,
+            features=tuple(instead.get(each.address, each) for each in features_of(wanted)),
             said=tuple(each for each in inputs.values() if isinstance(each, RequestSpec)),
             encodings=encodings_of(wanted),
         )
@@ -80,6 +91,14 @@ class _Needs(NamedTuple):
         """Whether an address that both have means one thing."""
         common = self.wanted.keys() & other.wanted.keys()
         return all(self.wanted[address] == other.wanted[address] for address in common)
+
+
+class _Found(NamedTuple):
+    """The lists that items are taken from, and which of them are not built or as they were."""
+
+    lists: Mapping[str, Column]
+    unbuilt: list[str]
+    changed: list[str]
 
 
 class Reader:
@@ -107,7 +126,7 @@ class Reader:
         if isinstance(spec.explore, ThompsonSpec):
             self._evidence = (spec.explore.successes, spec.explore.trials)
         self._keys = keys_of(spec, entities)
-        self._needs: dict[str, tuple[_Needs, _Needs]] = {}
+        self._needs: dict[str, tuple[Sequence[FeatureSpec], _Needs, _Needs]] = {}
 
     @property
     def subject(self) -> str | None:
@@ -163,14 +182,21 @@ class Reader:
         if not options.personalised and self.subject is not None:
             del keys[self.subject]
         whole = len(keys) == len(self._keys)
-        lists: Mapping[str, Column] = {}
+        found = _Found({}, [], [])
         if self._candidates.lists and items is None:
-            lists = self._read(moment.snapshot, self._candidates.lists, keys, (), moment.as_of)
+            found = self._read_lists(moment, keys)
         if items is None:
-            items = self._candidates.items(parameters, lists, model=model)
+            items = self._candidates.items(parameters, found.lists, model=model)
         if not whole and self._spec.item == self.subject:
             items = [type(item)() for item in items]  # nobody
-        return self._read_items(moment, parameters, columns, keys=keys, items=items, lists=lists)
+        return self._read_items(moment, parameters, columns, keys=keys, items=items, found=found)
+
+    def _read_lists(self, moment: Moment, keys: Mapping[str, Any]) -> _Found:
+        """Read the lists that items are taken from."""
+        snapshot = moment.snapshot
+        current, changed = _current(snapshot, self._candidates.lists)
+        lists = self._read(snapshot, current, keys, (), moment.as_of)
+        return _Found(lists, snapshot.unbuilt(current), changed)
 
     def _read_items(
         self,
@@ -180,11 +206,13 @@ class Reader:
         *,
         keys: dict[str, Any],
         items: list[Any],
-        lists: Mapping[str, Column],
+        found: _Found,
     ) -> Reading:
-        """Read what is wanted of the items; ``lists`` are what they were taken from."""
-        needs, of_matrix = self._needs_of(columns)
+        """Read what is wanted of the items; ``found`` is what they were taken from."""
         snapshot, as_of = moment
+        lists = found.lists
+        shown, changed = _current(snapshot, self._shown)
+        needs, of_matrix = self._needs_of(columns, shown)
         whole = len(keys) == len(self._keys)
         apart = of_matrix is not needs
         alone = whole and len(items) == 1 and not (lists or needs.encodings or of_matrix.encodings)
@@ -204,11 +232,9 @@ class Reader:
             if apart:
                 inputs = self._inputs(moment, of_matrix, parameters, keys, items)
                 texts = list(dict.fromkeys(texts + texts_of(of_matrix.encodings, inputs)))
-        unknown = snapshot.unbuilt(of_matrix.features) + snapshot.damaged
-        if lists:
-            unknown += snapshot.unbuilt(self._candidates.lists)
+        unknown = snapshot.unbuilt(of_matrix.features) + snapshot.damaged + found.unbuilt
         if apart:  # not of today's columns, which no model reads yet
-            missing += snapshot.unbuilt(self._shown)
+            missing += snapshot.unbuilt(shown)
         reading = Reading(
             keys=keys,
             items=items,
@@ -218,6 +244,9 @@ class Reader:
             matrix=matrix,
             missing=list(dict.fromkeys(missing + unknown)),
             columns=RECOMPUTE if unknown else columns.digest,
+            needs=needs,
+            of_matrix=of_matrix,
+            changed=list(dict.fromkeys(found.changed + changed)),
             texts=texts,
             inputs=inputs,
         )
@@ -228,7 +257,7 @@ class Reader:
 
         Those that have none are missing, and the row is not trained on as it was served.
         """
-        needs, of_matrix = self._needs_of(columns)
+        needs, of_matrix = reading.needs, reading.of_matrix
         values = inputs = _completed(needs, reading.values, vectors)
         if of_matrix is not needs:
             inputs = _completed(of_matrix, reading.inputs, vectors)
@@ -236,34 +265,39 @@ class Reader:
         if reading.items:
             missing += [e.address for e in self._evidence if not values[e.address].present.any()]
         missing = list(dict.fromkeys(missing + reading.missing))
-        keys = reading.keys
+        changed, keys = reading.changed, reading.keys
         if len(keys) < len(self._keys):
             known = (*columns.columns, *needs.features, *self._candidates.lists, *self._evidence)
             unread = {each.address for each in known if not self._may_read(each, keys)}
             missing = [address for address in missing if address not in unread]
+            changed = [address for address in changed if address not in unread]
         whole = all(text in vectors for text in reading.texts)
         return replace(
             reading,
             values=values,
             matrix=matrix,
             missing=missing,
+            changed=changed,
             columns=reading.columns if whole else RECOMPUTE,
             texts=(),
         )
 
-    def _needs_of(self, columns: Columns) -> tuple[_Needs, _Needs]:
+    def _needs_of(self, columns: Columns, shown: Sequence[FeatureSpec]) -> tuple[_Needs, _Needs]:
         """Return what the answer is made of, and what the matrix is made of.
 
-        They are one, read at once, unless the version was trained on other definitions.
+        They are one, read at once, unless the version was trained on other definitions. ``shown``
+        is what the function looks at, as it can be read.
         """
-        needs = self._needs.get(columns.digest)
-        if needs is None:
-            today = (*self._model.columns, *self._spec.reads, *self._candidates.values)
-            apart = _Needs.of(today), _Needs.of(columns.columns)
-            together = _Needs.of((*columns.columns, *today))
-            agree = apart[0].agree(apart[1])
-            needs = self._needs[columns.digest] = (together, together) if agree else apart
-        return needs
+        known = self._needs.get(columns.digest)
+        if known is not None and known[0] is shown:
+            return known[1:]
+        instead = {each.address: each for each in shown}
+        today = (*self._model.columns, *self._spec.reads, *self._candidates.values)
+        needs, of_matrix = _Needs.of(today, instead), _Needs.of(columns.columns, {})
+        if needs.agree(of_matrix):
+            needs = of_matrix = _Needs.of((*columns.columns, *today), instead)
+        self._needs[columns.digest] = shown, needs, of_matrix
+        return needs, of_matrix
 
     def _inputs(
         self,
@@ -305,6 +339,16 @@ class Reader:
     def fallback_scores(self, reading: Reading) -> Any:
         """Return what the fallback makes of the items that were read."""
         return self._candidates.fallback_scores(reading.items, reading.values)
+
+
+def _current(
+    snapshot: Snapshot, features: tuple[FeatureSpec, ...]
+) -> tuple[tuple[FeatureSpec, ...], list[str]]:
+    """Return features as they can be read, and the addresses of those that were redefined since."""
+    current = snapshot.current(features)
+    pairs = zip(features, current, strict=True)
+    changed = [feature.address for feature, readable in pairs if feature is not readable]
+    return (current if changed else features), changed
 
 
 def _completed(

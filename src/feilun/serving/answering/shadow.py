@@ -140,7 +140,7 @@ def _scored(call: ShadowCall, reading: Reading, scores: Scores) -> Prediction:
         answer=[],
         degraded=[
             *([] if call.answered.personalised else [NOT_PERSONALISED]),
-            *(f"missing:{address}" for address in reading.missing),
+            *reading.flags,
         ],
         arm="shadow",
         propensity=0.0,

@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+from feilun.app import compose
+from feilun.app.config import load
+
 pytestmark = pytest.mark.xdist_group("up")
 
 
@@ -138,6 +141,7 @@ def test_no_child_outlives_a_killed_supervisor(shop, start, until):
 
 
 def test_a_part_that_cannot_start_is_named(shop):
+    compose.event_log(load(shop.root)).close()
     (shop.root / ".feilun/tiles").mkdir(parents=True)
     (shop.root / ".feilun/tiles/data.mdb").write_bytes(b"this is not an LMDB file" * 1000)
     result = subprocess.run(

@@ -133,7 +133,6 @@ def test_where_it_is_damaged_one_killed_worker_does_not_end_the_other(running, t
         until(lambda: everybody(running, key) == {200})
     assert set(strangers) <= REFUSED
     assert gateway_pid(running) == before
-    assert "crash loop" not in (running.root / ".feilun/run/gateway.log").read_text()
 
 
 def test_where_the_whole_folder_is_taken_away_all_ends_and_nobody_gets_an_empty_platform(

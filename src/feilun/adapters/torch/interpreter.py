@@ -170,7 +170,7 @@ class Interpreter:
                             return found
         return _GOES_ON
 
-    def _value(self, expression: Expression, names: dict[str, Any]) -> Any:  # noqa: PLR0911
+    def _value(self, expression: Expression, names: dict[str, Any]) -> Any:  # noqa: PLR0911  one for each kind
         match expression:
             case Name(name):
                 if name not in names:

@@ -3,8 +3,9 @@
 The rest is told at once to come again a little later, the least urgent first. So whoever is let in
 waits in a queue that does not grow, and the worker spends its time on answers.
 
-How many that are is found by watching the event loop: how late it would have been, on average, for
-somebody who came at any moment of an interval. A burst makes it late for a moment only.
+How many that are is found by watching how late the event loop, and the queue for a turn of it (see
+``pacing``), would have been, on average, for somebody who came at any moment of an interval. A
+burst makes them late for a moment only.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class Admission:
             self.tick(now - due + self._pace.age(now))
 
     def tick(self, late: float) -> None:
-        """Take in how late (s) the event loop was now; change the limit at an interval's end."""
+        """Take in how late (s) loop and queue were now; change the limit at an interval's end."""
         passed = TICK_SECONDS + max(0.0, late)
         self._passed += passed
         self._late += late * passed  # who came meanwhile waited for it

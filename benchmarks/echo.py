@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from typing import Any
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """Answer one request."""
-    if scope["type"] != "http":
-        return
     body = (await receive())["body"]
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -18,15 +15,15 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 if __name__ == "__main__":
-    from granian import Granian
-    from granian.constants import Interfaces
+    import uvicorn
 
-    multiprocessing.set_start_method("spawn")
-    Granian(
-        "benchmarks.echo:app",
-        address="127.0.0.1",
+    uvicorn.run(
+        app,
         port=int(sys.argv[1]),
-        interface=Interfaces.ASGINL,
-        websockets=False,
-        log_enabled=False,
-    ).serve()
+        http="httptools",
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        log_level="error",
+        access_log=False,
+    )

@@ -184,7 +184,7 @@ def environment() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("numpy", "lmdb", "msgspec", "granian")},
+        "versions": {name: version(name) for name in ("numpy", "lmdb", "msgspec", "uvicorn")},
         "commit": _commit(),
     }
 

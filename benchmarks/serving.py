@@ -37,7 +37,7 @@ PEERS = ("fastapi", "litserve", "bentoml", "mlflow", "ray")
 SCORE_NOTE = (
     "Feilun checks the row against the capability's types and has written the prediction to its "
     "log, durably, before it answers; the others write nothing. The limit is an ASGI echo of the "
-    "body on the same server, Granian."
+    "body on the same server, Uvicorn."
 )
 LOOKUP_NOTE = (
     "Feast is handed the ten values precomputed and finds them again; Feilun computes them from "

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-HEAVY = ("numpy", "lmdb", "mlflow", "polars", "pandas", "sklearn", "lightgbm", "granian", "rich")
+HEAVY = ("numpy", "lmdb", "mlflow", "polars", "pandas", "sklearn", "lightgbm", "uvicorn", "rich")
 
 
 def cpu_seconds(*arguments):

@@ -1,4 +1,4 @@
-"""The gateway as it runs, for tests of it: Granian, LMDB, SQLite, real sockets."""
+"""The gateway as it runs, for tests of it: Uvicorn, LMDB, SQLite, real sockets."""
 
 import http.client
 import json

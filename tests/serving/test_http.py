@@ -235,29 +235,3 @@ def test_unknown_paths_cannot_fill_the_metrics(client, metrics):
     for number in range(50):
         run(client.get(f"/api/{number}"))
     assert metrics.expose().count("route=") == 1
-
-
-def test_websockets_are_closed(client):
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
-    run(client.app({"type": "websocket", "path": "/api/echo"}, None, send))
-    assert sent == [{"type": "websocket.close", "code": 1008}]
-
-
-def test_a_start_that_fails_is_told_to_the_server(client_of, metrics):
-    async def fail():
-        raise InputError("No.", "Mend it.")
-
-    sent, events = [], [{"type": "lifespan.startup"}]
-
-    async def receive():
-        return events.pop(0)
-
-    async def send(message):
-        sent.append(message)
-
-    run(gateway({}, metrics, fail)({"type": "lifespan"}, receive, send))
-    assert sent == [{"type": "lifespan.startup.failed", "message": "No. Mend it."}]

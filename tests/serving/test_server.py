@@ -1,4 +1,4 @@
-"""The gateway as it runs: Granian, LMDB, SQLite, real sockets; and what a kill leaves behind."""
+"""The gateway as it runs: Uvicorn, LMDB, SQLite, real sockets; and what a kill leaves behind."""
 
 import http.client
 import json

@@ -72,8 +72,7 @@ LOGGING: dict[str, Any] = {
         }
     },
     "root": {"handlers": ["stderr"], "level": "INFO"},
-    "loggers": {  # Granian adds handlers of its own to whatever is not said here
-        "_granian": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
-        "granian.access": {"handlers": [], "propagate": False},
+    "loggers": {
+        "uvicorn.error": {"level": "WARNING"},  # it tells of each start and stop as well
     },
 }

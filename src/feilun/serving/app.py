@@ -113,15 +113,7 @@ class Gateway:
         self.stop = stop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one ASGI connection."""
-        if scope["type"] == "http":
-            await self._http(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request, as ASGI hands it over."""
         started = time.perf_counter()
         head = read_head(scope["headers"])
         head.id = head.id or uuid7(self._clock.now())
@@ -212,15 +204,3 @@ class Gateway:
     def _with_allow(self, response: Response, path: str) -> Response:
         allow = ", ".join(self.routes[path].methods).encode()
         return Response(response.body, response.status, headers=((b"allow", allow),))
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()
-        try:
-            await self.start()
-        except FeilunError as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.stop()
-        await send({"type": "lifespan.shutdown.complete"})

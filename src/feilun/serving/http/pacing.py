@@ -8,14 +8,11 @@ many, would wait for its end.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from typing import NamedTuple
 
 TURN_SECONDS = 0.002
 """How long a turn may be, as far as it is in our hands: no request's work is cut."""
-BREATH_SECONDS = 0.001
-"""How long a busy loop may keep the interpreter to itself."""
 
 
 class _Place(NamedTuple):
@@ -31,7 +28,6 @@ class Pace:
     def __init__(self) -> None:
         self._queue: deque[_Place] = deque()
         self._began = 0.0
-        self._breathed = 0.0
         self._follows = False
         self._share = 1
         self._called = 0
@@ -66,11 +62,6 @@ class Pace:
         if not self._follows:
             self._called = 0
             return
-        if now - self._breathed > BREATH_SECONDS:
-            # The server's own thread takes requests in and sends replies off, and has to have the
-            # interpreter for each. It gets it while we sleep, as short as we can: some 60 µs.
-            time.sleep(1e-6)
-            self._breathed = loop.time()
         loop.call_soon(self._mark, loop)
         self._called = min(self._share, len(self._queue))
         for _ in range(self._called):

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 
-async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+async def app(_scope: dict[str, Any], receive: Any, send: Any) -> None:
     """Answer one request."""
     body = (await receive())["body"]
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from feilun.clock import SystemClock
-from feilun.errors import Conflict, InputError, StoreFull
+from feilun.errors import Conflict, StoreFull
 from feilun.serving.access.guard import OPEN, Guard
 from feilun.serving.access.keyring import Keyring
 from feilun.serving.access.keys import make_token

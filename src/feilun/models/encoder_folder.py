@@ -1,6 +1,6 @@
-"""Reads the folder of a text encoder as Hugging Face lays it out; nothing in it is run.
+"""Reads the folder of an encoder or a classifier of texts; nothing in it is run.
 
-Looked at are ``config.json``, ``tokenizer.json``, what sentence-transformers writes beside them
+It is as Hugging Face lays it out. Looked at are ``config.json``, ``tokenizer.json``, what sentence-transformers writes beside them
 (``modules.json``, the pooling's ``config.json``, ``sentence_bert_config.json``), and the network:
 ``model.onnx``, or the weights of a network of the BERT family in ``model.safetensors``.
 """
@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from feilun.errors import InputError, ModelError
 from feilun.models.encoder import (
     MAX_NETWORK,
@@ -20,11 +22,16 @@ from feilun.models.encoder import (
     TOKENIZER,
     describe_file,
 )
-from feilun.ports.encoder import Bert, EncoderParts, EncoderSpec, Format
+from feilun.ports.encoder import Bert, Classifier, EncoderParts, EncoderSpec, Format
 
 MAX_TOKENS = 512
 """How many tokens are read where the folder does not say."""
 _MAX_SETTINGS = 1 << 20
+
+MAX_CLASSES = 4096
+"""The most classes of a classifier."""
+MAX_CLASS = 200
+"""The most characters of a class's name."""
 
 _WAY = "Convert it: optimum-cli export onnx --task feature-extraction --model FOLDER FOLDER_ONNX"
 _CODE = ("auto_map", "custom_pipelines", "trust_remote_code")
@@ -41,8 +48,26 @@ _ACTIVATIONS: Mapping[str, Literal["gelu", "gelu_new", "relu"]] = {
     "gelu_pytorch_tanh": "gelu_new",
     "relu": "relu",
 }
-_FAMILY = {"bert": 0, "roberta": 2, "xlm-roberta": 2}
+_FAMILY = {"bert": 0, "roberta": 2, "xlm-roberta": 2, "distilbert": 0}
 """The networks whose weights are run, with the position of a text's first token."""
+_DISTILBERT = {
+    "hidden_size": "dim",
+    "num_attention_heads": "n_heads",
+    "num_hidden_layers": "n_layers",
+    "hidden_act": "activation",
+}
+"""What DistilBERT calls the settings of BERT."""
+_CLASSIFIES = "ForSequenceClassification"
+_HEADS: Mapping[str, Literal["bert", "roberta", "distilbert"]] = {
+    "Bert": "bert",
+    "Roberta": "roberta",
+    "XLMRoberta": "roberta",
+    "DistilBert": "distilbert",
+}
+"""The classifiers whose weights are run, by how their class is called, with their heads."""
+_CLASSIFIER_WAY = (
+    "Convert it: optimum-cli export onnx --task text-classification --model FOLDER FOLDER_ONNX"
+)
 
 
 def read_folder(folder: Path) -> EncoderParts:
@@ -55,35 +80,139 @@ def read_folder(folder: Path) -> EncoderParts:
     ModelError
         If it needs code of its own, is of a kind that is not run, or a file is too large.
     """
+    config = _config(folder)
+    dim = _number(config, "hidden_size", folder, _WAY)
+    pooling, normalise = _pooling(folder, dim)
+    path = _network(folder, _WAY)
+    return _parts(
+        folder,
+        path,
+        dim=dim,
+        max_tokens=_max_tokens(folder, config),
+        pooling=pooling,
+        normalise=normalise,
+        bert=None if path.suffix == ".onnx" else _bert(config, folder, _WAY),
+    )
+
+
+def read_classifier(folder: Path) -> EncoderParts:
+    """Return the text classifier in a folder, as an encoder whose vectors are its classes.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or a file of it is absent.
+    ModelError
+        If it is no classifier, needs code of its own, is of a kind that is not run, or a file is
+        too large.
+    """
+    config = _config(folder)
+    kinds = config.get("architectures")
+    kind = str(kinds[0]) if isinstance(kinds, list) and len(kinds) == 1 else str(kinds)
+    if not kind.endswith(_CLASSIFIES):
+        raise ModelError(
+            f"{folder} is no text classifier: its config.json says architectures {kind}.",
+            "A classifier's end with ForSequenceClassification. A text encoder, whose vectors "
+            "models read, is added: feilun encoder add FOLDER",
+        )
+    path = _network(folder, _CLASSIFIER_WAY)
+    graph = path.suffix == ".onnx"
+    head = _HEADS.get(kind.removesuffix(_CLASSIFIES))
+    if not graph and head is None:
+        raise ModelError(f"The weights of a {kind} are not run.", _CLASSIFIER_WAY)
+    classes = _classes(config, folder)
+    classifier = Classifier("graph" if graph or head is None else head, classes, _output(config))
+    limit = _settings(folder / "tokenizer_config.json", optional=True).get("model_max_length")
+    most = _max_tokens(folder, config)
+    return _parts(
+        folder,
+        path,
+        dim=len(classes),
+        max_tokens=min(most, limit) if type(limit) is int and limit > 2 else most,
+        pooling="cls",
+        bert=None if graph else _bert(config, folder, _CLASSIFIER_WAY),
+        classifier=classifier,
+    )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Return what ``config.json`` says, in the words of BERT."""
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder.", "Name the folder of config.json.")
     config = _settings(folder / "config.json")
     _refuse_code(folder, config)
-    dim = _number(config, "hidden_size", folder)
-    pooling, normalise = _pooling(folder, dim)
-    path = _network(folder)
-    bert = None if path.suffix == ".onnx" else _bert(config, folder)
+    if config.get("model_type") == "distilbert":
+        said = {name: config[own] for name, own in _DISTILBERT.items() if own in config}
+        config = config | said | {"layer_norm_eps": 1e-12}
+    return config
+
+
+def _classes(config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+    """Return what a classifier tells apart, in order; numbered where ``config.json`` is silent."""
+    named = config.get("id2label")
+    if named is None:
+        count = config.get("num_labels", 2)
+        named = {str(at): f"LABEL_{at}" for at in range(count if type(count) is int else 0)}
+    found = list(named.values()) if isinstance(named, dict) else []
+    sound = 0 < len(found) <= MAX_CLASSES and all(
+        isinstance(name, str) and name.strip() and len(name) <= MAX_CLASS for name in found
+    )
+    in_order = sound and {str(at) for at in range(len(found))} == set(named)
+    if not in_order or len(set(found)) < len(found):
+        raise ModelError(
+            f"{folder / 'config.json'} does not name each class once in id2label, from 0 on, in at "
+            f"most {MAX_CLASS} characters.",
+            'Write "id2label": {"0": "refund", "1": "delivery"} as it was trained.',
+        )
+    return tuple(named[str(at)] for at in range(len(found)))
+
+
+def _output(config: Mapping[str, Any]) -> Literal["softmax", "sigmoid", "number"]:
+    """Return what the last numbers go through: as the problem is, or as the folder says."""
+    said, problem = config.get("function_to_apply"), config.get("problem_type")
+    if said == "softmax" or said == "sigmoid":
+        return said
+    if said == "none" or problem == "regression":
+        return "number"
+    if problem == "multi_label_classification":
+        return "sigmoid"
+    return "number" if len(config.get("id2label") or [0, 1]) == 1 else "softmax"
+
+
+def _parts(
+    folder: Path,
+    path: Path,
+    *,
+    dim: int,
+    max_tokens: int,
+    pooling: Literal["cls", "mean"],
+    normalise: bool = False,
+    bert: Bert | None,
+    classifier: Classifier | msgspec.UnsetType = msgspec.UNSET,
+) -> EncoderParts:
+    """Return what is loaded; ``path`` is the network."""
     format: Format = "onnx-encoder/1" if bert is None else "bert-safetensors/1"
     network = _read(path, MAX_NETWORK)
     tokenizer = _read(folder / TOKENIZER, MAX_TOKENIZER)
     spec = EncoderSpec(
         format=format,
         dim=dim,
-        max_tokens=_max_tokens(folder, config),
+        max_tokens=max_tokens,
         pooling=pooling,
         normalise=normalise,
         network=describe_file(NETWORKS[format], network),
         tokenizer=describe_file(TOKENIZER, tokenizer),
         bert=bert,
+        classifier=classifier,
     )
     return EncoderParts(spec, network, tokenizer)
 
 
-def _network(folder: Path) -> Path:
+def _network(folder: Path, way: str) -> Path:
     for name in ("model.onnx", "onnx/model.onnx", "model.safetensors"):
         if (folder / name).is_file():
             return folder / name
-    raise ModelError(f"{folder} has neither model.onnx nor model.safetensors.", _WAY)
+    raise ModelError(f"{folder} has neither model.onnx nor model.safetensors.", way)
 
 
 def _refuse_code(folder: Path, config: Mapping[str, Any]) -> None:
@@ -134,7 +263,7 @@ def _max_tokens(folder: Path, config: Mapping[str, Any]) -> int:
     return min(found, default=MAX_TOKENS)
 
 
-def _bert(config: Mapping[str, Any], folder: Path) -> Bert:
+def _bert(config: Mapping[str, Any], folder: Path, way: str) -> Bert:
     kind = config.get("model_type")
     activation = _ACTIVATIONS.get(str(config.get("hidden_act")))
     absolute = config.get("position_embedding_type", "absolute") == "absolute"
@@ -142,22 +271,22 @@ def _bert(config: Mapping[str, Any], folder: Path) -> Bert:
         raise ModelError(
             f"The weights in {folder} are of a network ({kind}, {config.get('hidden_act')}) that "
             "is not run.",
-            _WAY,
+            way,
         )
     return Bert(
-        layers=_number(config, "num_hidden_layers", folder),
-        heads=_number(config, "num_attention_heads", folder),
-        hidden=_number(config, "hidden_size", folder),
+        layers=_number(config, "num_hidden_layers", folder, way),
+        heads=_number(config, "num_attention_heads", folder, way),
+        hidden=_number(config, "hidden_size", folder, way),
         activation=activation,
         epsilon=float(config.get("layer_norm_eps", 1e-12)),
         first_position=_FAMILY[str(kind)],
     )
 
 
-def _number(config: Mapping[str, Any], name: str, folder: Path) -> int:
+def _number(config: Mapping[str, Any], name: str, folder: Path, way: str) -> int:
     found = config.get(name)
     if type(found) is not int or found < 1:
-        raise ModelError(f"{folder / 'config.json'} does not say {name}.", _WAY)
+        raise ModelError(f"{folder / 'config.json'} does not say {name}.", way)
     return found
 
 

@@ -28,6 +28,25 @@ class Bert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first_position: int
 
 
+class Classifier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What tells classes apart at the end of a network.
+
+    Attributes
+    ----------
+    head : {"bert", "roberta", "distilbert", "graph"}
+        Whose layers lie between the first token's vector and the classes; a graph has its own.
+    classes : tuple of str
+        What it tells apart, in the order of its numbers.
+    output : {"softmax", "sigmoid", "number"}
+        What its last numbers go through: they become probabilities of one class or another, of each
+        class for itself, or stay what they are.
+    """
+
+    head: Literal["bert", "roberta", "distilbert", "graph"]
+    classes: tuple[str, ...]
+    output: Literal["softmax", "sigmoid", "number"]
+
+
 class EncoderFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file of an encoder: its name in the folder, its SHA-256 (hex) and its size in bytes."""
 
@@ -56,6 +75,8 @@ class EncoderSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         What is loaded.
     bert : Bert or None
         What the weights are of.
+    classifier : Classifier, or unset
+        What comes instead of pooling: the vector has a number for each class.
     format_version : int
         Version of this description.
     """
@@ -69,6 +90,12 @@ class EncoderSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokenizer: EncoderFile
     bert: Bert | None = None
     format_version: int = 1
+    # Unset, and not None: an encoder's digest is that of its description, and stays what it was.
+    classifier: Classifier | msgspec.UnsetType = msgspec.UNSET
+
+
+class EncoderLoading(Unavailable):
+    """The encoder was asked for the first time, and is being loaded."""
 
 
 class EncoderParts(msgspec.Struct, frozen=True):

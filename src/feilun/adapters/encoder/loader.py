@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -13,7 +14,7 @@ from feilun.adapters.encoder.bert import BertNetwork
 from feilun.adapters.encoder.graph import GraphNetwork
 from feilun.adapters.encoder.tokens import Tokenizer
 from feilun.errors import ModelError
-from feilun.ports.encoder import EncoderParts, EncoderSpec
+from feilun.ports.encoder import Classifier, EncoderParts, EncoderSpec
 
 BATCH_TOKENS = 8_192
 """The most tokens of one run of the network, filled up ones included."""
@@ -26,7 +27,7 @@ class Network(Protocol):
     """What computes vectors of tokens."""
 
     def run(self, ids: Int64, mask: Int64) -> Float32:
-        """Return a vector for each token, or one for each text.
+        """Return a vector for each token, or one for each text: of a classifier, its classes.
 
         Parameters
         ----------
@@ -45,6 +46,8 @@ class NetworkEncoder:
         self._spec = spec
         self._tokenizer = tokenizer
         self._network = network
+        found = spec.classifier
+        self._classifier = None if isinstance(found, msgspec.UnsetType) else found
 
     def encode(self, texts: Sequence[str]) -> Float32:
         """Return a row for each text. Texts of like length are run together."""
@@ -77,14 +80,27 @@ class NetworkEncoder:
             raise ModelError(
                 f"The encoder gave numbers of shape {found.shape} for {len(mask)} texts, not of "
                 f"{self._spec.dim} each.",
-                "Export it with --task feature-extraction.",
+                "Export it for this task: optimum-cli export onnx --task, feature-extraction for "
+                "an encoder, text-classification for a classifier.",
             )
+        if self._classifier is not None:
+            found = _probabilities(found, self._classifier)
         if self._spec.normalise:
             lengths = np.sqrt((found * found).sum(axis=1, keepdims=True))
             found = found / np.maximum(lengths, np.float32(1e-12))
         if not np.isfinite(found).all():
             raise ModelError("The encoder gave a number that is not finite.")
         return found.astype(np.float32, copy=False)
+
+
+def _probabilities(found: Float32, classifier: Classifier) -> Float32:
+    if classifier.output == "number":
+        return found
+    if classifier.output == "sigmoid":
+        small = np.exp(-np.abs(found))  # of numbers of either sign, none overflows
+        return np.where(found < 0, small, 1) / (1 + small)
+    raised: Float32 = np.exp(found - found.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
 
 
 def load_encoder(parts: EncoderParts) -> NetworkEncoder:
@@ -99,13 +115,20 @@ def load_encoder(parts: EncoderParts) -> NetworkEncoder:
     """
     spec = parts.spec
     tokenizer = Tokenizer(parts.tokenizer, spec.max_tokens)
+    classifier = None if isinstance(spec.classifier, msgspec.UnsetType) else spec.classifier
     network: Network
     if spec.format == "onnx-encoder/1":
-        network = GraphNetwork(parts.network)
+        network = GraphNetwork(parts.network, classifies=classifier is not None)
     elif spec.bert is None:
         raise ModelError("Nothing says what the encoder's weights are of.", "Add its folder again.")
     else:
-        network = BertNetwork(parts.network, spec.bert)
+        network = BertNetwork(parts.network, spec.bert, classifier)
+        if tokenizer.words > network.words:
+            raise ModelError(
+                f"tokenizer.json has {tokenizer.words} tokens, and the network knows "
+                f"{network.words}.",
+                "Take both files from the same folder.",
+            )
     encoder = NetworkEncoder(spec, tokenizer, network)
     encoder.encode(["", "飞轮 flywheel " * spec.max_tokens])
     return encoder

@@ -37,6 +37,8 @@ class Tokenizer:
             ) from error
         self.filler = int(filler)
         """The token that fills up; networks are told to look away."""
+        self.words = max(loaded.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        """One more than the largest token that there is."""
         self._tokenizer = loaded
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:

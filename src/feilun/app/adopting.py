@@ -1,27 +1,36 @@
-"""Where an adopted model comes from: a file, a folder of MLflow's, or an HTTP endpoint."""
+"""Where an adopted model comes from: a file, a folder, or an HTTP endpoint."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 from feilun.app import compose
+from feilun.app.config import Config
+from feilun.definitions.specs import ClassSpec, EncodingSpec, ModelSpec
 from feilun.errors import InputError, ModelError
 from feilun.flywheel.adoption import ModelFile
 from feilun.i18n import _
 from feilun.models.bundle import MAX_DESCRIPTION, MAX_MODEL
+from feilun.models.encoder import digest_of, write_encoder
 from feilun.models.formats import FOLDERS
+from feilun.ports.encoder import Classifier
 
 
-def read_model(source: str, columns: int, *, private: bool = False, secret: str = "") -> ModelFile:
+def read_model(
+    config: Config, model: ModelSpec, source: str, *, private: bool = False, secret: str = ""
+) -> ModelFile:
     """Read what ``feilun adopt`` names; an endpoint is described, and not asked yet.
 
     Parameters
     ----------
+    config : Config
+        The project: a text classifier is kept among its encoders.
+    model : ModelSpec
+        Whose version it is to be.
     source : str
-        A file, a folder, or a URL.
-    columns : int
-        How many columns the model has.
+        A file, a folder of MLflow's or of a text classifier, or a URL.
     private, secret : bool, str
         Of an endpoint: whether it may be in a private network, and the variable that holds the
         value of its Authorization header.
@@ -32,15 +41,19 @@ def read_model(source: str, columns: int, *, private: bool = False, secret: str 
         If there is nothing to read, or the URL cannot be asked.
     ModelError
         If it is too large, or a folder of a kind that is not loaded.
+    MissingExtra
+        If a text classifier needs a library that is not installed.
     """
     if "://" in source:
-        data = compose.endpoint(source, columns, private=private, secret=secret)
+        data = compose.endpoint(source, model.width, private=private, secret=secret)
         return ModelFile(data, source, "http-endpoint/1")
     if private or secret:
         raise InputError(
             _("--private and --secret are for endpoints, and {source} is none.", source=source)
         )
     path = Path(source)
+    if not (path / "MLmodel").is_file() and (path / "config.json").is_file():
+        return _classifier(config, model, path)
     file = _file_of(path) if path.is_dir() else path
     return ModelFile(_read(file, MAX_MODEL), path.resolve().name)
 
@@ -54,6 +67,48 @@ def _file_of(folder: Path) -> Path:
             raise ModelError(_("{path} is a folder that is not loaded.", path=folder), way)
     raise ModelError(
         _("{path} is a folder of no kind that is known.", path=folder), _("Name a model's file.")
+    )
+
+
+def _classifier(config: Config, model: ModelSpec, folder: Path) -> ModelFile:
+    """Read the folder of a text classifier, once the model is known to be one."""
+    text = model.text
+    if text is None:
+        raise ModelError(
+            _("{path} may be a text classifier, and {model} does not read one text alone.",
+              path=folder, model=model.name),
+            _("Define it as one: {example} Any other network is converted: {command}",
+              example='fl.adopted("intents", features=[fl.request.param("text", str)], '
+              "classes=intent, …).",
+              command="optimum-cli export onnx --model FOLDER FOLDER_ONNX"),
+        )  # fmt: skip
+    parts, data = compose.classifier(folder)
+    spec = parts.spec.classifier
+    assert isinstance(spec, Classifier)
+    if spec.output == "number" and len(spec.classes) == 1:
+        item = ""
+        if model.classes is not None:
+            raise ModelError(
+                _("{path} gives a number, and tells no classes apart.", path=folder),
+                _("Take classes= out of the definition of {model}.", model=model.name),
+            )
+    elif model.classes is None:
+        raise ModelError(
+            _("{path} tells classes apart: {classes}.",
+              path=folder, classes=", ".join(spec.classes[:20])),
+            _('Define what they are, intent = fl.Entity("intent", str), and give {model} '
+              "classes=intent.", model=model.name),
+        )  # fmt: skip
+    else:
+        item = model.classes.name
+    digest = digest_of(parts.spec)
+    encoding = EncodingSpec(model.name, digest, parts.spec.dim, text)
+    return ModelFile(
+        data,
+        folder.resolve().name,
+        "text-classifier/1",
+        ClassSpec(encoding, spec.classes, item),
+        partial(write_encoder, config.encoders_path, parts),
     )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from feilun.features.online import OnlineReader
     from feilun.flywheel.auditor import Auditor
     from feilun.flywheel.workshop import Workshop
-    from feilun.ports.encoder import Encoder, Encoders, EncoderSpec
+    from feilun.ports.encoder import Encoder, EncoderParts, Encoders, EncoderSpec
     from feilun.ports.event_log import EventLog
     from feilun.ports.lake import Lake
     from feilun.ports.model_registry import ModelRegistry
@@ -238,6 +238,7 @@ def endpoint(url: str, columns: int, *, private: bool, secret: str) -> bytes:
 
 def scorer_loaders() -> dict[str, ScorerLoader]:
     """Return a loader for each model format that may run."""
+    from feilun.adapters.encoder import ClassifierLoader
     from feilun.adapters.http_endpoint import EndpointLoader
     from feilun.adapters.lightgbm import LightGbmLoader
     from feilun.adapters.onnx import OnnxLoader
@@ -251,6 +252,7 @@ def scorer_loaders() -> dict[str, ScorerLoader]:
         ExportedProgramLoader(),
         ScriptLoader(),
         EndpointLoader(),
+        ClassifierLoader(),
     ]
     return {loader.format: loader for loader in loaders}
 
@@ -286,6 +288,28 @@ def add_encoder(config: Config, folder: Path) -> tuple[str, EncoderSpec]:
     parts = read_folder(folder)
     load(parts)
     return write_encoder(config.encoders_path, parts), parts.spec
+
+
+def classifier(folder: Path) -> tuple[EncoderParts, bytes]:
+    """Return the text classifier in a folder if it works, and the bytes that stand for it."""
+    from feilun.adapters.encoder import describe
+    from feilun.adapters.encoder import load_encoder as load
+    from feilun.models.encoder import digest_of
+    from feilun.models.encoder_folder import read_classifier
+
+    parts = read_classifier(folder)
+    load(parts)
+    return parts, describe(digest_of(parts.spec), parts.spec)
+
+
+def live_encoders(config: Config, project: Project) -> dict[str, str]:
+    """Return the encoders and classifiers that versions in production read by: names by digest."""
+    from contextlib import closing
+
+    from feilun.models.pinned import live_encoders as live
+
+    with closing(releases(config)) as history:
+        return live(project, history, config.bundles_path)
 
 
 def workshop(

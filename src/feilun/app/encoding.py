@@ -10,7 +10,7 @@ from feilun.app import compose
 from feilun.app.config import Config
 from feilun.app.locks import ProcessLock
 from feilun.app.process import Stop
-from feilun.errors import ConfigError, Unavailable
+from feilun.errors import ConfigError, FeilunError, Unavailable
 from feilun.i18n import _
 
 logger = logging.getLogger("feilun.encoder")
@@ -32,7 +32,8 @@ def run(config: Config, lock: ProcessLock, stop: Stop) -> None:
 
     encoders = LoadedEncoders(partial(compose.load_encoder, config))
     socket = EncoderSocket(config.encoder_socket, encoders)
-    for digest, used in compose.definitions(config).encoders.items():
+    project = compose.definitions(config)
+    for digest, used in project.encoders.items():
         dim = compose.encoder_dim(config, digest)
         if dim != used.dim:
             raise ConfigError(
@@ -41,6 +42,13 @@ def run(config: Config, lock: ProcessLock, stop: Stop) -> None:
             )
         encoders.load(digest)
         logger.info("the encoder %s (%.12s) is loaded", used.encoder, digest)
+    for digest, name in compose.live_encoders(config, project).items():
+        try:
+            encoders.load(digest)
+        except FeilunError as error:  # of one version of one model: the others are needed too
+            logger.error("the encoder %s (%.12s) cannot be loaded: %s", name, digest, error)
+        else:
+            logger.info("the encoder %s (%.12s) is loaded", name, digest)
     lock.ready()
     logger.info("the encoders are ready")
     try:

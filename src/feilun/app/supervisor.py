@@ -87,11 +87,12 @@ class Part:
 
 
 def parts_of(config: Config, project: Project) -> tuple[str, ...]:
-    """Return the parts that a project needs: more for tables that are due, a lake, encoders."""
+    """Return the parts that a project needs: more for tables that are due, a lake, texts."""
     scheduled = any(event.table and event.table.every for event in project.tables.values())
     sync = ("sync",) if scheduled else ()
     archiver = ("archiver",) if config.lake and lake_installed() else ()
-    encoder = ("encoder",) if project.encoders else ()
+    texts = project.encoders or any(model.text for model in project.models.values())
+    encoder = ("encoder",) if texts else ()
     return (*PARTS, *sync, *archiver, *encoder)
 
 

@@ -79,9 +79,10 @@ def adopt(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="FILE|URL",
+            metavar="FILE|FOLDER|URL",
             help=_(
-                "The model's file in its own format, a folder of MLflow's, or an endpoint's URL."
+                "The model's file in its own format, a folder of MLflow's or of a text "
+                "classifier, or an endpoint's URL."
             ),
         ),
     ],
@@ -126,13 +127,14 @@ def adopt(
     from feilun.app.adopting import read_categories, read_model
     from feilun.flywheel.adoption import adopt as put_in_production
 
-    with workshop_of(configured(project)) as workshop:
+    config = configured(project)
+    with workshop_of(config) as workshop:
         check_model(workshop, model)
-        columns = workshop.project.models[model].width
+        spec = workshop.project.models[model]
         adopted = put_in_production(
             workshop,
             model,
-            read_model(source, columns, private=private, secret=secret),
+            read_model(config, spec, source, private=private, secret=secret),
             by=acting(),
             categories=read_categories(categories),
             trained_until=None if trained_until is None else _moment(trained_until),

@@ -60,6 +60,7 @@ def _visit(found: Found, value: object) -> None:
         found.models.append(value)
         _visit(found, value.features)
         _visit(found, value.label)
+        _visit(found, value.classes)
     elif isinstance(value, Capability) and value not in found.capabilities:
         found.capabilities.append(value)
         for part in (value.model, value.candidates, value.fallback, value.reads, value.item):

@@ -24,6 +24,7 @@ from feilun.definitions.problems import located, nearest, shown
 from feilun.definitions.scope import Scope
 from feilun.definitions.specs import (
     CapabilitySpec,
+    ClassSpec,
     EncodingSpec,
     EntitySpec,
     ExpressionSpec,
@@ -99,9 +100,11 @@ class _CapabilityCompiler:
             opt_out=opt_out,
             also=tuple(each.name for each in also),
         )
-        self._check_rows(where, spec, item)
+        self._check_rows(where, spec, item, model)
         self._check_fallback(where, spec, item)
         check_evidence(where, spec, item, self._problems)
+        if model.classes is not None:
+            self._check_classes(where, model, parameters)
         for each in (model, *also):
             self._check_keys(where, spec, each)
             self._check_request(where, spec, each)
@@ -187,7 +190,7 @@ class _CapabilityCompiler:
 
     def _fallback(self, where: str, feature: object) -> FeatureSpec | ExpressionSpec | None:
         spec = None if feature is None else self._feature(where, "fallback", feature)
-        if isinstance(spec, RequestSpec | EncodingSpec):
+        if isinstance(spec, RequestSpec | EncodingSpec | ClassSpec):
             self._problems.add(
                 where,
                 f"the fallback {spec.address} is "
@@ -259,7 +262,9 @@ class _CapabilityCompiler:
             names = list(dict.fromkeys(str(feature.fold.field) for feature in candidates))
         else:
             names = [p.name for p in parameters if list_type(p.annotation) and p.name in keys]
-            if not names and keys.keys() <= single:
+            if not names and model.classes is not None:
+                names = [model.classes.name]
+            elif not names and keys.keys() <= single:
                 names = [p.name for p in parameters if p.name in keys][-1:]
         if len(names) != 1:
             self._problems.add(
@@ -284,7 +289,9 @@ class _CapabilityCompiler:
             return None
         return item
 
-    def _check_rows(self, where: str, spec: CapabilitySpec, item: EntitySpec) -> None:
+    def _check_rows(
+        self, where: str, spec: CapabilitySpec, item: EntitySpec, model: ModelSpec
+    ) -> None:
         """Check that candidates and the list parameter hold keys of the item's type."""
         for feature in spec.candidates:
             if feature.dtype != item.dtype:
@@ -312,11 +319,29 @@ class _CapabilityCompiler:
                 f"{show_type(own[0].annotation)}.",
                 f"Annotate it as list[{item.dtype}].",
             )
-        elif not spec.candidates and not lists:
+        elif not spec.candidates and not lists and model.classes != item:
             self._problems.add(
                 where,
                 "nothing says which rows to score.",
                 f"Give candidates=, or a parameter {item.name}: list[{item.dtype}].",
+            )
+
+    def _check_classes(
+        self, where: str, model: ModelSpec, parameters: Sequence[ParameterSpec]
+    ) -> None:
+        """Check that outcomes of one class can be told apart: every request has the same rows."""
+        event = next(e for e in self._scope.events.values() if e.name == model.label.event)
+        fields = {field.name for field in event.fields}
+        entities = {entity.name for entity in self._scope.entities.values()}
+        entities -= {model.classes.name} if model.classes else set()
+        named = [p.name for p in parameters if p.name in entities and scalar_type(p.annotation)]
+        if not any(name in fields for name in named):
+            self._problems.add(
+                where,
+                f"every request has the same rows, and nothing tells which {event.name} is of "
+                "which request.",
+                "Add a parameter that is an entity and a field of the event, such as "
+                "message_id: str.",
             )
 
     def _check_fallback(self, where: str, spec: CapabilitySpec, item: EntitySpec) -> None:

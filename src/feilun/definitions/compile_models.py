@@ -19,7 +19,15 @@ from feilun.definitions.features import Feature
 from feilun.definitions.models import Model, Outcome
 from feilun.definitions.problems import located, shown
 from feilun.definitions.scope import Scope
-from feilun.definitions.specs import EventSpec, ModelSpec, OutcomeSpec, Readable
+from feilun.definitions.specs import (
+    EntitySpec,
+    EventSpec,
+    FeatureSpec,
+    ModelSpec,
+    OutcomeSpec,
+    Readable,
+    RequestSpec,
+)
 from feilun.definitions.views import FeatureView
 from feilun.definitions.windows import WindowError, parse_duration
 
@@ -57,6 +65,7 @@ class _ModelCompiler:
         columns = self._columns(where, model)
         label = self._label(where, model)
         self._check_metric(where, model)
+        classes = self._classes(where, model, columns)
         if label is None or not columns or len(self._problems.found) > already:
             return None
         spec = ModelSpec(
@@ -68,9 +77,31 @@ class _ModelCompiler:
             code_digest="" if model.function is None else code_digest(model.function),
             owner=model.owner or self._scope.owner,
             description=model.description or _doc(model.function),
+            classes=classes,
         )
         self._check_label_keys(where, model, spec)
         return spec
+
+    def _classes(self, where: str, model: Model, columns: Sequence[Readable]) -> EntitySpec | None:
+        """Return the key whose values the model tells apart, if it is a text classifier."""
+        if model.classes is None:
+            return None
+        found = self._scope.entities.get(getattr(model.classes, "name", ""))
+        if found is None or found.dtype != "str":
+            self._problems.add(
+                where,
+                f"classes={shown(model.classes)} is not an entity of type str.",
+                'Write intent = fl.Entity("intent", str), and classes=intent.',
+            )
+            return None
+        alone = len(columns) == 1 and isinstance(columns[0], FeatureSpec | RequestSpec)
+        if columns and (not alone or columns[0].dtype != "str"):
+            self._problems.add(
+                where,
+                "it has classes=, and features= is not one text.",
+                'A text classifier reads a text alone: features=[fl.request.param("text", str)].',
+            )
+        return found
 
     def _check_function(self, where: str, function: Callable[..., Any]) -> None:
         try:

@@ -10,7 +10,7 @@ from feilun.definitions.events import Event
 from feilun.definitions.features import Feature
 from feilun.definitions.rows import Dataset
 from feilun.definitions.sites import Site, calling_site, function_site
-from feilun.definitions.views import FeatureView
+from feilun.definitions.views import Entity, FeatureView
 
 ColumnSource = type[FeatureView] | Feature[int | float | str | bool | tuple[float, ...]]
 """What a model's columns are made of."""
@@ -57,6 +57,7 @@ class Model:
     metric: str
     owner: str
     description: str
+    classes: Entity | None = None
 
     def __call__(self, data: Dataset) -> Any:
         """Train on ``data``; TypeError if it is adopted."""
@@ -104,6 +105,7 @@ def adopted(
     features: Sequence[ColumnSource],
     label: Outcome,
     metric: str,
+    classes: Entity | None = None,
     owner: str = "",
     description: str = "",
 ) -> Model:
@@ -119,7 +121,10 @@ def adopted(
         What a prediction is judged by.
     metric : str
         As of :func:`model`.
+    classes : Entity, optional
+        What a text classifier tells apart: its rows are the classes, each with its probability.
+        ``features`` is the one text then.
     owner, description : str
         For people.
     """
-    return Model(name, calling_site(), None, features, label, metric, owner, description)
+    return Model(name, calling_site(), None, features, label, metric, owner, description, classes)

@@ -1,17 +1,19 @@
 """Vectors of texts: which texts must be encoded for some rows, and the columns made of the vectors.
 
+A text classifier's vector has a number for each class, and a row about a class has its number.
+
 The gateway and training both call these, so that the same text is encoded wherever it is read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from feilun.aggregation.frames import Column, Float32
-from feilun.definitions.specs import EncodingSpec
+from feilun.definitions.specs import ClassSpec, EncodingSpec, Readable
 from feilun.ports.encoder import Encoders
 
 MAX_CHARACTERS = 20_000
@@ -65,6 +67,34 @@ def encoded(
                 values[row], present[row] = vector, True
         found[each.address] = Column(values, present)
     return found
+
+
+def row_columns(wanted: Iterable[Readable], items: Sequence[Any]) -> dict[str, Column]:
+    """Return which class each row is about, where a classifier's number is wanted, by address."""
+    names = {each.rows for each in wanted if isinstance(each, ClassSpec) and each.item}
+    values = np.array(list(items), object)
+    return {name: Column(values, np.ones(len(values), np.bool_)) for name in names}
+
+
+def class_column(wanted: ClassSpec, columns: Mapping[str, Column]) -> Column:
+    """Return what a classifier gives the class of each row; 0 for one that it does not know.
+
+    Parameters
+    ----------
+    wanted : ClassSpec
+        What to make.
+    columns : mapping
+        Address to column of its encoding, and of its rows; of one length, or of length 1.
+    """
+    numbers = columns[wanted.encoding.address]
+    if not wanted.item:
+        return Column(numbers.values[:, 0], numbers.present)
+    places = {name: place for place, name in enumerate(wanted.classes)}
+    found = np.array([places.get(each, -1) for each in columns[wanted.rows].values], np.int64)
+    values = np.broadcast_to(numbers.values, (len(found), len(wanted.classes)))
+    chosen = values[np.arange(len(found)), found]
+    present = np.broadcast_to(numbers.present, len(found))
+    return Column(np.where(found < 0, np.float32(0.0), chosen), present)
 
 
 def vectors_of(

@@ -15,6 +15,7 @@ import numpy as np
 
 from feilun.aggregation.frames import Array, Bool, Column
 from feilun.definitions.specs import (
+    ClassSpec,
     DType,
     EncodingSpec,
     ExpressionSpec,
@@ -70,7 +71,7 @@ def evaluate(expression: ExpressionSpec, columns: Mapping[str, Column]) -> Colum
     return Column(values, ~np.isnan(values))
 
 
-def numbers(spec: FeatureSpec | RequestSpec | EncodingSpec, column: Column) -> Array:
+def numbers(spec: FeatureSpec | RequestSpec | EncodingSpec | ClassSpec, column: Column) -> Array:
     """Return a column's values as new float64 numbers: NaN where missing without a default."""
     values = column.values.astype(np.float64)
     if spec.default is None and not column.present.all():

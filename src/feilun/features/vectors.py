@@ -11,8 +11,9 @@ from functools import lru_cache
 import numpy as np
 
 from feilun.aggregation.frames import Column, Float32
-from feilun.definitions.specs import EncodingSpec, ExpressionSpec, Readable
+from feilun.definitions.specs import ClassSpec, EncodingSpec, ExpressionSpec, Readable
 from feilun.errors import ModelError
+from feilun.features.encodings import class_column
 from feilun.features.expressions import evaluate, numbers
 
 
@@ -87,6 +88,9 @@ def _numbers(
     if isinstance(wanted, ExpressionSpec):
         column = columns.get(wanted.address)
         return evaluate(wanted, columns) if column is None else column
+    if isinstance(wanted, ClassSpec):
+        column = class_column(wanted, columns)
+        return Column(numbers(wanted, column), column.present)
     column = columns[wanted.address]
     if isinstance(wanted, EncodingSpec):
         return Column(numbers(wanted, column), column.present)

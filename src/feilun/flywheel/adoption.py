@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from feilun.definitions.specs import ModelSpec
+from feilun.definitions.specs import ClassSpec, ModelSpec
 from feilun.errors import ConfigError, InputError, ModelError, WrongColumns
 from feilun.flywheel.release import await_workers
 from feilun.flywheel.workshop import Workshop
@@ -36,12 +37,15 @@ SAME = 1e-5
 class ModelFile(NamedTuple):
     """A model's bytes, and where they came from, for the record.
 
-    ``format`` is given where the bytes were made here; files are told by their content.
+    ``format`` is given where the bytes were made here; files are told by their content. A text
+    classifier gives the ``column`` that the model reads, and what to ``keep`` beside the bytes.
     """
 
     data: bytes
     source: str
     format: str | None = None
+    column: ClassSpec | None = None
+    keep: Callable[[], object] = lambda: None
 
 
 class Adopted(NamedTuple):
@@ -107,7 +111,17 @@ def adopt(
     Conflict
         If somebody else put a version in production in the meantime.
     """
-    spec = workshop.project.models[model]
+    defined = spec = workshop.project.models[model]
+    if file.column is not None:
+        spec = dataclasses.replace(defined, columns=(file.column,))
+    elif spec.classes is not None:
+        raise ModelError(
+            _(
+                "{model} tells classes of a text apart, and this is no text classifier.",
+                model=model,
+            ),
+            _("Name the folder of one: config.json, tokenizer.json and model.safetensors."),
+        )
     tell(_("Checking {source}, and scoring made-up rows with it.", source=file.source))
     known = _check_place(workshop, model, file.data, replace)
     codes = _dictionaries(spec, categories)
@@ -127,10 +141,11 @@ def adopt(
             "adopted": adopted,
             "until": workshop.clock.now() if trained_until is None else trained_until,
         },
-        definition_digest=spec.definition_digest,
+        definition_digest=defined.definition_digest,
         folds=folds_of(spec),
     )
     tell(_("Registering it with MLflow, which takes seconds to load."))
+    file.keep()
     digest = write_bundle(workshop.bundles, bundle, file.data)
     release = _release(workshop, bundle, digest, by, after=known)
     tell(_("Waiting for the gateway to take it up."))

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from feilun.definitions.specs import (
+    ClassSpec,
     DType,
     EncodingSpec,
     ExpressionSpec,
@@ -47,6 +48,7 @@ FORMATS = {
     "torch-export/1": "model.pt2",
     "torchscript/1": "model.pt",
     "http-endpoint/1": "endpoint.json",
+    "text-classifier/1": "classifier.json",
 }
 """The formats that may be loaded, with the name of their file in a bundle. None can hold code."""
 
@@ -126,6 +128,21 @@ class EncodingColumn(
         return self.dim
 
 
+class ClassColumn(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="class"
+):
+    """A column that is what a text classifier gives the class of a row, see ``ClassSpec``."""
+
+    encoding: EncodingColumn
+    classes: tuple[str, ...]
+    item: str
+
+    @property
+    def width(self) -> int:
+        """How many columns of the matrix it is."""
+        return 1
+
+
 class ExpressionColumn(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="expression"
 ):
@@ -142,7 +159,7 @@ class ExpressionColumn(
         return 1
 
 
-ColumnSpec = FeatureColumn | RequestColumn | ExpressionColumn | EncodingColumn
+ColumnSpec = FeatureColumn | RequestColumn | ExpressionColumn | EncodingColumn | ClassColumn
 
 
 class ScorerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -257,11 +274,17 @@ def _column(column: Readable, categories: Mapping[str, Sequence[str]]) -> Column
             side if isinstance(side, float) else _column(side, {})
             for side in (column.left, column.right)
         )
+        assert not isinstance(left, ClassColumn)
+        assert not isinstance(right, ClassColumn)
         return ExpressionColumn(column.op, left, right, column.address if column.name else "")
     if isinstance(column, EncodingSpec):
         text = _column(column.text, {})
         assert isinstance(text, FeatureColumn | RequestColumn)
         return EncodingColumn(column.encoder, column.digest, column.dim, text)
+    if isinstance(column, ClassSpec):
+        encoding = _column(column.encoding, {})
+        assert isinstance(encoding, EncodingColumn)
+        return ClassColumn(encoding, column.classes, column.item)
     known = categories.get(column.address)
     codes = None if known is None else tuple(known)
     if isinstance(column, RequestSpec):
@@ -294,6 +317,8 @@ class _Resolver:
             return self._expression(column)
         if isinstance(column, EncodingColumn):
             return self._encoding(column)
+        if isinstance(column, ClassColumn):
+            return ClassSpec(self._encoding(column.encoding), column.classes, column.item)
         own = self._own(column.address)
         if own is not None and not own.is_list and _bare(column) == _column(own, {}):
             return own
@@ -357,7 +382,7 @@ class _Resolver:
 
 def _bare(column: ColumnSpec) -> ColumnSpec:
     """Return a column without dictionaries, which are the bundle's own; numbers alone have none."""
-    if isinstance(column, ExpressionColumn | EncodingColumn):
+    if isinstance(column, ExpressionColumn | EncodingColumn | ClassColumn):
         return column
     return msgspec.structs.replace(column, categories=None)
 

@@ -50,6 +50,11 @@ def describe_file(name: str, data: bytes) -> EncoderFile:
     return EncoderFile(name, hashlib.sha256(data).hexdigest(), len(data))
 
 
+def digest_of(spec: EncoderSpec) -> str:
+    """Return the digest under which an encoder is kept."""
+    return hashlib.sha256(_encoded(spec)).hexdigest()
+
+
 def write_encoder(root: Path, parts: EncoderParts) -> str:
     """Store an encoder under ``root`` and return its digest. Idempotent; all or nothing.
 
@@ -61,8 +66,8 @@ def write_encoder(root: Path, parts: EncoderParts) -> str:
         If the folder cannot take it.
     """
     spec = parts.spec
-    text = msgspec.json.format(msgspec.json.encode(spec, order="deterministic"), indent=1)
-    digest = hashlib.sha256(text).hexdigest()
+    text = _encoded(spec)
+    digest = digest_of(spec)
     if (root / digest).is_dir():
         read_encoder(root, digest)
     else:
@@ -111,6 +116,10 @@ def read_encoder(root: Path, digest: str) -> EncoderParts:
         for file, cap in files
     )
     return EncoderParts(spec, network, tokenizer)
+
+
+def _encoded(spec: EncoderSpec) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(spec, order="deterministic"), indent=1)
 
 
 def stored_encoders(root: Path) -> dict[str, EncoderSpec]:

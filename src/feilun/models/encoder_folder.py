@@ -1,8 +1,9 @@
 """Reads the folder of an encoder or a classifier of texts; nothing in it is run.
 
-It is as Hugging Face lays it out. Looked at are ``config.json``, ``tokenizer.json``, what sentence-transformers writes beside them
-(``modules.json``, the pooling's ``config.json``, ``sentence_bert_config.json``), and the network:
-``model.onnx``, or the weights of a network of the BERT family in ``model.safetensors``.
+It is as Hugging Face lays it out. Looked at are ``config.json``, ``tokenizer.json``, what
+sentence-transformers writes beside them (``modules.json``, the pooling's ``config.json``,
+``sentence_bert_config.json``), and the network: ``model.onnx``, or the weights of a network of the
+BERT family in ``model.safetensors``.
 """
 
 from __future__ import annotations
@@ -170,8 +171,10 @@ def _classes(config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
 def _output(config: Mapping[str, Any]) -> Literal["softmax", "sigmoid", "number"]:
     """Return what the last numbers go through: as the problem is, or as the folder says."""
     said, problem = config.get("function_to_apply"), config.get("problem_type")
-    if said == "softmax" or said == "sigmoid":
-        return said
+    if said == "softmax":
+        return "softmax"
+    if said == "sigmoid":
+        return "sigmoid"
     if said == "none" or problem == "regression":
         return "number"
     if problem == "multi_label_classification":

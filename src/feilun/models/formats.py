@@ -32,8 +32,8 @@ _TENSORFLOW = _(
     command="python -m tf2onnx.convert --saved-model FOLDER --output model.onnx",
 )
 _HUGGING_FACE = _(
-    "Its weights say nothing about what is computed with them. Convert it: "
-    "optimum-cli export onnx --model FOLDER FOLDER_ONNX"
+    "Its weights say nothing about what is computed with them. Of a text classifier name its "
+    "folder; else convert it: optimum-cli export onnx --model FOLDER FOLDER_ONNX"
 )
 
 
@@ -42,7 +42,7 @@ class _Refused(NamedTuple):
     way: str
 
 
-FOLDERS = {"saved_model.pb": _TENSORFLOW, "config.json": _HUGGING_FACE}
+FOLDERS = {"saved_model.pb": _TENSORFLOW}
 """Folders that are not loaded, by a file in them, with the way to convert them."""
 
 _MARKS = {

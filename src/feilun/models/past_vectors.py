@@ -10,7 +10,7 @@ import numpy as np
 
 from feilun.aggregation.frames import Column, EventFrame, Float32
 from feilun.definitions.specs import ModelSpec, Project, encodings_of
-from feilun.features.encodings import encoded, vectors_of
+from feilun.features.encodings import encoded, row_columns, vectors_of
 from feilun.features.expressions import request_columns
 from feilun.features.point_in_time import Spine, point_in_time
 from feilun.features.vectors import assemble
@@ -77,6 +77,8 @@ def past_vectors(
     )
     each_row = np.repeat(np.arange(len(requests)), sizes)
     values |= {address: column.take(each_row) for address, column in said.items()}
+    items = [item for request in requests for item in request.items]
+    values |= row_columns(model.columns, items)
     matrix = _matrix(model, values, int(sizes.sum()), categories, encoders=encoders)
     return np.split(matrix, np.cumsum(sizes)[:-1])
 

@@ -1,4 +1,4 @@
-"""Which folds models in production need, whatever the definitions say by now."""
+"""Which folds and encoders models in production need, whatever the definitions say by now."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from feilun.definitions.specs import FoldSpec, Project, features_of, longest
+from feilun.definitions.specs import FoldSpec, Project, encodings_of, features_of, longest
 from feilun.errors import CorruptData, FeilunError, ModelError
 from feilun.models.bundle import read_description, resolve_columns
 from feilun.ports.releases import Release, ReleaseHistory, Rollout, going_on, step_back
@@ -54,25 +54,15 @@ class PinnedFolds:
             If the history could not be read yet; once it was, what was known then counts on.
         """
         try:
-            newest = [self._newest_of(model) for model in self._project.models]
+            newest = [_newest(self._releases, model) for model in self._project.models]
             if newest != self._newest or self._is_worth_a_try():
-                self._take_up([bundle for each in newest for bundle in self._live(each)])
+                self._take_up([bundle for each in newest for bundle in _live(self._releases, each)])
                 self._newest = newest
         except FeilunError as error:
             if self._newest is None:
                 raise
             _log.warning("The releases cannot be read for now: %s", error)
         return self._folds
-
-    def _newest_of(self, model: str) -> _Newest:
-        rollout = self._releases.rollout(model)  # first: a release that comes now ends it
-        return self._releases.current(model), rollout
-
-    def _live(self, newest: _Newest) -> list[str]:
-        current, rollout = newest
-        entries = [] if current is None else self._releases.entries(current.model)
-        live = (current, going_on(rollout, current), step_back(entries))
-        return [each.bundle for each in live if each is not None]
 
     def _is_worth_a_try(self) -> bool:
         """Whether a bundle that could not be read may have been restored."""
@@ -98,3 +88,29 @@ class PinnedFolds:
             self._unreadable[bundle] = time.monotonic()
             return ()
         return tuple(feature.fold for feature in features_of(columns))
+
+
+def live_encoders(project: Project, releases: ReleaseHistory, bundles: Path) -> dict[str, str]:
+    """Return the encoders and classifiers that live versions of models read by: names by digest."""
+    found: dict[str, str] = {}
+    for model in project.models:
+        for bundle in _live(releases, _newest(releases, model)):
+            try:
+                described = read_description(bundles, bundle)
+                columns = resolve_columns(described.columns, project, described.folds)
+            except (ModelError, CorruptData):
+                continue  # the gateway tells of it
+            found.update((each.digest, each.encoder) for each in encodings_of(columns))
+    return found
+
+
+def _newest(releases: ReleaseHistory, model: str) -> _Newest:
+    rollout = releases.rollout(model)  # first: a release that comes now ends it
+    return releases.current(model), rollout
+
+
+def _live(releases: ReleaseHistory, newest: _Newest) -> list[str]:
+    current, rollout = newest
+    entries = [] if current is None else releases.entries(current.model)
+    live = (current, going_on(rollout, current), step_back(entries))
+    return [each.bundle for each in live if each is not None]

@@ -18,6 +18,7 @@ import numpy as np
 
 from feilun.aggregation.frames import Bool, Float32
 from feilun.definitions.specs import (
+    ClassSpec,
     EncodingSpec,
     ExpressionSpec,
     ModelSpec,
@@ -250,7 +251,7 @@ def compare(model: ModelSpec, logged: Float32, again: Float32) -> dict[str, Feat
 
 def is_exact(column: Readable) -> bool:
     """Whether a value does not depend on the order in which floats were added."""
-    if isinstance(column, EncodingSpec):
+    if isinstance(column, EncodingSpec | ClassSpec):
         return False
     if isinstance(column, ExpressionSpec):
         return not encodings_of((column,)) and all(is_exact(part) for part in column.inputs)

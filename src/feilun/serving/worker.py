@@ -123,6 +123,7 @@ def make_app(parts: GatewayParts) -> Gateway:
         bundles=parts.bundles,
         clock=parts.clock,
         worker=parts.worker,
+        encoders=parts.encoders,
     )
     keyring = Keyring(parts.teams, required=parts.keys_required)
     meter = Meter(parts.teams, parts.clock, metrics)

@@ -98,9 +98,11 @@ def _probabilities(found: Float32, classifier: Classifier) -> Float32:
         return found
     if classifier.output == "sigmoid":
         small = np.exp(-np.abs(found))  # of numbers of either sign, none overflows
-        return np.where(found < 0, small, 1) / (1 + small)
-    raised: Float32 = np.exp(found - found.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)
+        each = np.where(found < 0, small, 1.0) / (1.0 + small)
+        return each.astype(np.float32)
+    raised = np.exp(found - found.max(axis=1, keepdims=True))
+    together: Float32 = raised / raised.sum(axis=1, keepdims=True)
+    return together
 
 
 def load_encoder(parts: EncoderParts) -> NetworkEncoder:

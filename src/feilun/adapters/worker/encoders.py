@@ -15,6 +15,7 @@ import numpy.typing as npt
 from feilun.adapters.worker.exchange import Gone, exchange
 from feilun.adapters.worker.frames import Header
 from feilun.errors import ModelError, Unavailable
+from feilun.ports.encoder import EncoderLoading
 
 
 class SocketEncoders:
@@ -39,8 +40,10 @@ class SocketEncoders:
 
         Raises
         ------
+        EncoderLoading
+            If the process is loading the encoder.
         Unavailable
-            If the process is not there, is loading the encoder, or does not answer in time.
+            If the process is not there, or does not answer in time.
         ModelError
             If the encoder was not added, or fails.
         """
@@ -58,7 +61,7 @@ class SocketEncoders:
         finally:
             self._turn.release()
         if said.error:
-            raise Unavailable(said.error) if said.later else ModelError(said.error)
+            raise EncoderLoading(said.error) if said.later else ModelError(said.error)
         found = np.frombuffer(data, np.float32)
         if said.columns < 0 or len(found) != said.columns * len(texts):
             raise ModelError(f"The encoder {digest[:12]} gave {len(found)} numbers.")

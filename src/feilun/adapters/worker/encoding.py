@@ -25,7 +25,7 @@ import numpy.typing as npt
 from feilun.adapters.worker.frames import Header
 from feilun.adapters.worker.serving import reason, receive, send
 from feilun.errors import ConfigError, FeilunError, ModelError, Unavailable
-from feilun.ports.encoder import Encoder
+from feilun.ports.encoder import Encoder, EncoderLoading
 
 BATCH_TEXTS = 64
 """The most texts of one batch."""
@@ -93,7 +93,7 @@ class LoadedEncoders:
         queue = self._queues.get(digest)
         if queue is None:
             self._begin(digest)
-            raise Unavailable(f"The encoder {digest[:12]} is being loaded.", "Try again soon.")
+            raise EncoderLoading(f"The encoder {digest[:12]} is being loaded.", "Try again soon.")
         if not texts:
             return np.empty((0, 0), np.float32)
         return queue.encode(texts)

@@ -12,6 +12,7 @@ from feilun.definitions.specs.events import (
     digest,
 )
 from feilun.definitions.specs.features import (
+    ClassSpec,
     Computed,
     ConditionSpec,
     CustomSpec,
@@ -45,6 +46,7 @@ from feilun.definitions.specs.project import (
 __all__ = [
     "AskSpec",
     "CapabilitySpec",
+    "ClassSpec",
     "Computed",
     "ConditionSpec",
     "CustomSpec",

@@ -303,9 +303,52 @@ class EncodingSpec:
         return self.text.keys
 
 
-Readable = FeatureSpec | RequestSpec | ExpressionSpec | EncodingSpec
+@dataclass(frozen=True)
+class ClassSpec:
+    """What a text classifier gives the class that a row is about; never in definitions.
+
+    ``encoding`` is its numbers for a text, one for each of ``classes``. ``item`` is the key of the
+    rows, whose values are classes; without one, all rows have the only number.
+    """
+
+    encoding: EncodingSpec
+    classes: tuple[str, ...]
+    item: str
+
+    dtype: ClassVar[DType] = "float"
+    is_list: ClassVar[bool] = False
+    default: ClassVar[None] = None
+    width: ClassVar[int] = 1
+
+    @cached_property
+    def address(self) -> str:
+        """``classifier(address of the text)[item]``."""
+        return f"{self.encoding.address}[{self.item}]" if self.item else self.encoding.address
+
+    @cached_property
+    def formula(self) -> str:
+        """How it reads with the version of the classifier."""
+        return f"{self.encoding.formula}[{self.item}]"
+
+    @property
+    def rows(self) -> str:
+        """Under which address the class of each row stands."""
+        return f"row:{self.item}"
+
+    @property
+    def inputs(self) -> tuple[FeatureSpec | RequestSpec, ...]:
+        """What it is computed from."""
+        return self.encoding.inputs
+
+    @property
+    def keys(self) -> tuple[EntitySpec, ...]:
+        """The entities whose values its text is read by."""
+        return self.encoding.keys
+
+
+Readable = FeatureSpec | RequestSpec | ExpressionSpec | EncodingSpec | ClassSpec
 """What has a value for each row: it is read, said by the request, or computed from such."""
-Computed = ExpressionSpec | EncodingSpec
+Computed = ExpressionSpec | EncodingSpec | ClassSpec
 
 
 def _joined(op: Operator, left: str, right: str) -> str:
@@ -331,6 +374,8 @@ def encodings_of(wanted: Iterable[Readable]) -> tuple[EncodingSpec, ...]:
     for each in wanted:
         if isinstance(each, EncodingSpec):
             seen.setdefault(each.formula, each)
+        elif isinstance(each, ClassSpec):
+            seen.setdefault(each.encoding.formula, each.encoding)
         elif isinstance(each, ExpressionSpec):
             sides = (each.left, each.right)
             for part in encodings_of(side for side in sides if isinstance(side, Readable)):

@@ -64,7 +64,7 @@ class ModelSpec:
     ``train`` is None where somebody else trains it: its versions are adopted.
 
     ``columns`` are what it is trained on and scores, in order; ``features`` are what is read to
-    compute them.
+    compute them. ``classes`` is the key whose values it tells apart, where its rows are those.
     """
 
     name: str
@@ -75,6 +75,7 @@ class ModelSpec:
     code_digest: str
     owner: str = ""
     description: str = ""
+    classes: EntitySpec | None = None
 
     @cached_property
     def features(self) -> tuple[FeatureSpec, ...]:
@@ -88,8 +89,16 @@ class ModelSpec:
 
     @cached_property
     def keys(self) -> tuple[EntitySpec, ...]:
-        """Every entity that its features need, each once, in order of appearance."""
-        return tuple(dict.fromkeys(key for feature in self.features for key in feature.keys))
+        """Every entity that its rows are about, each once, in order of appearance."""
+        named = [key for feature in self.features for key in feature.keys]
+        return tuple(dict.fromkeys([*named, *([self.classes] if self.classes else [])]))
+
+    @property
+    def text(self) -> FeatureSpec | RequestSpec | None:
+        """The one text that it reads, where it may be a text classifier."""
+        column = self.columns[0]
+        alone = self.train is None and len(self.columns) == 1 and column.dtype == "str"
+        return column if alone and isinstance(column, FeatureSpec | RequestSpec) else None
 
     @cached_property
     def width(self) -> int:
@@ -111,8 +120,9 @@ class ModelSpec:
 
     @cached_property
     def definition_digest(self) -> str:
-        """Changes when the columns, the label or the metric change."""
-        return digest(self.name, self.columns_digest, self.label, self.metric)
+        """Changes when the columns, the label, the metric or the classes change."""
+        classes = (self.classes,) if self.classes else ()
+        return digest(self.name, self.columns_digest, self.label, self.metric, *classes)
 
 
 @dataclass(frozen=True)

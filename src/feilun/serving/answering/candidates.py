@@ -20,7 +20,8 @@ MAX_ITEMS = 10_000
 class Candidates:
     """The items of one capability's requests.
 
-    They come from the request, if it gives them, and from the candidate features otherwise.
+    They come from the request, if it gives them, and from the candidate features otherwise; where
+    there are none, they are the classes that a text classifier tells apart.
 
     Parameters
     ----------
@@ -46,7 +47,12 @@ class Candidates:
         """What to read for each item, so that it can be scored without a model."""
 
     def items(
-        self, parameters: Mapping[str, Any], lists: Mapping[str, Column], *, model: bool
+        self,
+        parameters: Mapping[str, Any],
+        lists: Mapping[str, Column],
+        classes: Sequence[str] = (),
+        *,
+        model: bool,
     ) -> list[Any]:
         """Return the items to score, each once, in the order in which they were found.
 
@@ -64,7 +70,7 @@ class Candidates:
             items = list(dict.fromkeys(given if isinstance(given, list | tuple) else (given,)))
             check_keys(self._item, items)
         else:
-            items = _merge(lists, self._sources)
+            items = _merge(lists, self._sources) if self._sources else list(classes)
             if self._ranked is not None and (not model or not items):
                 items = _merge(lists, (*self._sources, self._ranked))
         if len(items) > MAX_ITEMS:

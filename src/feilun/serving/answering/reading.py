@@ -22,7 +22,7 @@ from feilun.definitions.specs import (
     features_of,
     inputs_of,
 )
-from feilun.features.encodings import Text, Vectors, encoded, texts_of
+from feilun.features.encodings import Text, Vectors, encoded, row_columns, texts_of
 from feilun.features.expressions import complete, request_columns
 from feilun.features.one_row import OneRow
 from feilun.features.online import Snapshot, missing_column
@@ -186,7 +186,7 @@ class Reader:
         if self._candidates.lists and items is None:
             found = self._read_lists(moment, keys)
         if items is None:
-            items = self._candidates.items(parameters, found.lists, model=model)
+            items = self._candidates.items(parameters, found.lists, columns.classes, model=model)
         if not whole and self._spec.item == self.subject:
             items = [type(item)() for item in items]  # nobody
         return self._read_items(moment, parameters, columns, keys=keys, items=items, found=found)
@@ -309,7 +309,8 @@ class Reader:
     ) -> Mapping[str, Column]:
         """Return what everything that is wanted is made of, by address."""
         read = self._read(moment.snapshot, needs.features, keys, items, moment.as_of)
-        return {**read, **request_columns(needs.said, [moment.as_of], [parameters])}
+        said = request_columns(needs.said, [moment.as_of], [parameters])
+        return {**read, **said, **row_columns(needs.wanted.values(), items)}
 
     def _read(
         self,

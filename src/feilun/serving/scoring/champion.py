@@ -32,6 +32,7 @@ from feilun.definitions.specs import (
 from feilun.errors import FeilunError, ModelError
 from feilun.models.bundle import Bundle, read_bundle, resolve_columns
 from feilun.models.training import loader_of
+from feilun.ports.encoder import NO_ENCODERS, EncoderLoading, Encoders
 from feilun.ports.releases import Release, ReleaseHistory, Rollout, going_on
 from feilun.ports.scorer import ScorerLoader
 from feilun.records.record import RECOMPUTE
@@ -46,6 +47,8 @@ RECOVER_SECONDS = 0.5
 """How soon it looks again where the releases could not be read: the kill switch waits for it."""
 WARM_SECONDS = 5.0
 """How long a new model may take to score its first rows."""
+ENCODER_SECONDS = 9.0
+"""How long a new version waits for its encoder to be loaded; a promotion waits a little longer."""
 RETRY_SECONDS = 5.0
 """How often a refused bundle is tried again: its folder may have been restored."""
 
@@ -94,6 +97,8 @@ class Champions:
         Stamps the acknowledgements.
     worker : str
         This worker's name.
+    encoders : Encoders
+        Asked to have ready what a new version reads texts by.
     """
 
     def __init__(
@@ -105,6 +110,7 @@ class Champions:
         bundles: Path,
         clock: Clock,
         worker: str,
+        encoders: Encoders = NO_ENCODERS,
     ) -> None:
         self._project = project
         self._releases = releases
@@ -112,6 +118,7 @@ class Champions:
         self._bundles = bundles
         self._clock = clock
         self._worker = worker
+        self._encoders = encoders
         self._loaded: dict[str, dict[str, Served]] = {model: {} for model in project.models}
         self._lineups: dict[str, Lineup] = {}
         self._refused: dict[tuple[str, str], Refusal] = {}
@@ -238,7 +245,26 @@ class Champions:
         except Exception as error:  # a loader is an adapter: nothing it does may end the follower
             raise ModelError(f"The model's loader raised {type(error).__name__}.") from error
         scorer.warm(WARM_SECONDS)
+        for digest in columns.encoders.values():
+            self._await_encoder(digest)
         return Served(release, scorer, columns)
+
+    def _await_encoder(self, digest: str) -> None:
+        """Wait until what a new version reads texts by is loaded; the old one answers meanwhile.
+
+        What cannot be loaded, or is not there, is said of the answers, and mends itself.
+        """
+        until = time.monotonic() + ENCODER_SECONDS
+        while time.monotonic() < until:
+            try:
+                self._encoders.encode(digest, [])
+            except EncoderLoading:
+                time.sleep(POLL_SECONDS)
+            except Exception as error:  # an adapter: nothing it does may end the follower
+                _log.warning("The encoder %.12s of a new version: %s", digest, error)
+                return
+            else:
+                return
 
     def _columns(self, bundle: Bundle) -> Columns:
         """Return the bundle's columns, which may be other ones than the model has today."""

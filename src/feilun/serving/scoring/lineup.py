@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from feilun.definitions.specs import Readable, RequestSpec, encodings_of
+from feilun.definitions.specs import ClassSpec, Readable, RequestSpec, encodings_of
 from feilun.features.one_row import RowMatrix, is_plain
 from feilun.ports.releases import Release, Rollout
 from feilun.records.split import gets_challenger
@@ -37,6 +37,12 @@ class Columns:
     def encoders(self) -> Mapping[str, str]:
         """The versions of the encoders that its texts go through, by name."""
         return {each.encoder: each.digest for each in encodings_of(self.columns)}
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """What a text classifier tells apart; nothing of other models, and of a mere number."""
+        found = self.columns[0] if self.columns else None
+        return found.classes if isinstance(found, ClassSpec) and found.item else ()
 
     @cached_property
     def said(self) -> tuple[str, ...]:

@@ -215,7 +215,19 @@ def _network(folder: Path, way: str) -> Path:
     for name in ("model.onnx", "onnx/model.onnx", "model.safetensors"):
         if (folder / name).is_file():
             return folder / name
-    raise ModelError(f"{folder} has neither model.onnx nor model.safetensors.", way)
+    said = f"{folder} has neither model.onnx nor model.safetensors."
+    if (folder / "model.safetensors.index.json").is_file():
+        raise ModelError(
+            f"The weights in {folder} are in parts.",
+            "Write one file where it was trained: model.save_pretrained(FOLDER, "
+            'max_shard_size="10GB")',
+        )
+    if (folder / "pytorch_model.bin").is_file():
+        raise ModelError(
+            f"{said} Its pytorch_model.bin is a pickle, which runs code when it is loaded.",
+            "Write its weights as data where it was trained: model.save_pretrained(FOLDER)",
+        )
+    raise ModelError(said, way)
 
 
 def _refuse_code(folder: Path, config: Mapping[str, Any]) -> None:
@@ -313,10 +325,11 @@ def _read(path: Path, cap: int) -> bytes:
         with path.open("rb") as file:
             data = file.read(cap + 1)
     except OSError as error:
+        way = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
         raise InputError(
             f"{path} cannot be read: {error.strerror or error}.",
-            "An encoder's folder holds config.json, tokenizer.json, and model.onnx or "
-            "model.safetensors.",
+            "The folder holds config.json, tokenizer.json, and model.onnx or model.safetensors. "
+            f"A tokenizer of another form is written anew with {way}.",
         ) from error
     if len(data) > cap:
         raise ModelError(f"{path} has more than {cap} bytes.", "Take a smaller encoder.")

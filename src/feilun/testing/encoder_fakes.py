@@ -1,4 +1,4 @@
-"""Encoders for tests: folders of tiny networks with random weights, and one of hashes alone."""
+"""Encoders and classifiers for tests: folders of tiny networks with random weights, and hashes."""
 
 from __future__ import annotations
 
@@ -200,15 +200,117 @@ def write_encoder_folder(
     return folder
 
 
-def bert_graph(weights: Weights) -> bytes:
-    """Return a BERT of these weights as an ONNX graph, built operator by operator."""
+CLASSIFIERS = ("Bert", "Roberta", "XLMRoberta", "DistilBert")
+"""The classifiers whose weights are run, as their classes are called."""
+CLASSES = ("退款", "物流", "地址", "hours")
+
+
+def classifier_weights(seed: int = 0, classes: int = len(CLASSES)) -> dict[str, Any]:
+    """Return random weights of a tiny BERT with what tells classes apart, named as BERT's are."""
+    random = np.random.default_rng(seed + 1)
+    found: dict[str, Any] = bert_weights(seed)
+    for name, rows in (("pooler.dense", HIDDEN), ("classifier", classes)):
+        found[f"{name}.weight"] = random.normal(0, 0.6, (rows, HIDDEN)).astype(np.float32)
+        found[f"{name}.bias"] = random.normal(0, 0.3, rows).astype(np.float32)
+    return found
+
+
+def write_classifier_folder(
+    folder: Path,
+    kind: str = "Bert",
+    *,
+    classes: Sequence[str] = CLASSES,
+    seed: int = 0,
+    graph: bool = False,
+    **config: Any,
+) -> Path:
+    """Write the folder of a tiny classifier, as transformers lays it out; its weights are BERT's.
+
+    Parameters
+    ----------
+    folder : Path
+        Made, and returned.
+    kind : str
+        One of ``CLASSIFIERS``.
+    classes : sequence of str
+        What it tells apart.
+    seed : int
+        Of its weights.
+    graph : bool
+        Whether its network is an ONNX graph; else it is safetensors weights.
+    **config
+        What ``config.json`` says else or otherwise.
+    """
+    folder.mkdir(parents=True)
+    distilled, first = kind == "DistilBert", 2 if "Roberta" in kind else 0
+    own = ("dim", "n_heads", "n_layers", "hidden_dim", "activation")
+    general = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
+    names = own if distilled else (*general, "hidden_act")
+    said: dict[str, Any] = {
+        "architectures": [f"{kind}ForSequenceClassification"],
+        "model_type": {"XLMRoberta": "xlm-roberta"}.get(kind, kind.lower()),
+        **dict(zip(names, (HIDDEN, HEADS, LAYERS, INNER, "gelu"), strict=True)),
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": POSITIONS + first,
+        "id2label": {str(at): name for at, name in enumerate(classes)},
+    }
+    (folder / "config.json").write_text(json.dumps(said | config, ensure_ascii=False), "utf-8")
+    (folder / "tokenizer.json").write_text(tokenizer_json(), "utf-8")
+    weights = classifier_weights(seed, len(classes))
+    if graph:
+        (folder / "model.onnx").write_bytes(bert_graph(weights, kind))
+        return folder
+    places = weights["embeddings.position_embeddings.weight"]
+    before = np.full((first, HIDDEN), 9.0, np.float32)  # of what only fills up
+    weights["embeddings.position_embeddings.weight"] = np.concatenate([before, places])
+    renamed = {_published(name, kind): value for name, value in weights.items()}
+    renamed.pop("", None)
+    (folder / "model.safetensors").write_bytes(write_safetensors(renamed))
+    return folder
+
+
+_DISTILLED = {
+    "encoder.layer.": "transformer.layer.",
+    "attention.self.query": "attention.q_lin",
+    "attention.self.key": "attention.k_lin",
+    "attention.self.value": "attention.v_lin",
+    "attention.output.dense": "attention.out_lin",
+    "attention.output.LayerNorm": "sa_layer_norm",
+    "intermediate.dense": "ffn.lin1",
+    "output.dense": "ffn.lin2",
+    "output.LayerNorm": "output_layer_norm",
+}
+
+
+def _published(name: str, kind: str) -> str:
+    """Return what a kind of classifier calls a weight of BERT's; nothing where it has none."""
+    if kind == "DistilBert":
+        if "token_type" in name:
+            return ""
+        name = name.replace("pooler.dense", "pre_classifier")
+        for bert, own in _DISTILLED.items():
+            name = name.replace(bert, own)
+    elif "Roberta" in kind:
+        name = name.replace("classifier.", "classifier.out_proj.")
+        name = name.replace("pooler.dense", "classifier.dense")
+    body = {"Bert": "bert", "DistilBert": "distilbert"}.get(kind, "roberta")
+    return f"{body}.{name}" if not name.startswith(("classifier", "pre_")) else name
+
+
+def bert_graph(weights: Weights, classifier: str = "") -> bytes:
+    """Return a BERT of these weights as an ONNX graph, built operator by operator.
+
+    It tells classes apart as a ``classifier`` of that kind does, if there is one.
+    """
     from onnx import TensorProto, checker, helper
 
     made = _Graph()
     words = made.add("Gather", made.constant(weights["embeddings.word_embeddings.weight"]),
                      "input_ids")  # fmt: skip
-    kinds = made.add("Gather", made.constant(weights["embeddings.token_type_embeddings.weight"]),
-                     "token_type_ids")  # fmt: skip
+    types = weights["embeddings.token_type_embeddings.weight"]
+    if classifier == "DistilBert":  # it has none
+        types = np.zeros_like(types)
+    kinds = made.add("Gather", made.constant(types), "token_type_ids")
     length = made.add("Slice", made.add("Shape", "input_ids"), made.numbers(1), made.numbers(2))
     positions = made.add(
         "Slice", made.constant(weights["embeddings.position_embeddings.weight"]),
@@ -221,14 +323,21 @@ def bert_graph(weights: Weights) -> bytes:
     unseen = made.add("Unsqueeze", unseen, made.numbers(1, 2))
     for layer in range(LAYERS):
         x = made.layer(weights, f"encoder.layer.{layer}", x, unseen)
-    made.add("Identity", x, output="last_hidden_state")
+    shape: list[Any] = ["texts", "tokens", HIDDEN]
+    if classifier:
+        first = made.add("Gather", x, made.numbers(0), axis=1)
+        first = made.add("Squeeze", first, made.numbers(1))
+        inner = made.dense(weights, "pooler.dense", first)
+        bent = made.add("Relu" if classifier == "DistilBert" else "Tanh", inner)
+        x = made.dense(weights, "classifier", bent)
+        shape = ["texts", len(weights["classifier.bias"])]
+    name = "logits" if classifier else "last_hidden_state"
+    made.add("Identity", x, output=name)
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.INT64, ["texts", "tokens"])
         for name in ("input_ids", "attention_mask", "token_type_ids")
     ]
-    output = helper.make_tensor_value_info(
-        "last_hidden_state", TensorProto.FLOAT, ["texts", "tokens", HIDDEN]
-    )
+    output = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
     graph = helper.make_graph(made.nodes, "bert", inputs, [output], made.constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     checker.check_model(model, full_check=True)

@@ -39,9 +39,10 @@ class HashEncoders:
         """What is done before a call answers, such as waiting."""
 
     def encode(self, digest: str, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Return a row for each text."""
-        self.calls.append((digest, list(texts)))
-        self.before()
+        """Return a row for each text. A call without any only asks whether it is loaded."""
+        if texts:
+            self.calls.append((digest, list(texts)))
+            self.before()
         if self.error is not None:
             raise self.error
         rows = [self.vector(digest, text) for text in texts]

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from feilun.adapters.encoder import ClassifierLoader
 from feilun.clock import DAY, HOUR, ManualClock
 from feilun.definitions.specs import (
     CapabilitySpec,
@@ -420,7 +421,7 @@ class World:
                 turns=turns,
                 skew=InMemorySkew(),
                 teams=InMemoryTeams(),
-                loaders={SumLoader.format: SumLoader()},
+                loaders={each.format: each for each in (SumLoader(), ClassifierLoader())},
                 bundles=root,
                 clock=ManualClock(now),
                 clock_mode="wall",
@@ -433,9 +434,9 @@ class World:
         )
         self.client = Client(self.app)
 
-    def bundle(self, model, project=None, categories=None, **changes):
+    def bundle(self, model, project=None, categories=None, data=b"[]", **changes):
         """Write a bundle of a model as a project, this one or another, has it."""
-        project, data = project or self.project, b"[]"
+        project = project or self.project
         spec = project.models[model]
         (item,) = {c.item for c in project.capabilities.values() if c.model == model}
         fields = {

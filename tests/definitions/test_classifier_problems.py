@@ -77,8 +77,8 @@ MISTAKES = {
     ),
     "an outcome that names no class": (
         classifier(label="Counted"),
-        "no outcome can be joined",
-        "intent",
+        "no field 'intent'",
+        "There are: message_id",
     ),
     "requests that cannot be told apart": (
         classifier(parameters="text: str", of_api=True),

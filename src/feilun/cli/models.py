@@ -157,7 +157,7 @@ def _say_adopted(model: str, adopted: Adopted) -> None:
     )
     version = adopted.release.version
     say(_("{model} version {version} is in production.", model=model, version=version))
-    if not adopted.scores_missing:
+    if not adopted.scores_missing and adopted.format != "text-classifier/1":
         say(
             _(
                 "It gives no score where features are missing: the fallback answers then. "

@@ -469,3 +469,22 @@ def test_a_request_that_gives_up_does_not_take_the_vector_from_another(tried):
         return await two
 
     assert set(tried.run(session)) == {*of("a")}
+
+
+def test_texts_that_nobody_waits_for_any_more_are_not_encoded(tried, monkeypatch):
+    """A slow encoder is not late for everybody because it was late for some."""
+    monkeypatch.setattr(encoding, "FIRST_TEXTS", 1)
+
+    def slow():
+        tried.now += 0.6
+
+    tried.encoders.before = slow
+
+    async def session():
+        asked = [asyncio.create_task(tried.encoding.encode(of(each))) for each in "abcd"]
+        found = await asyncio.gather(*asked)
+        return [len(each) for each in found]
+
+    # Two calls of 0.6 s: the second text's request has waited 1.2 s when it is there.
+    assert tried.run(session) == [1, 1, 0, 0]
+    assert [texts for _, texts in tried.encoders.calls] == [["a"], ["b"]]

@@ -66,6 +66,7 @@ class Encoding:
         self._now = now
         self._cache = _Cache(CACHE_BYTES)
         self._waiting: OrderedDict[Text, asyncio.Future[Float32 | None]] = OrderedDict()
+        self._until: dict[Text, float] = {}  # when the last request that waits for it gives up
         self._failed: dict[str, tuple[float, str]] = {}  # until when it is left alone, and why
         self._sizes: dict[str, int] = {}
         self._running: asyncio.Task[None] | None = None
@@ -106,12 +107,14 @@ class Encoding:
         """Return the vector that is to come; None if nobody is asked for it now."""
         future = self._waiting.get(text)
         if future is not None:
+            self._until[text] = self._now() + DEADLINE_SECONDS
             return future
         left_alone, _ = self._failed.get(text.encoder, (0.0, ""))
         if left_alone > self._now() or len(self._waiting) >= WAITING_TEXTS:
             return None
         loop = asyncio.get_running_loop()
         future = self._waiting[text] = loop.create_future()
+        self._until[text] = self._now() + DEADLINE_SECONDS
         if self._running is None or self._running.done():
             self._running = loop.create_task(self._run())
         return future
@@ -119,7 +122,7 @@ class Encoding:
     async def _run(self) -> None:
         """Ask for what waits, one call after the other, until nothing does."""
         loop = asyncio.get_running_loop()
-        while self._waiting:
+        while self._let_go_of_late():
             encoder = next(iter(self._waiting)).encoder
             size = self._sizes.get(encoder, FIRST_TEXTS)
             batch = [text for text in self._waiting if text.encoder == encoder][:size]
@@ -137,14 +140,29 @@ class Encoding:
                 self._sizes[encoder] = 1
                 batch = [text for text in self._waiting if text.encoder == encoder]
                 for text in batch:
-                    self._waiting.pop(text).set_result(None)
+                    self._settle(text, None)
                 continue
             self._failed.pop(encoder, None)
             self._sizes[encoder] = _next_size(size, len(batch), self._now() - began)
             self._count(batch, "encoded", len(batch))
             for text, row in zip(batch, rows, strict=True):
                 self._cache.put(text, row)
-                self._waiting.pop(text).set_result(row)
+                self._settle(text, row)
+
+    def _let_go_of_late(self) -> bool:
+        """Drop texts that nobody waits for any more, and return whether others wait.
+
+        An encoder that has more to do than it can would spend its time on them, and be too late for
+        all.
+        """
+        now = self._now()
+        for text in [text for text, until in self._until.items() if until <= now]:
+            self._settle(text, None)
+        return bool(self._waiting)
+
+    def _settle(self, text: Text, vector: Float32 | None) -> None:
+        self._until.pop(text)
+        self._waiting.pop(text).set_result(vector)
 
     def _count(self, texts: Sequence[Text], result: str, count: int) -> None:
         if count:

@@ -119,14 +119,14 @@ def test_a_classifier_is_adopted_shadowed_and_survives_its_process(desk, tmp_pat
         assert set(described["properties"]) == {"intent", "probability"}
 
         assert "--replace" in shop.run("adopt", "intents", second, code=2).stderr
-        shop.run("adopt", "intents", second, "--replace")
-        assert_is_of(ask(shop, 200)[1], second)
-        shop.run("rollback", "intents")
-        assert_is_of(ask(shop, 201)[1], first)
-        shop.run("rollout", "start", "intents", 2, "--shadow")
+        assert "shadow" in shop.run("adopt", "intents", second, "--shadow").stdout
         for number in range(10):
             assert_is_of(ask(shop, 300 + number)[1], first)
         until(lambda: 'version="2",result="kept"' in shop.text("/metrics"))
+        shop.run("rollout", "promote", "intents")
+        assert_is_of(ask(shop, 200)[1], second)
+        shop.run("rollback", "intents")
+        assert_is_of(ask(shop, 201)[1], first)
 
         killed = encoder_pid(shop)
         os.kill(killed, signal.SIGKILL)

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feilun.definitions.specs import RequestSpec
+from feilun.definitions.specs import ClassSpec, EncodingSpec, EntitySpec, RequestSpec
 from feilun.errors import ConfigError, Conflict, InputError, ModelError, WrongColumns
 from feilun.flywheel.adoption import ModelFile, adopt
 from feilun.flywheel.controller import Controller
 from feilun.flywheel.record import turn_record
+from feilun.flywheel.rollout import promote
 from feilun.models.bundle import read_bundle
 from feilun.testing.fakes import MemoryLog
 from feilun.testing.platform_fakes import LinearLoader, LinearScorer
@@ -211,6 +212,72 @@ def test_a_model_that_nothing_uses_is_refused(tmp_path):
     project = dataclasses.replace(world.project(), capabilities={})
     shop = shop_of(tmp_path, project=project)
     with pytest.raises(ConfigError, match="No capability uses"):
+        take(shop, file())
+    assert_unchanged(shop)
+
+
+def test_a_shadow_changes_nothing_in_production(tmp_path):
+    shop = shop_of(tmp_path)
+    take(shop, file())
+    second = take(shop, file((0, 1)), shadow=True)
+    assert shop.releases.current("ranker").version == 1
+    entry = shop.releases.rollout("ranker")
+    assert second.release == entry
+    assert (entry.stage, entry.version, entry.percent, entry.by) == ("shadow", 2, 0.0, "ann")
+    assert shop.registry.get("ranker", "champion").version == 1
+    bundle, data = read_bundle(shop.bundles, entry.bundle)
+    assert (data, bundle.trained["adopted"]["by"]) == (file((0, 1)).data, "ann")
+    assert promote(shop, "ranker", "bob").version == 2
+
+
+def test_one_shadow_at_a_time_and_not_of_itself(tmp_path):
+    shop = shop_of(tmp_path)
+    take(shop, file())
+    with pytest.raises(InputError, match="in production"):
+        take(shop, file(), shadow=True)
+    take(shop, file((0, 1)), shadow=True)
+    with pytest.raises(InputError, match="being rolled out"):
+        take(shop, file((1, 1)), shadow=True)
+    assert [each.version for each in shop.registry.versions("ranker")] == [1, 2]
+
+
+def test_a_shadow_may_come_before_any_version(tmp_path):
+    shop = shop_of(tmp_path)
+    take(shop, file(), shadow=True)
+    assert shop.releases.current("ranker") is None
+    assert promote(shop, "ranker", "bob").version == 1
+
+
+def classifier(keep=lambda: None, item="intent"):
+    text = EncodingSpec("ranker", "a" * 64, 2, DEVICE)
+    column = ClassSpec(text, ("x", "y"), item)
+    data = b"tree\n" + json.dumps([[1], "fills"]).encode()
+    return ModelFile(data, "theirs", "lightgbm-text/1", column, keep)
+
+
+def test_a_classifier_brings_its_column_and_is_kept_last(tmp_path):
+    kept = []
+    shop = shop_of(tmp_path)
+    adopted = take(shop, classifier(lambda: kept.append(shop.bundles.exists())))
+    assert kept == [False], "before its bundle, so that a bundle never lacks it"
+    assert adopted.columns == (("ranker(request:device)[intent]", ""),)
+    bundle, _ = read_bundle(shop.bundles, adopted.release.bundle)
+    assert bundle.columns[0].classes == ("x", "y")
+    assert bundle.definition_digest == shop.project.models["ranker"].definition_digest
+    with pytest.raises(InputError, match="--replace"):
+        take(
+            shop, classifier(lambda: kept.append("again"), item="other")._replace(data=file().data)
+        )
+    assert kept == [False], "what is refused keeps nothing"
+
+
+def test_what_tells_no_classes_is_no_classifier(tmp_path):
+    project = world.workshop(tmp_path, MemoryLog()).project
+    model = dataclasses.replace(project.models["ranker"], classes=EntitySpec("intent", "str"))
+    project = dataclasses.replace(project, models={"ranker": model})
+    shop = shop_of(tmp_path)
+    shop = dataclasses.replace(shop, project=project)
+    with pytest.raises(ModelError, match="no text classifier"):
         take(shop, file())
     assert_unchanged(shop)
 

@@ -105,6 +105,13 @@ def adopt(
     replace: Annotated[
         bool, typer.Option("--replace", help=_("Take the place of the version in production."))
     ] = False,
+    shadow: Annotated[
+        bool,
+        typer.Option(
+            "--shadow",
+            help=_("Have it score beside the version in production, and answer nobody."),
+        ),
+    ] = False,
     private: Annotated[
         bool, typer.Option("--private", help=_("The endpoint may be in a private network."))
     ] = False,
@@ -122,6 +129,10 @@ def adopt(
     """Adopt a model, and show what it takes and who serves it."""
     from feilun.app.terminal import say, say_json
 
+    if shadow and replace:
+        raise InputError(
+            _("Take --replace or --shadow, not both."), _("A shadow takes nobody's place.")
+        )
     tell = say if not as_json else lambda _step: None
     tell(_("Reading {source}.", source=source))
     from feilun.app.adopting import read_categories, read_model
@@ -139,6 +150,7 @@ def adopt(
             categories=read_categories(categories),
             trained_until=None if trained_until is None else _moment(trained_until),
             replace=replace,
+            shadow=shadow,
             tell=tell,
         )
     if as_json:
@@ -150,13 +162,19 @@ def adopt(
 
 def _say_adopted(model: str, adopted: Adopted) -> None:
     from feilun.app.terminal import say, say_table
+    from feilun.ports.releases import Rollout
 
     say_table(
         (_("column"), _("in the file")),
         [(address, name or "–") for address, name in adopted.columns],
     )
     version = adopted.release.version
-    say(_("{model} version {version} is in production.", model=model, version=version))
+    said = {"model": model, "version": version}
+    if isinstance(adopted.release, Rollout):
+        say(_("{model} version {version} is a shadow; {workers} workers follow.",
+              workers=len(adopted.serving), **said))  # fmt: skip
+    else:
+        say(_("{model} version {version} is in production.", **said))
     if not adopted.scores_missing and adopted.format != "text-classifier/1":
         say(
             _(

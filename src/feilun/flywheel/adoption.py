@@ -1,4 +1,4 @@
-"""Adopting a model that somebody else has trained: checked, tried, and put in production."""
+"""Adopting a model that somebody else has trained: checked, tried, in production or in shadow."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from feilun.definitions.specs import ClassSpec, ModelSpec
 from feilun.errors import ConfigError, InputError, ModelError, WrongColumns
+from feilun.flywheel import rollout
 from feilun.flywheel.release import await_workers
 from feilun.flywheel.workshop import Workshop
 from feilun.i18n import _
@@ -26,7 +27,7 @@ from feilun.models.bundle import (
 from feilun.models.example_log import capability_of
 from feilun.models.formats import recognise
 from feilun.models.training import text_columns
-from feilun.ports.releases import Release
+from feilun.ports.releases import Release, Rollout
 from feilun.ports.scorer import Scorer, ScorerLoader
 
 TRIAL_ROWS = 32
@@ -55,7 +56,7 @@ class Adopted(NamedTuple):
     row without any feature has a score.
     """
 
-    release: Release
+    release: Release | Rollout
     format: str
     sha256: str
     columns: tuple[tuple[str, str], ...]
@@ -73,9 +74,10 @@ def adopt(
     categories: Mapping[str, Sequence[str]],
     trained_until: int | None = None,
     replace: bool = False,
+    shadow: bool = False,
     tell: Callable[[str], None] = lambda _step: None,
 ) -> Adopted:
-    """Put a model that was trained elsewhere in production.
+    """Put a model that was trained elsewhere in production, or in shadow.
 
     Nothing is changed unless every check passes: its format, its number of columns and their
     order where it names them, dictionaries for texts, and scores for rows made up.
@@ -97,13 +99,16 @@ def adopt(
         it by what came later.
     replace : bool
         Whether it may take the place of a version that is in production.
+    shadow : bool
+        Whether it scores beside what is in production, and answers nobody.
     tell : callable
         Called with what is done next, for whoever waits.
 
     Raises
     ------
     InputError
-        If there is a version in production, or a dictionary is missing or of no text column.
+        If there is a version in production or in a rollout that it may not take the place of, or a
+        dictionary is missing or of no text column.
     ModelError
         If the file cannot be loaded or does not fit; with the way to convert it.
     ConfigError
@@ -123,7 +128,9 @@ def adopt(
             _("Name the folder of one: config.json, tokenizer.json and model.safetensors."),
         )
     tell(_("Checking {source}, and scoring made-up rows with it.", source=file.source))
-    known = _check_place(workshop, model, file.data, replace)
+    known = _check_place(workshop, model, file.data, replace or shadow)
+    if shadow:
+        rollout.check_free(workshop, model)
     codes = _dictionaries(spec, categories)
     format = file.format or recognise(file.data)
     loader = workshop.loaders[format]
@@ -147,10 +154,18 @@ def adopt(
     tell(_("Registering it with MLflow, which takes seconds to load."))
     file.keep()
     digest = write_bundle(workshop.bundles, bundle, file.data)
-    release = _release(workshop, bundle, digest, by, after=known)
+    version = _register(workshop, bundle, digest)
+    entry: Release | Rollout
+    if shadow:
+        entry = rollout.start(workshop, model, version, 0.0, by)
+    else:
+        entry = _release(workshop, bundle, digest, version, by, after=known)
     tell(_("Waiting for the gateway to take it up."))
-    taken = await_workers(workshop, release)
-    return Adopted(release, format, bundle.scorer.sha256, columns, scores_missing, **taken)
+    if isinstance(entry, Rollout):
+        taken = rollout.await_followers(workshop.releases, entry, workshop.clock, workshop.pause)
+    else:
+        taken = await_workers(workshop, entry)
+    return Adopted(entry, format, bundle.scorer.sha256, columns, scores_missing, **taken)
 
 
 def _check_place(workshop: Workshop, model: str, data: bytes, replace: bool) -> int:
@@ -295,9 +310,9 @@ def _item(workshop: Workshop, spec: ModelSpec) -> str:
         raise ConfigError(error.message, error.hint) from error
 
 
-def _release(workshop: Workshop, bundle: Bundle, digest: str, by: str, *, after: int) -> Release:
+def _register(workshop: Workshop, bundle: Bundle, digest: str) -> int:
     adopted: dict[str, Any] = bundle.trained["adopted"]
-    version = workshop.registry.register(
+    found = workshop.registry.register(
         bundle.model,
         digest,
         workshop.bundles / digest,
@@ -305,14 +320,20 @@ def _release(workshop: Workshop, bundle: Bundle, digest: str, by: str, *, after:
         metrics={},
         tags={
             "feilun.adopted": adopted["source"],
-            "feilun.by": by,
+            "feilun.by": adopted["by"],
             "feilun.file": bundle.scorer.sha256,
             "feilun.definition": bundle.definition_digest,
         },
     )
+    return found.version
+
+
+def _release(
+    workshop: Workshop, bundle: Bundle, digest: str, version: int, by: str, *, after: int
+) -> Release:
     release = workshop.releases.append(
         bundle.model,
-        version.version,
+        version,
         digest,
         action="adopt",
         offset=workshop.log.end(),
@@ -321,5 +342,5 @@ def _release(workshop: Workshop, bundle: Bundle, digest: str, by: str, *, after:
         by=by,
         after=after,
     )
-    workshop.registry.set_alias(bundle.model, "champion", version.version)
+    workshop.registry.set_alias(bundle.model, "champion", version)
     return release

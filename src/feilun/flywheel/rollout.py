@@ -61,17 +61,7 @@ def start(workshop: Workshop, model: str, version: int, percent: float, by: str)
             _("Version {version} of {model} is in production already.",
               version=version, model=model)
         )  # fmt: skip
-    newest = workshop.releases.rollout(model)
-    other = going_on(newest, release)
-    if other is not None:
-        raise InputError(
-            _(
-                "Version {version} of {model} is being rolled out.",
-                version=other.version,
-                model=model,
-            ),
-            _("Stop it first: feilun rollout stop {model}", model=model),
-        )
+    newest = check_free(workshop, model)
     read_bundle(workshop.bundles, known.bundle)
     return workshop.releases.append_rollout(
         model,
@@ -86,6 +76,28 @@ def start(workshop: Workshop, model: str, version: int, percent: float, by: str)
         at=workshop.clock.now(),
         by=by,
     )
+
+
+def check_free(workshop: Workshop, model: str) -> Rollout | None:
+    """Return the newest entry about rollouts of a model, if none goes on.
+
+    Raises
+    ------
+    InputError
+        If one does.
+    """
+    newest = workshop.releases.rollout(model)
+    other = going_on(newest, workshop.releases.current(model))
+    if other is not None:
+        raise InputError(
+            _(
+                "Version {version} of {model} is being rolled out.",
+                version=other.version,
+                model=model,
+            ),
+            _("Stop it first: feilun rollout stop {model}", model=model),
+        )
+    return newest
 
 
 def move(

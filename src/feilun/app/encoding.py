@@ -10,6 +10,7 @@ from feilun.app import compose
 from feilun.app.config import Config
 from feilun.app.locks import ProcessLock
 from feilun.app.process import Stop
+from feilun.definitions.specs import Project
 from feilun.errors import ConfigError, FeilunError, Unavailable
 from feilun.i18n import _
 
@@ -42,7 +43,7 @@ def run(config: Config, lock: ProcessLock, stop: Stop) -> None:
             )
         encoders.load(digest)
         logger.info("the encoder %s (%.12s) is loaded", used.encoder, digest)
-    for digest, name in compose.live_encoders(config, project).items():
+    for digest, name in _live(config, project).items():
         try:
             encoders.load(digest)
         except FeilunError as error:  # of one version of one model: the others are needed too
@@ -56,3 +57,13 @@ def run(config: Config, lock: ProcessLock, stop: Stop) -> None:
     except Unavailable as error:
         logger.error("%s The process ends, to be started again.", error)
         os._exit(1)  # a thread that is stuck in a library would keep it
+
+
+def _live(config: Config, project: Project) -> dict[str, str]:
+    """Return what versions in production read texts by though the definitions do not name it."""
+    try:
+        found = compose.live_encoders(config, project)
+    except FeilunError as error:  # what is asked for is loaded then
+        logger.warning("what is in production cannot be read: %s", error)
+        return {}
+    return {digest: name for digest, name in found.items() if digest not in project.encoders}

@@ -103,9 +103,8 @@ class _CapabilityCompiler:
         self._check_rows(where, spec, item, model)
         self._check_fallback(where, spec, item)
         check_evidence(where, spec, item, self._problems)
-        if model.classes is not None:
-            self._check_classes(where, model, parameters)
         for each in (model, *also):
+            self._check_classes(where, each, parameters)
             self._check_keys(where, spec, each)
             self._check_request(where, spec, each)
         for each in also:
@@ -330,10 +329,12 @@ class _CapabilityCompiler:
         self, where: str, model: ModelSpec, parameters: Sequence[ParameterSpec]
     ) -> None:
         """Check that outcomes of one class can be told apart: every request has the same rows."""
+        if model.classes is None:
+            return
         event = next(e for e in self._scope.events.values() if e.name == model.label.event)
         fields = {field.name for field in event.fields}
         entities = {entity.name for entity in self._scope.entities.values()}
-        entities -= {model.classes.name} if model.classes else set()
+        entities.discard(model.classes.name)
         named = [p.name for p in parameters if p.name in entities and scalar_type(p.annotation)]
         if not any(name in fields for name in named):
             self._problems.add(

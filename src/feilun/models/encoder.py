@@ -39,7 +39,7 @@ MAX_TOKENIZER = 64 << 20
 _FOLDER = DigestFolder(
     "an encoder",
     "encoder.json",
-    1 << 16,
+    1 << 22,
     if_missing="Add its folder: feilun encoder add FOLDER",
     if_damaged="Delete its folder, and add the encoder again.",
 )

@@ -32,7 +32,7 @@ _MAX_SETTINGS = 1 << 20
 MAX_CLASSES = 4096
 """The most classes of a classifier."""
 MAX_CLASS = 200
-"""The most characters of a class's name."""
+"""The most UTF-8 bytes of a class's name: it is a key, as those of entities."""
 
 _WAY = "Convert it: optimum-cli export onnx --task feature-extraction --model FOLDER FOLDER_ONNX"
 _CODE = ("auto_map", "custom_pipelines", "trust_remote_code")
@@ -122,7 +122,8 @@ def read_classifier(folder: Path) -> EncoderParts:
     if not graph and head is None:
         raise ModelError(f"The weights of a {kind} are not run.", _CLASSIFIER_WAY)
     classes = _classes(config, folder)
-    classifier = Classifier("graph" if graph or head is None else head, classes, _output(config))
+    output = _output(config, len(classes))
+    classifier = Classifier("graph" if graph or head is None else head, classes, output)
     limit = _settings(folder / "tokenizer_config.json", optional=True).get("model_max_length")
     most = _max_tokens(folder, config)
     return _parts(
@@ -155,20 +156,27 @@ def _classes(config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
         count = config.get("num_labels", 2)
         named = {str(at): f"LABEL_{at}" for at in range(count if type(count) is int else 0)}
     found = list(named.values()) if isinstance(named, dict) else []
-    sound = 0 < len(found) <= MAX_CLASSES and all(
-        isinstance(name, str) and name.strip() and len(name) <= MAX_CLASS for name in found
-    )
+    sound = 0 < len(found) <= MAX_CLASSES and all(map(_is_class, found))
     in_order = sound and {str(at) for at in range(len(found))} == set(named)
     if not in_order or len(set(found)) < len(found):
         raise ModelError(
             f"{folder / 'config.json'} does not name each class once in id2label, from 0 on, in at "
-            f"most {MAX_CLASS} characters.",
+            f"most {MAX_CLASS} bytes of UTF-8, and at most {MAX_CLASSES} of them.",
             'Write "id2label": {"0": "refund", "1": "delivery"} as it was trained.',
         )
     return tuple(named[str(at)] for at in range(len(found)))
 
 
-def _output(config: Mapping[str, Any]) -> Literal["softmax", "sigmoid", "number"]:
+def _is_class(name: object) -> bool:
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
+        return False
+    try:
+        return len(name.encode()) <= MAX_CLASS
+    except UnicodeEncodeError:  # half of a character
+        return False
+
+
+def _output(config: Mapping[str, Any], classes: int) -> Literal["softmax", "sigmoid", "number"]:
     """Return what the last numbers go through: as the problem is, or as the folder says."""
     said, problem = config.get("function_to_apply"), config.get("problem_type")
     if said == "softmax":
@@ -179,7 +187,7 @@ def _output(config: Mapping[str, Any]) -> Literal["softmax", "sigmoid", "number"
         return "number"
     if problem == "multi_label_classification":
         return "sigmoid"
-    return "number" if len(config.get("id2label") or [0, 1]) == 1 else "softmax"
+    return "number" if classes == 1 else "softmax"
 
 
 def _parts(

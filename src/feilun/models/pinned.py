@@ -91,12 +91,18 @@ class PinnedFolds:
 
 
 def live_encoders(project: Project, releases: ReleaseHistory, bundles: Path) -> dict[str, str]:
-    """Return the encoders and classifiers that live versions of models read by: names by digest."""
+    """Return what versions in production, and those tried beside them, read texts by.
+
+    Names of encoders and classifiers, by digest.
+    """
     found: dict[str, str] = {}
     for model in project.models:
-        for bundle in _live(releases, _newest(releases, model)):
+        current, rollout = _newest(releases, model)
+        for entry in (current, going_on(rollout, current)):
+            if entry is None:
+                continue
             try:
-                described = read_description(bundles, bundle)
+                described = read_description(bundles, entry.bundle)
                 columns = resolve_columns(described.columns, project, described.folds)
             except (ModelError, CorruptData):
                 continue  # the gateway tells of it

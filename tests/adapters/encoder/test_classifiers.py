@@ -100,6 +100,15 @@ def test_what_the_folder_says(tmp_path):
     assert read_classifier(folder).spec.max_tokens == POSITIONS
 
 
+def test_many_classes_fit_where_they_are_kept(tmp_path):
+    classes = [f"{at:04}{'意图' * 30}" for at in range(1_000)]
+    parts = read_classifier(write_classifier_folder(tmp_path / "a", classes=classes))
+    digest = write_encoder(tmp_path / "kept", parts)
+    assert read_encoder(tmp_path / "kept", digest).spec.classifier.classes == tuple(classes)
+    (shown,) = ClassifierLoader().column_names(describe(digest, parts.spec))
+    assert shown.endswith(", … (1000)")
+
+
 def test_unnamed_classes_are_numbered(tmp_path):
     folder = write_classifier_folder(tmp_path / "a", classes=["x", "y"], id2label=None)
     assert read_classifier(folder).spec.classifier.classes == ("LABEL_0", "LABEL_1")
@@ -142,6 +151,10 @@ def refused(folder):
         ({"id2label": {"0": "a", "1": "a", "2": "b", "3": "c"}}, "once in id2label"),
         ({"id2label": {"0": "a", "2": "b"}}, "from 0 on"),
         ({"id2label": {"0": "a", "1": 7}}, "id2label"),
+        ({"id2label": {"0": "a", "1": " "}}, "id2label"),
+        ({"id2label": {"0": "a", "1": "a\0"}}, "id2label"),
+        ({"id2label": {"0": "a", "1": "图" * 67}}, "200 bytes"),
+        ({"id2label": {str(at): f"c{at}" for at in range(4_097)}}, "at most 4096"),
         ({"id2label": {}}, "id2label"),
         ({"id2label": ["a", "b"]}, "id2label"),
         ({"id2label": {"0": "a", "1": "b"}}, "has the shape (4, 16)"),
@@ -153,6 +166,13 @@ def refused(folder):
 )
 def test_what_does_not_fit_is_said(tmp_path, config, said):
     assert said in refused(write_classifier_folder(tmp_path / "a", **config))
+
+
+def test_half_a_character_is_no_class(tmp_path):
+    folder = write_classifier_folder(tmp_path / "a")
+    text = (folder / "config.json").read_text("utf-8").replace("hours", "\\ud800")
+    (folder / "config.json").write_text(text, "utf-8")
+    assert "id2label" in refused(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
@@ -202,8 +222,10 @@ def test_a_graph_of_vectors_is_no_classifier(tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
+    """A folder, its files, and nothing that hypothesis would write out whole."""
     folder = write_classifier_folder(tmp_path_factory.mktemp("classifier") / "a", "DistilBert")
-    return folder, {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return lambda: (folder, files)
 
 
 @settings(max_examples=150, deadline=None)
@@ -214,7 +236,7 @@ def whole(tmp_path_factory):
     cut=st.booleans(),
 )
 def test_a_damaged_folder_is_refused_or_gives_probabilities(whole, name, at, byte, cut):
-    folder, files = whole
+    folder, files = whole()
     data = bytearray(files[name])
     place = int(at * len(data))
     if cut:

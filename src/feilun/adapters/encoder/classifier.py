@@ -14,6 +14,9 @@ from feilun.errors import ModelError, WrongColumns
 from feilun.ports.encoder import EncoderSpec
 from feilun.ports.scorer import check_matrix
 
+SHOWN = 20
+"""How many classes are told of."""
+
 
 class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What stands for a classifier in a bundle: its digest, and what its numbers are."""
@@ -66,9 +69,10 @@ class ClassifierLoader:
         return ClassifierScorer()
 
     def column_names(self, data: bytes) -> tuple[str, ...]:
-        """Return what the column is: the classes, as they are called."""
+        """Return what the column is: the classes as they are called, the first of many."""
         found = _read(data)
-        return (f"{found.output}: {', '.join(found.classes)}",)
+        more = f", … ({len(found.classes)})" if len(found.classes) > SHOWN else ""
+        return (f"{found.output}: {', '.join(found.classes[:SHOWN])}{more}",)
 
 
 def _read(data: bytes) -> Description:

@@ -66,7 +66,9 @@ class NetworkEncoder:
             for row, place in enumerate(part):
                 length = len(tokens[place])
                 ids[row, :length], mask[row, :length] = tokens[place], 1
-            vectors[part] = self._pooled(self._network.run(ids, mask), mask)
+            # Numbers beyond float32 are told of where they come out.
+            with np.errstate(over="ignore", invalid="ignore"):
+                vectors[part] = self._pooled(self._network.run(ids, mask), mask)
         return vectors
 
     def _pooled(self, found: Float32, mask: Int64) -> Float32:
@@ -125,7 +127,7 @@ def load_encoder(parts: EncoderParts) -> NetworkEncoder:
         raise ModelError("Nothing says what the encoder's weights are of.", "Add its folder again.")
     else:
         network = BertNetwork(parts.network, spec.bert, classifier)
-        if tokenizer.words > network.words:
+        if classifier is not None and tokenizer.words > network.words:
             raise ModelError(
                 f"tokenizer.json has {tokenizer.words} tokens, and the network knows "
                 f"{network.words}.",

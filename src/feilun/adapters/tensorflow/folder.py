@@ -1,0 +1,86 @@
+"""The folder of a SavedModel as one file: what is needed of it, in a ZIP archive."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from pathlib import Path
+
+from feilun.errors import InputError, ModelError
+from feilun.i18n import _
+
+GRAPH = "saved_model.pb"
+ASSETS = "assets/"
+MAX_UNPACKED = 1 << 30
+_NEEDED = re.compile(
+    r"saved_model\.pb|variables/variables\.(index|data-\d{5}-of-\d{5})|assets/[^/\0]+"
+)
+
+
+def pack(folder: Path, cap: int) -> bytes:
+    """Return a SavedModel's folder as one file; the same for the same folder.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read.
+    ModelError
+        If it has more than ``cap`` bytes, or a file of it lies elsewhere.
+    """
+    root = folder.resolve()
+    buffer = io.BytesIO()
+    size = 0
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in sorted(each for place in (".", "variables", "assets")
+                           for each in (folder / place).glob("*")):  # fmt: skip
+            name = path.relative_to(folder).as_posix()
+            if not _NEEDED.fullmatch(name) or not path.is_file():
+                continue
+            if not path.resolve().is_relative_to(root):
+                raise ModelError(
+                    _("{path} is a link to a file outside of its folder.", path=path),
+                    _("Copy the folder with the files themselves."),
+                )
+            try:
+                with path.open("rb") as file:
+                    data = file.read(cap - size + 1)
+            except OSError as error:
+                raise InputError(
+                    _("{path} cannot be read: {reason}.", path=path, reason=error.strerror)
+                ) from error
+            size += len(data)
+            if size > cap:
+                raise ModelError(
+                    _("{path} has more than {cap} bytes.", path=folder, cap=cap),
+                    _("Serve it as an endpoint of its own, or make it smaller."),
+                )
+            archive.writestr(zipfile.ZipInfo(name), data)  # of 1980, whenever it is packed
+    return buffer.getvalue()
+
+
+def unpack(data: bytes) -> dict[str, bytes]:
+    """Return the files of a SavedModel by their names in its folder.
+
+    Raises
+    ------
+    ValueError, zipfile.BadZipFile
+        If the archive is damaged, too large, or holds no SavedModel.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > MAX_UNPACKED:
+            raise ValueError("it is too large")
+        graphs = [e.filename for e in entries if e.filename.rpartition("/")[2] == GRAPH]
+        if len(graphs) != 1:
+            raise ValueError(f"it holds {len(graphs)} SavedModels")
+        above = graphs[0].removesuffix(GRAPH)
+        found: dict[str, bytes] = {}
+        for entry in entries:
+            name = entry.filename.removeprefix(above)
+            if not entry.filename.startswith(above) or not _NEEDED.fullmatch(name):
+                continue
+            if name in found:
+                raise ValueError("a file comes twice")
+            found[name] = archive.read(entry)
+    return found

@@ -1,4 +1,4 @@
-"""Where an adopted model comes from: a file, a folder of MLflow's, or an HTTP endpoint."""
+"""Where an adopted model comes from: a file, a folder, or an HTTP endpoint."""
 
 from __future__ import annotations
 
@@ -41,12 +41,14 @@ def read_model(source: str, columns: int, *, private: bool = False, secret: str 
             _("--private and --secret are for endpoints, and {source} is none.", source=source)
         )
     path = Path(source)
+    if (path / "saved_model.pb").is_file():
+        return ModelFile(compose.saved_model(path, MAX_MODEL), path.resolve().name, "saved-model/1")
     file = _file_of(path) if path.is_dir() else path
     return ModelFile(_read(file, MAX_MODEL), path.resolve().name)
 
 
 def _file_of(folder: Path) -> Path:
-    """Return the file to adopt in a folder; only MLflow's have one."""
+    """Return the one file to adopt in a folder; only MLflow's have one."""
     if (folder / "MLmodel").is_file():
         return compose.mlflow_file(folder)
     for name, way in FOLDERS.items():

@@ -229,6 +229,13 @@ def mlflow_file(folder: Path) -> Path:
     return native_file(folder)
 
 
+def saved_model(folder: Path, cap: int) -> bytes:
+    """Return a TensorFlow SavedModel's folder as one file."""
+    from feilun.adapters.tensorflow import pack
+
+    return pack(folder, cap)
+
+
 def endpoint(url: str, columns: int, *, private: bool, secret: str) -> bytes:
     """Return the bytes that stand for a model behind an HTTP endpoint."""
     from feilun.adapters.http_endpoint import describe
@@ -241,6 +248,7 @@ def scorer_loaders() -> dict[str, ScorerLoader]:
     from feilun.adapters.http_endpoint import EndpointLoader
     from feilun.adapters.lightgbm import LightGbmLoader
     from feilun.adapters.onnx import OnnxLoader
+    from feilun.adapters.tensorflow import SavedModelLoader
     from feilun.adapters.torch import ExportedProgramLoader, ScriptLoader
     from feilun.adapters.xgboost import XgboostLoader
 
@@ -250,6 +258,7 @@ def scorer_loaders() -> dict[str, ScorerLoader]:
         OnnxLoader(),
         ExportedProgramLoader(),
         ScriptLoader(),
+        SavedModelLoader(),
         EndpointLoader(),
     ]
     return {loader.format: loader for loader in loaders}

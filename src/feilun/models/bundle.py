@@ -46,6 +46,7 @@ FORMATS = {
     "onnx/1": "model.onnx",
     "torch-export/1": "model.pt2",
     "torchscript/1": "model.pt",
+    "saved-model/1": "saved_model.zip",
     "http-endpoint/1": "endpoint.json",
 }
 """The formats that may be loaded, with the name of their file in a bundle. None can hold code."""

@@ -24,12 +24,7 @@ _TORCH = _(
     "dynamo=True, external_data=False), with an open number of rows."
 )
 _KERAS = _(
-    "Load it where it was trained and write model.export('model.onnx', format='onnx'), or convert "
-    "a SavedModel: python -m tf2onnx.convert --saved-model FOLDER --output model.onnx"
-)
-_TENSORFLOW = _(
-    "Convert it: {command}",
-    command="python -m tf2onnx.convert --saved-model FOLDER --output model.onnx",
+    "Load it where it was trained and write model.export('FOLDER'), whose folder can be adopted."
 )
 _HUGGING_FACE = _(
     "Its weights say nothing about what is computed with them. Convert it: "
@@ -42,7 +37,7 @@ class _Refused(NamedTuple):
     way: str
 
 
-FOLDERS = {"saved_model.pb": _TENSORFLOW, "config.json": _HUGGING_FACE}
+FOLDERS = {"config.json": _HUGGING_FACE}
 """Folders that are not loaded, by a file in them, with the way to convert them."""
 
 _MARKS = {
@@ -57,7 +52,7 @@ _MARKS = {
     ),
     b"ORTM": _Refused(_("an ONNX Runtime file"), _("Adopt the ONNX file that it was made from.")),
     b"\x08\x01": _Refused(
-        _("TensorFlow's saved_model.pb, whose graph may read files"), _TENSORFLOW
+        _("TensorFlow's saved_model.pb without the weights beside it"), _("Name its folder.")
     ),
 }
 """How files begin that are not loaded."""
@@ -121,6 +116,8 @@ def recognise(data: bytes) -> str:
             return "torch-export/1"
         if {"code/", "data.pkl"} <= names:
             return "torchscript/1"
+        if "saved_model.pb" in names:
+            return "saved-model/1"
     refused = _refusal(data)
     if refused is not None:
         raise ModelError(

@@ -1,16 +1,24 @@
-"""The variables of a SavedModel: a table of names in ``variables.index``, bytes in ``variables.data``.
+"""The variables of a SavedModel: names in ``variables.index``, bytes in ``variables.data``.
 
-The table is one of LevelDB's: blocks of sorted keys, and an index of blocks at its end. TensorFlow
-writes it without compression (``tensor_bundle.cc`` of TensorFlow 2.21).
+The index is a table of LevelDB's: blocks of sorted keys, and an index of blocks at its end.
+TensorFlow writes it without compression (``tensor_bundle.cc`` of TensorFlow 2.21).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+
 import numpy as np
 
-from feilun.adapters.tensorflow.messages import MAX_STORED, Array, dtype_of, shape_of, size_of, texts_of
+from feilun.adapters.tensorflow.messages import (
+    MAX_STORED,
+    Array,
+    dtype_of,
+    shape_of,
+    size_of,
+    texts_of,
+)
 from feilun.adapters.tensorflow.protobuf import Message, Reader, varint
 
 INDEX = "variables/variables.index"
@@ -69,7 +77,7 @@ class Checkpoint:
         found = self._joined(name, entry) if entry["slices"] else self._stored(name, entry)
         if not part:
             return found
-        cuts = part.split(" ")[-1].split(":")
+        cuts = part.rpartition(" ")[2].split(":")
         return found[tuple(_cut(each) for each in cuts)]
 
     def _joined(self, name: str, entry: Message) -> Array:
@@ -184,5 +192,3 @@ def _block(view: memoryview, start: int, size: int) -> Iterator[tuple[bytes, mem
         at += own
         yield key, block[at : at + length]
         at += length
-
-

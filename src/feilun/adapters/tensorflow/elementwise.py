@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from feilun.adapters.tensorflow.messages import Array, dtype_of
+from feilun.adapters.tensorflow.messages import Array, Attributes, dtype_of
 
 _SELU_SCALE = 1.0507009873554805
 _SELU_ALPHA = 1.6732632423543772
@@ -169,12 +169,12 @@ PLAIN: Mapping[str, Callable[..., Any]] = {
 """Operators without attributes that matter."""
 
 
-def _bucketize(attributes: Mapping[str, Any], x: Array) -> Array:
+def _bucketize(attributes: Attributes, x: Array) -> Array:
     bounds = np.asarray(attributes["boundaries"], np.float32)
     return np.searchsorted(bounds, x, side="right").astype(np.int32)
 
 
-def _cast(attributes: Mapping[str, Any], x: Array) -> Array:
+def _cast(attributes: Attributes, x: Array) -> Array:
     wanted = dtype_of(attributes["DstT"])
     if "O" in (wanted.kind, x.dtype.kind):
         raise ValueError("it makes numbers of texts")
@@ -183,14 +183,14 @@ def _cast(attributes: Mapping[str, Any], x: Array) -> Array:
     return x.astype(wanted)
 
 
-def _bitcast(attributes: Mapping[str, Any], x: Array) -> Array:
+def _bitcast(attributes: Attributes, x: Array) -> Array:
     wanted = dtype_of(attributes["type"])
     if "O" in (wanted.kind, x.dtype.kind) or wanted.itemsize != x.dtype.itemsize:
         raise ValueError("it takes bits for others of another size")
     return np.ascontiguousarray(x).reshape(x.shape).view(wanted)
 
 
-def _leaky_relu(attributes: Mapping[str, Any], x: Array) -> Array:
+def _leaky_relu(attributes: Attributes, x: Array) -> Array:
     slope = x.dtype.type(attributes.get("alpha", 0.2))
     return np.where(x > 0, x, slope * x)
 

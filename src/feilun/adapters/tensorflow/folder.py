@@ -12,7 +12,6 @@ from feilun.i18n import _
 
 GRAPH = "saved_model.pb"
 ASSETS = "assets/"
-MAX_UNPACKED = 1 << 30
 _NEEDED = re.compile(
     r"saved_model\.pb|variables/variables\.(index|data-\d{5}-of-\d{5})|assets/[^/\0]+"
 )
@@ -59,28 +58,19 @@ def pack(folder: Path, cap: int) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(data: bytes) -> dict[str, bytes]:
+def unpack(data: bytes, wanted: re.Pattern[str] = _NEEDED) -> dict[str, bytes]:
     """Return the files of a SavedModel by their names in its folder.
 
     Raises
     ------
     ValueError, zipfile.BadZipFile
-        If the archive is damaged, too large, or holds no SavedModel.
+        If the archive is damaged or compressed, or holds something else.
     """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()
-        if sum(entry.file_size for entry in entries) > MAX_UNPACKED:
-            raise ValueError("it is too large")
-        graphs = [e.filename for e in entries if e.filename.rpartition("/")[2] == GRAPH]
-        if len(graphs) != 1:
-            raise ValueError(f"it holds {len(graphs)} SavedModels")
-        above = graphs[0].removesuffix(GRAPH)
-        found: dict[str, bytes] = {}
+        if len({entry.filename for entry in entries}) != len(entries):
+            raise ValueError("a file comes twice")
         for entry in entries:
-            name = entry.filename.removeprefix(above)
-            if not entry.filename.startswith(above) or not _NEEDED.fullmatch(name):
-                continue
-            if name in found:
-                raise ValueError("a file comes twice")
-            found[name] = archive.read(entry)
-    return found
+            if entry.compress_type != zipfile.ZIP_STORED or not _NEEDED.fullmatch(entry.filename):
+                raise ValueError("it is no archive that feilun made; adopt the folder itself")
+        return {e.filename: archive.read(e) for e in entries if wanted.fullmatch(e.filename)}

@@ -1,4 +1,4 @@
-"""Operators of TensorFlow, in NumPy: convolutions, pooling, and normalising by stored statistics."""
+"""Operators of TensorFlow, in NumPy: convolutions, pooling, stored statistics."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from feilun.adapters.tensorflow.messages import Array, size_of
-
-Attributes = Mapping[str, Any]
+from feilun.adapters.tensorflow.messages import Array, Attributes, size_of
 
 
 def _check(attributes: Attributes) -> None:
@@ -39,8 +37,8 @@ def _windows(
 ) -> Array:
     """Return ``[rows, height, width, channels, kernel height, kernel width]``, a view."""
     _check(attributes)
-    steps = tuple(attributes["strides"][1:3])
-    spans = tuple((size - 1) * rate + 1 for size, rate in zip(kernel, rates, strict=True))
+    steps = _steps(attributes)
+    spans = (kernel[0] - 1) * rates[0] + 1, (kernel[1] - 1) * rates[1] + 1
     pads = _padding(attributes, x.shape[1:3], spans, steps)
     if any(min(pair) < 0 for pair in pads) or min(steps) < 1 or min(rates) < 1:
         raise ValueError("a convolution has impossible steps")
@@ -49,6 +47,11 @@ def _windows(
         x = np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill)
     seen = np.lib.stride_tricks.sliding_window_view(x, spans, (1, 2))
     return seen[:, :: steps[0], :: steps[1], :, :: rates[0], :: rates[1]]
+
+
+def _steps(attributes: Attributes) -> tuple[int, int]:
+    _, down, across, _ = attributes["strides"]
+    return down, across
 
 
 def _rates(attributes: Attributes) -> tuple[int, int]:
@@ -60,7 +63,7 @@ def _conv(attributes: Attributes, x: Array, kernel: Array) -> Array:
     if x.shape[-1] != kernel.shape[2]:
         return _conv_groups(attributes, x, kernel)
     seen = _windows(attributes, x, kernel.shape[:2], _rates(attributes), 0)
-    return np.tensordot(seen, kernel, ((3, 4, 5), (2, 0, 1)))
+    return np.asarray(np.tensordot(seen, kernel, ((3, 4, 5), (2, 0, 1))))
 
 
 def _conv_groups(attributes: Attributes, x: Array, kernel: Array) -> Array:
@@ -74,7 +77,7 @@ def _conv_groups(attributes: Attributes, x: Array, kernel: Array) -> Array:
 def _depthwise(attributes: Attributes, x: Array, kernel: Array) -> Array:
     seen = _windows(attributes, x, kernel.shape[:2], _rates(attributes), 0)
     found = np.einsum("nhwcij,ijcm->nhwcm", seen, kernel, optimize=True)
-    return found.reshape(*found.shape[:3], -1)
+    return np.asarray(found.reshape(*found.shape[:3], -1))
 
 
 def _conv_back(attributes: Attributes, shape: Array, kernel: Array, x: Array) -> Array:
@@ -83,7 +86,7 @@ def _conv_back(attributes: Attributes, shape: Array, kernel: Array, x: Array) ->
     if _rates(attributes) != (1, 1):
         raise ValueError("it has a transposed convolution with holes")
     rows, height, width, channels = (int(each) for each in shape)
-    steps = tuple(attributes["strides"][1:3])
+    steps = _steps(attributes)
     tall, wide = kernel.shape[:2]
     (top, bottom), (left, right) = _padding(attributes, (height, width), (tall, wide), steps)
     full = (rows, height + top + bottom, width + left + right, channels)
@@ -94,7 +97,7 @@ def _conv_back(attributes: Attributes, shape: Array, kernel: Array, x: Array) ->
             part = x @ kernel[i, j].T
             down, across = part.shape[1] * steps[0], part.shape[2] * steps[1]
             found[:, i : i + down : steps[0], j : j + across : steps[1]] += part
-    return found[:, top : top + height, left : left + width]
+    return np.asarray(found[:, top : top + height, left : left + width])
 
 
 def _max_pool(attributes: Attributes, x: Array) -> Array:
@@ -117,9 +120,8 @@ def _kernel(attributes: Attributes) -> tuple[int, int]:
     return tall, wide
 
 
-def _normalise(
-    attributes: Attributes, x: Array, scale: Array, offset: Array, mean: Array, variance: Array
-) -> tuple[Array, ...]:
+def _normalise(attributes: Attributes, x: Array, *stored: Array) -> tuple[Array, ...]:
+    scale, offset, mean, variance = stored
     if attributes.get("is_training", True):
         raise ValueError("it normalises by the rows of a batch; export it for inference")
     _check(attributes)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from feilun.adapters.tensorflow.protobuf import Field, Message, Reader, Schema, varint
 
 Array: TypeAlias = npt.NDArray[Any]
+Attributes: TypeAlias = Mapping[str, Any]
 
 MAX_TENSOR = 1 << 26
 """The most elements of a tensor that is made."""
@@ -173,8 +174,8 @@ def size_of(shape: Sequence[int], most: int = MAX_TENSOR) -> int:
     ValueError
         If it is open, or has too many.
     """
-    if len(shape) > 16 or any(not 0 <= size <= most for size in shape):
-        raise ValueError("a tensor has no such shape")
+    if len(shape) > 32 or any(size < 0 for size in shape):
+        raise ValueError("a tensor has an impossible shape")
     size = math.prod(shape)
     if size > most:
         raise ValueError("a tensor is too large")

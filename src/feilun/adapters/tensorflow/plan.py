@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from feilun.adapters.tensorflow.graph import Function, Graph, Node, in_order, place, target
-from feilun.adapters.tensorflow.messages import FunctionRef
+from feilun.adapters.tensorflow.messages import Attributes, FunctionRef
 
 MAX_STEPS = 200_000
 MAX_DEPTH = 48
@@ -118,7 +118,7 @@ class Planner:
         graph: Graph,
         attributes: Callable[[memoryview], Any],
         operators: Operators,
-        resources: Callable[[Node, Mapping[str, Any]], Any],
+        resources: Callable[[Node, Attributes], Any],
     ) -> None:
         self._graph = graph
         self._read = attributes
@@ -197,7 +197,7 @@ class Planner:
         kind = node.operator
         if kind == "NoOp":
             return []
-        attributes = _Attributes(node.attributes, self._read)
+        attributes = LazyAttributes(node.attributes, self._read)
         if kind == "Const":
             return [draft.keep(attributes["value"])]
         if kind in ("PartitionedCall", "StatefulPartitionedCall"):
@@ -281,7 +281,7 @@ class Planner:
         return own.plan(places, returns)
 
 
-class _Attributes(Mapping[str, Any]):
+class LazyAttributes(Attributes):
     """The attributes of a node, each read when it is asked for."""
 
     def __init__(self, unread: Mapping[str, memoryview], read: Callable[[memoryview], Any]) -> None:

@@ -1,7 +1,7 @@
 """Reads protobuf's wire format by tables that say what each message holds.
 
-Only what is in the tables is read; the rest is skipped. Nothing grows beyond what the bytes are worth:
-messages lie within each other to a depth, and all values are counted.
+Only what is in the tables is read; the rest is skipped. Nothing grows beyond what the bytes are
+worth: messages lie within each other to a depth, and all values are counted.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Reader:
     def _packed(self, kind: str, view: memoryview) -> list[Any]:
         if kind in ("float", "double"):
             self._count(1 + len(view) // 64)
-            return np.frombuffer(view, "<f4" if kind == "float" else "<f8").tolist()
+            return list(np.frombuffer(view, "<f4" if kind == "float" else "<f8").tolist())
         self._count(len(view))
         found, at = [], 0
         while at < len(view):

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from feilun.adapters.tensorflow.messages import Array, dtype_of
+from feilun.adapters.tensorflow.messages import Array, Attributes, dtype_of
 
 _EQUATION = re.compile(r"[A-Za-z.]*(,[A-Za-z.]*)*->[A-Za-z.]*")
-Attributes = Mapping[str, Any]
 
 
 def _reduce(combine: Callable[..., Any]) -> Callable[..., Any]:

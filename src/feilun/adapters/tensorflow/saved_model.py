@@ -8,10 +8,7 @@ Source of the format: ``tensorflow/cc/saved_model/loader.cc`` of TensorFlow 2.21
 
 from __future__ import annotations
 
-import math
-import re
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,44 +18,27 @@ from feilun.adapters.tensorflow import elementwise, layers, reductions, shapes, 
 from feilun.adapters.tensorflow.checkpoint import INDEX, Checkpoint
 from feilun.adapters.tensorflow.folder import ASSETS, GRAPH, unpack
 from feilun.adapters.tensorflow.graph import Graph, target
-from feilun.adapters.tensorflow.messages import (
-    DTYPES,
-    SCHEMA,
-    Array,
-    attribute_of,
-    dtype_of,
-    shape_of,
-    texts_of,
-)
+from feilun.adapters.tensorflow.messages import SCHEMA, Array, attribute_of, texts_of
 from feilun.adapters.tensorflow.plan import Operators, Plan, Planner
 from feilun.adapters.tensorflow.protobuf import Message, Reader
-from feilun.errors import ModelError, WrongColumns
+from feilun.adapters.tensorflow.signature import (
+    DAMAGED,
+    Input,
+    inputs_of,
+    output_of,
+    refusal,
+    serving_graph,
+    signature_of,
+)
+from feilun.errors import ModelError
 
-DEFAULT = "serving_default"
 _INITIALISER = "__saved_model_init_op"
-_OUTPUTS = ("probabilities", "scores", "score", "predictions", "logistic")
-"""What the output is called that is the score, where there are several; the first that fits."""
 _ROOMS = (elementwise, reductions, shapes, layers, state, texts)
 OPERATORS = Operators(
     plain={name: run for room in _ROOMS for name, run in room.PLAIN.items()},
     shaped={name: run for room in _ROOMS for name, run in room.SHAPED.items()},
 )
 """What a model may call while it scores: arithmetic, nothing that reaches beyond its tensors."""
-_WAY = "Convert it: python -m tf2onnx.convert --saved-model FOLDER --output model.onnx"
-
-
-class Input(NamedTuple):
-    """One input of a signature: its node, the type of its numbers, and a row's shape."""
-
-    name: str
-    node: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-
-    @property
-    def width(self) -> int:
-        """How many columns it takes."""
-        return math.prod(self.shape)
 
 
 class SavedModel(NamedTuple):
@@ -80,41 +60,16 @@ def read_saved_model(data: bytes, columns: int) -> SavedModel:
     """
     try:
         return _read(data, columns)
-    except (
-        ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError,
-        ArithmeticError, MemoryError, zipfile.BadZipFile, NotImplementedError, RuntimeError,
-        OSError, EOFError,
-    ) as error:  # fmt: skip
-        reason = f"no {error} in it" if isinstance(error, KeyError) else str(error)
-        raise ModelError(f"This SavedModel cannot be run: {reason[:300]}.", _WAY) from error
-
-
-def column_names(data: bytes) -> tuple[str, ...]:
-    """Return the names of a model's columns; nothing where one input takes them all.
-
-    Raises
-    ------
-    ValueError
-        If it is no SavedModel.
-    """
-    signature = _signature(_serving(Reader(SCHEMA), unpack(data)[GRAPH]))
-    inputs = _inputs(signature, None)
-    if len(inputs) == 1 and inputs[0].width != 1:
-        return ()
-    return tuple(
-        f"{each.name}[{place}]" if each.width > 1 else each.name
-        for each in inputs
-        for place in range(each.width)
-    )
+    except DAMAGED as error:
+        raise refusal(error) from error
 
 
 def _read(data: bytes, columns: int) -> SavedModel:
     files = unpack(data)
     reader = Reader(SCHEMA)
-    meta = _serving(reader, files[GRAPH])
-    signature = _signature(meta)
-    inputs = _inputs(signature, columns)
-    output = _output(signature)
+    meta = serving_graph(reader, files[GRAPH])
+    signature = signature_of(meta)
+    inputs, output = inputs_of(signature, columns), output_of(signature)
     graph = Graph(reader, reader.read("Graph", meta["graph"]))
     resources = state.Resources()
     read = partial(attribute_of, reader)
@@ -122,92 +77,10 @@ def _read(data: bytes, columns: int) -> SavedModel:
         loading = state.loading(_checkpoint(reader, files), _assets(meta, files))
         able = Operators(OPERATORS.plain, {**OPERATORS.shaped, **loading})
         _start(meta, Planner(graph, read, able, resources), INDEX in files)
+        resources.share_copies(graph.nodes, read)
         planner = Planner(graph, read, OPERATORS, resources.read)
         plan = planner.plan([output], _given(meta), [each.node for each in inputs])
     return SavedModel(inputs, plan)
-
-
-def _serving(reader: Reader, data: bytes) -> Message:
-    """Return the graph that is for serving."""
-    graphs: list[Message] = reader.read("SavedModel", data)["graphs"]
-    fit = [each for each in graphs if each["info"] and "serve" in each["info"]["tags"]]
-    if len(fit or graphs) != 1:
-        raise ValueError(f"it has {len(fit or graphs)} graphs; one for serving is needed")
-    return (fit or graphs)[0]
-
-
-def _signature(meta: Message) -> Message:
-    signatures = {each["key"]: each["value"] for each in meta["signatures"]}
-    names = [name for name in signatures if not name.startswith("__")]
-    if DEFAULT not in names and len(names) != 1:
-        raise ValueError(
-            f"it has the signatures {', '.join(sorted(names)) or 'none'}, and not {DEFAULT}"
-        )
-    found: Message = signatures[DEFAULT if DEFAULT in names else names[0]]
-    return found
-
-
-def _inputs(signature: Message, columns: int | None) -> tuple[Input, ...]:
-    """Return the inputs in the order of their names; numbers in them count.
-
-    ``columns`` are how many there are; None where that is known to fit.
-    """
-    infos = {each["key"]: each["value"] for each in signature["inputs"]}
-    names = sorted(infos, key=_by_number)
-    alone = len(infos) == 1
-    inputs = tuple(_input(name, infos[name], columns if alone else None) for name in names)
-    if not inputs:
-        raise ValueError("it takes no inputs")
-    width = sum(each.width for each in inputs)
-    if columns is not None and width != columns:
-        raise WrongColumns(
-            width, tuple(f"{e.name}[{e.width}]" if e.width > 1 else e.name for e in inputs)
-        )
-    return inputs
-
-
-def _by_number(name: str) -> list[tuple[int, str]]:
-    """Return a key by which ``x_2`` comes before ``x_10``."""
-    parts = re.split(r"(\d{1,9})", name)
-    return [(int(part), "") if at % 2 else (0, part) for at, part in enumerate(parts)]
-
-
-def _input(name: str, info: Message, columns: int | None) -> Input:
-    dtype = DTYPES.get(info["dtype"])
-    if not info["name"]:
-        raise ValueError(f"its input {name} is sparse")
-    if dtype == "object":
-        raise ValueError(
-            f"its input {name} takes texts; export it from the codes on, which feilun keeps"
-        )
-    if dtype is None:
-        raise ValueError(f"its input {name} is no tensor of numbers")
-    shape = shape_of(info["shape"])
-    if shape is None:
-        shape = (-1, -1)
-    if not shape or shape[0] != -1:
-        raise ValueError(f"its input {name} is not [any number, …]; export it with an open batch")
-    own = list(shape[1:])
-    if own.count(-1) == 1 and columns is not None:
-        rest = math.prod(size for size in own if size != -1)
-        own[own.index(-1)] = columns // rest if rest else 0
-    elif own == [-1]:
-        own = [1]
-    if len(own) > 8 or any(not 0 < size < 1 << 20 for size in own):
-        raise ValueError(f"its input {name} does not say how many numbers a row of it has")
-    return Input(name, target(info["name"]), np.dtype(dtype), tuple(own))
-
-
-def _output(signature: Message) -> str:
-    infos = {each["key"]: each["value"] for each in signature["outputs"]}
-    floats = [name for name, info in infos.items() if DTYPES.get(info["dtype"], "")[:5] == "float"]
-    known = floats if len(floats) == 1 else [name for name in _OUTPUTS if name in floats]
-    if not known:
-        raise ValueError(
-            f"it has the outputs {', '.join(sorted(infos)) or 'none'}; one of floats is needed, or "
-            f"one called {' or '.join(_OUTPUTS[:3])}"
-        )
-    return str(infos[known[0]]["name"])
 
 
 def _checkpoint(reader: Reader, files: Mapping[str, bytes]) -> Checkpoint | None:
@@ -272,10 +145,7 @@ def score(model: SavedModel, matrix: Array) -> Array:
     try:
         with np.errstate(all="ignore"):
             (output,) = model.plan.run(list(_given_rows(model.inputs, matrix)))
-    except (
-        ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, ArithmeticError,
-        MemoryError,
-    ) as error:  # fmt: skip
+    except DAMAGED as error:
         raise ModelError(str(error)[:300]) from error
     rows = len(matrix)
     found = np.asarray(output)
@@ -286,7 +156,7 @@ def score(model: SavedModel, matrix: Array) -> Array:
     raise ModelError(f"The model gave numbers of shape {found.shape} for {rows} rows.")
 
 
-def _given_rows(inputs: Sequence[Input], matrix: Array) -> Any:
+def _given_rows(inputs: Sequence[Input], matrix: Array) -> Iterator[Array]:
     start = 0
     for each in inputs:
         part = matrix[:, start : start + each.width].reshape(-1, *each.shape)
@@ -294,6 +164,3 @@ def _given_rows(inputs: Sequence[Input], matrix: Array) -> Any:
         if each.dtype.kind in "iu" and not np.isfinite(part).all():
             raise ValueError(f"the input {each.name} takes whole numbers, and one is missing")
         yield part.astype(each.dtype)
-
-
-__all__ = ["SavedModel", "column_names", "dtype_of", "read_saved_model", "score"]

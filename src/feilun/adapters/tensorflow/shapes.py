@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from feilun.adapters.tensorflow.messages import MAX_TENSOR, Array, dtype_of, size_of
-
-Attributes = Mapping[str, Any]
+from feilun.adapters.tensorflow.messages import MAX_TENSOR, Array, Attributes, dtype_of, size_of
 
 
 def _ints(x: Array) -> tuple[int, ...]:
@@ -40,6 +38,10 @@ def _squeeze(attributes: Attributes, x: Array) -> Array:
 
 def _concat(*inputs: Array) -> Array:
     return np.concatenate(inputs[:-1], int(inputs[-1]))
+
+
+def _concat_old(axis: Array, *inputs: Array) -> Array:
+    return _concat(*inputs, axis)
 
 
 def _pack(attributes: Attributes, *inputs: Array) -> Array:
@@ -127,11 +129,13 @@ def _fill(shape: Array, value: Array) -> Array:
 def _range(start: Array, stop: Array, step: Array) -> Array:
     if not step or abs((stop - start) / step) > MAX_TENSOR:
         raise ValueError("a range has too many numbers")
-    return np.arange(start, stop, step, dtype=start.dtype)
+    found = np.arange(float(start), float(stop), float(step))
+    return found.astype(start.dtype)
 
 
 def _line(start: Array, stop: Array, count: Array) -> Array:
-    return np.linspace(start, stop, *_sized((int(count),)), dtype=start.dtype)
+    (size,) = _sized((int(count),))
+    return np.linspace(start.item(), stop.item(), size).astype(start.dtype)
 
 
 def _broadcast(x: Array, shape: Array) -> Array:
@@ -250,7 +254,7 @@ def _axes(x: Array) -> int | tuple[int, ...]:
 PLAIN: Mapping[str, Callable[..., Any]] = {
     "BroadcastArgs": _broadcast_shape,
     "BroadcastTo": _broadcast,
-    "Concat": lambda axis, *inputs: _concat(*inputs, axis),
+    "Concat": _concat_old,
     "ConcatV2": _concat,
     "DynamicStitch": _stitch,
     "ExpandDims": lambda x, axis: np.expand_dims(x, int(np.asarray(axis).reshape(()))),

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from feilun.adapters.tensorflow.checkpoint import Checkpoint
-from feilun.adapters.tensorflow.graph import Node
-from feilun.adapters.tensorflow.messages import Array, dtype_of, size_of, texts_of
+from feilun.adapters.tensorflow.graph import Node, target
+from feilun.adapters.tensorflow.messages import Array, Attributes, dtype_of, size_of, texts_of
+from feilun.adapters.tensorflow.plan import LazyAttributes
 from feilun.adapters.tensorflow.shapes import gather
 
-Attributes = Mapping[str, Any]
 ANONYMOUS = b"cd2c89b7-88b7-44c8-ad83-06c2a9158347"
 """The name of variables that share nothing with another of that name."""
 _VALUES = ("VariableV2", "Variable")
@@ -91,6 +91,26 @@ class Resources:
             return found.value
         return found
 
+    def share_copies(self, nodes: Mapping[str, Node], read: Callable[[memoryview], Any]) -> None:
+        """Give variables without a value that of the copy which the graph makes of them.
+
+        Of a model of Keras 3, ``tf.saved_model.save`` stores such copies, and its functions read
+        what they were made of.
+        """
+        for assign in nodes.values():
+            if assign.operator != "AssignVariableOp" or len(assign.inputs) != 2:
+                continue
+            copy, value = (nodes.get(target(each)) for each in assign.inputs)
+            if value is None or value.operator != "ReadVariableOp" or len(value.inputs) != 1:
+                continue
+            origin = nodes.get(target(value.inputs[0]))
+            found = [
+                self(node, LazyAttributes(node.attributes, read)) for node in (copy, origin) if node
+            ]
+            match found:
+                case [Variable() as made, Variable() as first] if first.stored is None:
+                    first.stored = made.stored
+
 
 def _gather(attributes: Attributes, variable: Variable, places: Array) -> Array:
     return gather(attributes, variable.value, places)
@@ -106,8 +126,11 @@ def _of_table(table: Table) -> tuple[Array, Array]:
 
 def _assert(condition: Array, *said: Any) -> None:
     if not np.all(condition):
-        texts = [bytes(each.reshape(-1)[0]).decode(errors="replace") for each in said
-                 if isinstance(each, np.ndarray) and each.dtype.kind == "O" and each.size]  # fmt: skip
+        texts = [
+            bytes(each.reshape(-1)[0]).decode(errors="replace")
+            for each in said
+            if isinstance(each, np.ndarray) and each.dtype.kind == "O" and each.size
+        ]
         raise ValueError(f"the model refuses these rows: {' '.join(texts)[:200]}")
 
 

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from feilun.adapters.tensorflow.messages import Array, dtype_of, texts_of
-
-Attributes = Mapping[str, Any]
+from feilun.adapters.tensorflow.messages import Array, Attributes, dtype_of, texts_of
 
 _K0, _K1, _K2 = 0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F
 _WORD = (1 << 64) - 1

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from feilun.testing import saved_models
+
 pytest.importorskip("mlflow")
 sys.path.insert(0, str(Path(__file__).parents[1] / "adapters/http_endpoint"))
 from endpoint_server import serving, url_of
@@ -128,6 +130,22 @@ def test_an_mlflow_folder_by_its_native_file(adopting):
     (folder / "MLmodel").write_text("flavors: {xgboost: {data: model.ubj}}")
     adopted = shop.json("adopt", "ranker", folder)
     assert (adopted["format"], adopted["release"]["version"]) == ("xgboost/1", 1)
+
+
+def test_the_folder_of_a_saved_model(adopting, start, until):
+    shop = adopting
+    folder = saved_models.write(shop.root / "exported", saved_models.dense(2)[0])
+    with start(shop):
+        until(lambda: shop.call("/status")[1]["lag"] == 0)
+        adopted = shop.json("adopt", "ranker", folder)
+        assert adopted["format"] == "saved-model/1"
+        until(lambda: shop.call("/status")[1]["models"]["ranker"]["version"] == 1)
+        status, reply = shop.call("/api/recommend?user_id=7")
+        assert (status, reply["version"], reply["degraded"]) == (200, 1, [])
+        assert reply["result"]
+    assert "in production" in shop.run("adopt", "ranker", folder, "--replace", code=2).stderr
+    alone = shop.run("adopt", "ranker", folder / "saved_model.pb", "--replace", code=1).stderr
+    assert "folder" in alone
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,10 @@ _OUTPUTS: Mapping[str, tuple[str, ...]] = {
         "reserve_space_3",
     ),
     "LookupTableExportV2": ("keys", "values"),
+    "SparseFillEmptyRows": (
+        "output_indices", "output_values", "empty_row_indicator", "reverse_index_map",
+    ),
+    "SparseReshape": ("output_indices", "output_shape"),
     "TensorListPopBack": ("output_handle", "tensor"),
     "TopKV2": ("values", "indices"),
     "Unique": ("y", "idx"),

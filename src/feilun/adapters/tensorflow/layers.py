@@ -121,12 +121,20 @@ def _kernel(attributes: Attributes) -> tuple[int, int]:
 
 
 def _normalise(attributes: Attributes, x: Array, *stored: Array) -> tuple[Array, ...]:
+    """Return what is normalised. Layers that normalise each row by itself are written so too."""
     scale, offset, mean, variance = stored
+    channels = 1 if attributes.get("data_format") == b"NCHW" else x.ndim - 1
     if attributes.get("is_training", True):
-        raise ValueError("it normalises by the rows of a batch; export it for inference")
-    _check(attributes)
+        others = tuple(axis for axis in range(x.ndim) if axis != channels)
+        mean, variance = x.mean(others), x.var(others)
     steep = scale / np.sqrt(variance + np.float32(attributes.get("epsilon", 1e-4)))
-    return ((x - mean) * steep + offset).astype(x.dtype), mean, variance, mean, variance, mean
+    mean, steep, offset = (_along(each, channels, x.ndim) for each in (mean, steep, offset))
+    found = ((x - mean) * steep + offset).astype(x.dtype)
+    return found, mean, variance, mean, variance, mean
+
+
+def _along(x: Array, axis: int, axes: int) -> Array:
+    return x.reshape([-1 if each == axis else 1 for each in range(axes)])
 
 
 def _larger(attributes: Attributes, x: Array, size: Array) -> Array:

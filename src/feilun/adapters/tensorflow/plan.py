@@ -304,7 +304,8 @@ class LazyAttributes(Attributes):
 _SEVERAL = frozenset(
     """
     DynamicPartition FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 IdentityN
-    LookupTableExportV2 RestoreV2 ShapeN Split SplitV TensorListPopBack TopKV2 Unique Unpack
+    LookupTableExportV2 RestoreV2 ShapeN SparseFillEmptyRows SparseReshape Split SplitV
+    TensorListPopBack TopKV2 Unique Unpack
     """.split()  # noqa: SIM905  a word each, not a line
 )
 """Operators whose results are a tuple."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from feilun.adapters.tensorflow import elementwise, layers, reductions, shapes, state, texts
+from feilun.adapters.tensorflow import elementwise, layers, reductions, shapes, sparse, state, texts
 from feilun.adapters.tensorflow.checkpoint import INDEX, Checkpoint
 from feilun.adapters.tensorflow.folder import ASSETS, GRAPH, unpack
 from feilun.adapters.tensorflow.graph import Graph, target
@@ -33,7 +33,7 @@ from feilun.adapters.tensorflow.signature import (
 from feilun.errors import ModelError
 
 _INITIALISER = "__saved_model_init_op"
-_ROOMS = (elementwise, reductions, shapes, layers, state, texts)
+_ROOMS = (elementwise, reductions, shapes, layers, sparse, state, texts)
 OPERATORS = Operators(
     plain={name: run for room in _ROOMS for name, run in room.PLAIN.items()},
     shaped={name: run for room in _ROOMS for name, run in room.SHAPED.items()},

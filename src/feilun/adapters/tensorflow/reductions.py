@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from feilun.adapters.tensorflow.messages import Array, Attributes, dtype_of
+from feilun.adapters.tensorflow.messages import Array, Attributes, dtype_of, size_of
 
 _EQUATION = re.compile(r"[A-Za-z.]*(,[A-Za-z.]*)*->[A-Za-z.]*")
 
@@ -108,6 +108,7 @@ def _count(attributes: Attributes, values: Array, size: Array, weights: Array) -
     kind = weights.dtype
     if np.any(rows < 0):
         raise ValueError("what is counted is below 0")
+    size_of((len(rows), wanted))
     found = np.zeros((len(rows), wanted), kind)
     heavy = weights.reshape(rows.shape) if weights.size else np.ones(rows.shape, kind)
     row, column = np.nonzero(rows < wanted)
@@ -121,7 +122,9 @@ def _count(attributes: Attributes, values: Array, size: Array, weights: Array) -
 def _segments(add: Any, start: float) -> Callable[..., Any]:
     def combine(x: Array, segments: Array, count: Array | None = None) -> Array:
         wanted = int(count) if count is not None else int(segments.max(initial=-1)) + 1
-        found = np.full((wanted, *x.shape[segments.ndim :]), start, x.dtype)
+        shape = (wanted, *x.shape[segments.ndim :])
+        size_of(shape)
+        found = np.full(shape, start, x.dtype)
         flat, rows = segments.reshape(-1), x.reshape(-1, *x.shape[segments.ndim :])
         inside = flat >= 0
         add.at(found, flat[inside], rows[inside])

@@ -240,6 +240,11 @@ def _band(x: Array, lower: Array, upper: Array) -> Array:
     return np.where(kept, x, np.zeros((), x.dtype))
 
 
+def _diagonal(x: Array) -> Array:
+    _sized((*x.shape, x.shape[-1]))
+    return np.asarray(x[..., None] * np.eye(x.shape[-1], dtype=x.dtype))
+
+
 def _invert(x: Array) -> Array:
     found = np.empty_like(x)
     found[within(x, len(x))] = np.arange(len(x), dtype=x.dtype)
@@ -263,7 +268,7 @@ PLAIN: Mapping[str, Callable[..., Any]] = {
     "InvertPermutation": _invert,
     "LinSpace": _line,
     "MatrixBandPart": _band,
-    "MatrixDiag": lambda x: x[..., None] * np.eye(x.shape[-1], dtype=x.dtype),
+    "MatrixDiag": _diagonal,
     "MatrixDiagPart": lambda x: np.diagonal(x, axis1=-2, axis2=-1),
     "Pad": _pad,
     "PadV2": _pad,

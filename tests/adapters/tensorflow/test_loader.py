@@ -78,5 +78,6 @@ def test_a_model_that_takes_all_memory_is_refused():
     nodes += [node("c0", "Const", value=np.zeros(1 << 20, np.float32))]
     nodes += [node(f"c{n}", "PartitionedCall", f"c{n - 1}", f=Called("more")) for n in range(1, 9)]
     signature = Signature({"x": ("x:0", FLOAT, (-1, 2))}, {"y": ("c8:0", FLOAT, (-1,))})
-    with pytest.raises(ModelError, match="a tensor is too large"):
+    with pytest.raises(ModelError, match="a tensor is too large") as error:
         SavedModelLoader().load(archive(saved_model(nodes, signature, [more])), 2)
+    assert "tf2onnx" in error.value.hint

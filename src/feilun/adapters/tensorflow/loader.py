@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from feilun.adapters.tensorflow.signature import names_of, read_inputs
+from feilun.adapters.tensorflow.signature import WAY, names_of, read_inputs
 from feilun.adapters.worker import WorkerScorer
+from feilun.errors import ModelError
 
 _WORKER = (sys.executable, "-I", "-m", "feilun.adapters.tensorflow.worker")
 
@@ -28,7 +29,10 @@ class SavedModelLoader:
             score two rows.
         """
         read_inputs(data, columns)
-        return WorkerScorer(_WORKER, data, columns)
+        try:
+            return WorkerScorer(_WORKER, data, columns)
+        except ModelError as error:
+            raise ModelError(error.message, WAY) from error
 
     def column_names(self, data: bytes) -> tuple[str, ...]:
         """Return the names of its inputs, each as often as it takes columns.

@@ -25,7 +25,7 @@ DAMAGED = (
 """What reading or running a damaged model may raise."""
 _OUTPUTS = ("probabilities", "scores", "score", "predictions", "logistic")
 """What the output is called that is the score, where there are several; the first that fits."""
-_WAY = "Convert it: python -m tf2onnx.convert --saved-model FOLDER --output model.onnx"
+WAY = "Convert it: python -m tf2onnx.convert --saved-model FOLDER --output model.onnx"
 
 
 class Input(NamedTuple):
@@ -80,7 +80,7 @@ def names_of(inputs: Sequence[Input]) -> tuple[str, ...]:
 def refusal(error: BaseException) -> ModelError:
     """Return what is said of a model that cannot be run, with the way to convert it."""
     reason = f"no {error} in it" if isinstance(error, KeyError) else str(error)
-    return ModelError(f"This SavedModel cannot be run: {reason[:300]}.", _WAY)
+    return ModelError(f"This SavedModel cannot be run: {reason[:300]}.", WAY)
 
 
 def serving_graph(reader: Reader, data: bytes) -> Message:

@@ -148,6 +148,46 @@ def test_the_folder_of_a_saved_model(adopting, start, until):
     assert "folder" in alone
 
 
+def by_device(folder):
+    """Write a model that ranks clicks up for one device, and down for another."""
+    node, kind = saved_models.node, saved_models.Type
+    devices = np.array([b"web", b"app"], object)
+    nodes = [
+        node("c", "Placeholder"),
+        node("d", "Placeholder"),
+        node("t", "HashTableV2", key_dtype=kind(saved_models.TEXT), value_dtype=kind(1)),
+        node("keys", "Const", value=devices),
+        node("signs", "Const", value=np.array([1, -1], np.float32)),
+        node("first", "LookupTableImportV2", "t", "keys", "signs"),
+        node("none", "Const", value=np.array(0, np.float32)),
+        node("sign", "LookupTableFindV2", "t", "d", "none"),
+        node("score", "Mul", "c", "sign"),
+    ]
+    inputs = {"clicks": ("c:0", 1, (-1,)), "device": ("d:0", saved_models.TEXT, (-1,))}
+    signature = saved_models.Signature(inputs, {"score": ("score:0", 1, (-1,))})
+    return saved_models.write(folder, saved_models.saved_model(nodes, signature, first="first"))
+
+
+def test_texts_of_a_saved_model_are_those_of_the_request(adopting, start, until):
+    shop = adopting
+    text = (shop.root / "shop.py").read_text()
+    text = text.replace("UserProfile.clicks],", 'fl.request.param("device", str)],')
+    text = text.replace(
+        "user_id: int, k: int = 10)", 'user_id: int, device: str = "", k: int = 10)'
+    )
+    (shop.root / "shop.py").write_text(text)
+    (shop.root / "codes.json").write_text('{"request:device": ["app", "web"]}')
+    folder = by_device(shop.root / "exported")
+    with start(shop):
+        until(lambda: shop.call("/status")[1]["lag"] == 0)
+        adopted = shop.json("adopt", "ranker", folder, "--categories", shop.root / "codes.json")
+        assert adopted["columns"] == {"user_item:clicks": "clicks", "request:device": "device"}
+        until(lambda: shop.call("/status")[1]["models"]["ranker"]["version"] == 1)
+        for device, best in (("web", 4), ("app", 0)):
+            reply = shop.call(f"/api/recommend?user_id=7&device={device}")[1]
+            assert (reply["result"][0], reply["degraded"]) == (best, [])
+
+
 @pytest.mark.parametrize(
     ("file", "way"),
     [("saved_model.pb", "tf2onnx"), ("config.json", "optimum-cli"), ("other", "file")],

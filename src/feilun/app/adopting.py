@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from feilun.app import compose
+from feilun.definitions.specs import ModelSpec
 from feilun.errors import InputError, ModelError
 from feilun.flywheel.adoption import ModelFile
 from feilun.i18n import _
@@ -13,15 +16,24 @@ from feilun.models.bundle import MAX_DESCRIPTION, MAX_MODEL
 from feilun.models.formats import FOLDERS
 
 
-def read_model(source: str, columns: int, *, private: bool = False, secret: str = "") -> ModelFile:
+def read_model(
+    source: str,
+    spec: ModelSpec,
+    categories: Mapping[str, Sequence[str]],
+    *,
+    private: bool = False,
+    secret: str = "",
+) -> ModelFile:
     """Read what ``feilun adopt`` names; an endpoint is described, and not asked yet.
 
     Parameters
     ----------
     source : str
         A file, a folder, or a URL.
-    columns : int
-        How many columns the model has.
+    spec : ModelSpec
+        The model that it becomes.
+    categories : mapping
+        By address, the values of each text column in the order of their codes.
     private, secret : bool, str
         Of an endpoint: whether it may be in a private network, and the variable that holds the
         value of its Authorization header.
@@ -34,7 +46,7 @@ def read_model(source: str, columns: int, *, private: bool = False, secret: str 
         If it is too large, or a folder of a kind that is not loaded.
     """
     if "://" in source:
-        data = compose.endpoint(source, columns, private=private, secret=secret)
+        data = compose.endpoint(source, spec.width, private=private, secret=secret)
         return ModelFile(data, source, "http-endpoint/1")
     if private or secret:
         raise InputError(
@@ -42,9 +54,19 @@ def read_model(source: str, columns: int, *, private: bool = False, secret: str 
         )
     path = Path(source)
     if (path / "saved_model.pb").is_file():
-        return ModelFile(compose.saved_model(path, MAX_MODEL), path.resolve().name, "saved-model/1")
+        data = compose.saved_model(path, MAX_MODEL, _texts(spec, categories))
+        return ModelFile(data, path.resolve().name, "saved-model/1")
     file = _file_of(path) if path.is_dir() else path
     return ModelFile(_read(file, MAX_MODEL), path.resolve().name)
+
+
+def _texts(spec: ModelSpec, categories: Mapping[str, Sequence[str]]) -> dict[int, Sequence[str]]:
+    """Return the values of each text column by the place of the column."""
+    places = accumulate((column.width for column in spec.columns), initial=0)
+    pairs = zip(places, spec.columns, strict=False)
+    return {
+        place: categories[column.address] for place, column in pairs if column.address in categories
+    }
 
 
 def _file_of(folder: Path) -> Path:

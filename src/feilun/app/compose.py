@@ -5,7 +5,7 @@ Heavy libraries are imported by the function that needs them, never by this modu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -229,11 +229,11 @@ def mlflow_file(folder: Path) -> Path:
     return native_file(folder)
 
 
-def saved_model(folder: Path, cap: int) -> bytes:
-    """Return a TensorFlow SavedModel's folder as one file."""
+def saved_model(folder: Path, cap: int, texts: Mapping[int, Sequence[str]]) -> bytes:
+    """Return a TensorFlow SavedModel's folder as one file, with the texts of its columns."""
     from feilun.adapters.tensorflow import pack
 
-    return pack(folder, cap)
+    return pack(folder, cap, texts)
 
 
 def endpoint(url: str, columns: int, *, private: bool, secret: str) -> bytes:

@@ -128,13 +128,13 @@ def adopt(
 
     with workshop_of(configured(project)) as workshop:
         check_model(workshop, model)
-        columns = workshop.project.models[model].width
+        spec, known = workshop.project.models[model], read_categories(categories)
         adopted = put_in_production(
             workshop,
             model,
-            read_model(source, columns, private=private, secret=secret),
+            read_model(source, spec, known, private=private, secret=secret),
             by=acting(),
-            categories=read_categories(categories),
+            categories=known,
             trained_until=None if trained_until is None else _moment(trained_until),
             replace=replace,
             tell=tell,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feilun.adapters.tensorflow import pack, plan, protobuf
+from feilun.adapters.tensorflow import pack, planner, protobuf
 from feilun.adapters.tensorflow.checkpoint import Checkpoint
 from feilun.adapters.tensorflow.folder import unpack
 from feilun.adapters.tensorflow.messages import SCHEMA
@@ -96,14 +96,26 @@ def test_a_branch_that_is_not_taken_is_seen_too():
     assert score(read_saved_model(ending(*nodes, functions=[yes, no]), 2), ROWS).tolist() == [3, 8]
 
 
-def test_what_it_writes_to_its_variables_while_it_scores_is_refused():
-    body = [node("set", "AssignVariableOp", "v", "a"), node("same", "Identity", "a", "^set")]
-    signature = Signature({"x": ("x:0", FLOAT, (-1, 2))}, {"y": ("call:0", FLOAT, (-1, 2))})
-    call = node("call", "StatefulPartitionedCall", "x", "v", f=Called("f"))
-    nodes = [X, node("v", "VarHandleOp", shared_name=b"v"), call]
-    functions = [function("f", ["a", "v"], {"r": "same:output:0"}, body)]
-    data = saved_model(nodes, signature, functions, {"v": np.zeros((1, 2), np.float32)})
-    refused(archive(data), "AssignVariableOp")
+@pytest.mark.parametrize("reads", [False, True])
+def test_what_changes_the_variables_that_it_reads_is_refused(reads):
+    operator, inputs = ("AddV2", ["value:value:0"]) if reads else ("Identity", [])
+    body = [
+        node("value", "ReadVariableOp", "v"),
+        node("set", "AssignVariableOp", "v", "value:value:0"),
+        node("last", operator, "a", *inputs, "^set"),
+    ]
+    called = function("f", ["a", "v"], {"r": "last:z:0"}, body, controls=["set"])
+    nodes = [
+        node("v", "VarHandleOp", shared_name=b"v"),
+        node("call", "StatefulPartitionedCall", "x", "v", f=Called("f")),
+        SUM[0],
+        node("y", "Sum", "call", "axis"),
+    ]
+    data = ending(*nodes, functions=[called], variables={"v": np.zeros((1, 2), np.float32)})
+    if reads:
+        refused(data, "changes its own variables while it scores")
+    else:
+        assert score(read_saved_model(data, 2), ROWS).tolist() == [3.0, 8.0]
 
 
 def loop(test, times=3):
@@ -134,7 +146,7 @@ def test_loops_end():
 
 
 def test_functions_that_call_themselves_or_too_much_are_refused(monkeypatch):
-    monkeypatch.setattr(plan, "MAX_STEPS", 1000)
+    monkeypatch.setattr(planner, "MAX_STEPS", 1000)
     again = function(
         "f", ["a"], {"r": "c:output:0"}, [node("c", "PartitionedCall", "a", f=Called("f"))]
     )
@@ -219,13 +231,34 @@ def test_tables_are_filled_from_the_graph_and_from_files():
     refused(ending(*nodes, at="end:0", first="first"), "path|Placeholder")
 
 
+def test_codes_become_the_texts_they_stand_for(tmp_path):
+    nodes = [
+        node("city", "Placeholder"),
+        node("table", "HashTableV2", key_dtype=Type(TEXT), value_dtype=Type(FLOAT)),
+        node("keys", "Const", value=np.array([b"", "北京".encode(), b"x"], object)),
+        node("values", "Const", value=np.array([9, 1, 2], np.float32)),
+        node("first", "LookupTableImportV2", "table", "keys", "values"),
+        node("other", "Const", value=np.array(-1, np.float32)),
+        node("found", "LookupTableFindV2", "table", "city", "other"),
+        node("y", "AddV2", "found", "x"),
+    ]
+    inputs = {"city": ("city:0", TEXT, (-1,)), "price": ("x:0", FLOAT, (-1,))}
+    signature = Signature(inputs, {"y": ("y:0", FLOAT, (-1,))})
+    files = saved_model([X, *nodes], signature, first="first")
+    folder = saved_models.write(tmp_path / "saved", files)
+    data = pack(folder, 1 << 20, {0: ["上海", "北京", "x"]})
+    rows = np.array([[1, 0.5], [2, 0.5], [0, 0.5], [np.nan, 0.5], [7, 0.5]], np.float32)
+    assert score(read_saved_model(data, 2), rows).tolist() == [1.5, 2.5, -0.5, 9.5, 9.5]
+    refused(pack(folder, 1 << 20, {1: ["x"]}), "input city takes texts")
+
+
 def test_inputs_and_outputs_that_do_not_fit():
     def of(inputs, outputs):
         return archive(saved_model([X, *SUM], Signature(inputs, outputs)))
 
     fit, out = {"x": ("x:0", FLOAT, (-1, 2))}, {"y": ("y:0", FLOAT, (-1,))}
     refused(of({"x": ("x:0", FLOAT, (32, 2))}, out), "fixed number of rows")
-    refused(of({"x": ("x:0", TEXT, (-1, 2))}, out), "takes texts")
+    refused(of({"x": ("x:0", TEXT, (-1, 2))}, out), "takes texts; its feature must be one of")
     refused(of({"x": ("", FLOAT, (-1, 2))}, out), "no tensor")
     refused(of({"x": ("x:0", 20, (-1, 2))}, out), "no tensor")
     refused(of({}, out), "takes no inputs")

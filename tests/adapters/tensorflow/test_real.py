@@ -87,7 +87,10 @@ MODELS = {
     ),
     "recurrent": lambda: (
         layered(
-            12, layers.Reshape((6, 2)), layers.GRU(5, return_sequences=True), layers.SimpleRNN(4)
+            12,
+            layers.Reshape((6, 2)),
+            layers.GRU(5, return_sequences=True),
+            layers.SimpleRNN(4),
         ),
         floats(20, 12),
     ),
@@ -151,6 +154,34 @@ class Module(tensorflow.Module):
         if tensorflow.reduce_max(x) > 3:
             found += 10.0
         return found
+
+
+def test_the_state_of_dropout_that_nobody_reads_is_left_alone(tmp_path):
+    # The export changes it whenever it is called, though only training needs it.
+    model = layered(12, layers.Reshape((6, 2)), layers.LSTM(3, dropout=0.1, recurrent_dropout=0.2))
+    model.export(str(tmp_path), verbose=False)
+    rows = floats(20, 12)
+    found = score(read_saved_model(pack(tmp_path, 1 << 30), 12), rows)
+    np.testing.assert_allclose(found, said(str(tmp_path), rows), rtol=1e-5, atol=1e-5)
+
+
+def test_inputs_of_texts_get_the_texts_of_codes(tmp_path):
+    city, price = keras.Input((1,), name="city", dtype="string"), keras.Input((1,), name="price")
+    known = layers.StringLookup(vocabulary=["北京", "上海"])(city)
+    parts = [layers.Flatten()(layers.Embedding(4, 3)(known)), price]
+    parts.append(layers.Flatten()(layers.Embedding(8, 2)(layers.Hashing(8)(city))))
+    out = layers.Dense(1)(layers.Concatenate()(parts))
+    model = stirred(keras.Model({"city": city, "price": price}, out))
+    model.export(str(tmp_path), verbose=False)
+    texts = ["上海", "广州", "北京"]
+    rows = np.array([[0, 1], [1, 2], [2, 3], [np.nan, 4]], np.float32)
+    data = pack(tmp_path, 1 << 30, {0: texts})
+    found = score(read_saved_model(data, 2), rows)
+    serve = tensorflow.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    given = {"city": [[text] for text in (*texts, "")], "price": rows[:, 1:]}
+    given = {name: tensorflow.constant(value) for name, value in given.items()}
+    expected = next(iter(serve(**given).values())).numpy().reshape(-1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_tables_files_loops_and_branches(tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from feilun.errors import InputError, ModelError
@@ -12,13 +14,24 @@ from feilun.i18n import _
 
 GRAPH = "saved_model.pb"
 ASSETS = "assets/"
+TEXTS = "texts.json"
+"""The file that is added: the texts that codes stand for, by the places of their columns."""
 _NEEDED = re.compile(
     r"saved_model\.pb|variables/variables\.(index|data-\d{5}-of-\d{5})|assets/[^/\0]+"
 )
 
 
-def pack(folder: Path, cap: int) -> bytes:
+def pack(folder: Path, cap: int, texts: Mapping[int, Sequence[str]] | None = None) -> bytes:
     """Return a SavedModel's folder as one file; the same for the same folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of ``saved_model.pb``.
+    cap : int
+        The most bytes that may be in it.
+    texts : mapping, optional
+        By the place of a column the texts that its codes stand for, for inputs that take texts.
 
     Raises
     ------
@@ -55,11 +68,13 @@ def pack(folder: Path, cap: int) -> bytes:
                     _("Serve it as an endpoint of its own, or make it smaller."),
                 )
             archive.writestr(zipfile.ZipInfo(name), data)  # of 1980, whenever it is packed
+        if texts:
+            archive.writestr(zipfile.ZipInfo(TEXTS), json.dumps(texts, ensure_ascii=False))
     return buffer.getvalue()
 
 
-def unpack(data: bytes, wanted: re.Pattern[str] = _NEEDED) -> dict[str, bytes]:
-    """Return the files of a SavedModel by their names in its folder.
+def unpack(data: bytes, *wanted: str) -> dict[str, bytes]:
+    """Return the files of a SavedModel by their names in its folder; all if none is named.
 
     Raises
     ------
@@ -71,6 +86,8 @@ def unpack(data: bytes, wanted: re.Pattern[str] = _NEEDED) -> dict[str, bytes]:
         if len({entry.filename for entry in entries}) != len(entries):
             raise ValueError("a file comes twice")
         for entry in entries:
-            if entry.compress_type != zipfile.ZIP_STORED or not _NEEDED.fullmatch(entry.filename):
+            known = _NEEDED.fullmatch(entry.filename) or entry.filename == TEXTS
+            if entry.compress_type != zipfile.ZIP_STORED or not known:
                 raise ValueError("it is no archive that feilun made; adopt the folder itself")
-        return {e.filename: archive.read(e) for e in entries if wanted.fullmatch(e.filename)}
+        names = wanted or [entry.filename for entry in entries]
+        return {name: archive.read(name) for name in names}

@@ -139,7 +139,11 @@ def place(reference: str, node: Node | None) -> int:
 
 
 def in_order(
-    nodes: Mapping[str, Node], wanted: Collection[str], known: Collection[str]
+    nodes: Mapping[str, Node],
+    wanted: Collection[str],
+    known: Collection[str],
+    *,
+    controls: bool = True,
 ) -> list[Node]:
     """Return the nodes that are needed for some, each after what it needs.
 
@@ -151,6 +155,8 @@ def in_order(
         The names of those to be computed.
     known : collection of str
         The names of what is there already.
+    controls : bool
+        Whether what must have run before a node is needed, too.
 
     Raises
     ------
@@ -175,6 +181,7 @@ def in_order(
         state[name] = False
         waiting.append((name, True))
         node = nodes[name]
-        needed = [target(each) for each in (*node.inputs, *node.before)]
+        before = node.before if controls else ()
+        needed = [target(each) for each in (*node.inputs, *before)]
         waiting.extend((each, False) for each in reversed(needed))
     return found

@@ -8,6 +8,7 @@ Source of the format: ``tensorflow/cc/saved_model/loader.cc`` of TensorFlow 2.21
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,10 +17,11 @@ import numpy as np
 
 from feilun.adapters.tensorflow import elementwise, layers, reductions, shapes, sparse, state, texts
 from feilun.adapters.tensorflow.checkpoint import INDEX, Checkpoint
-from feilun.adapters.tensorflow.folder import ASSETS, GRAPH, unpack
+from feilun.adapters.tensorflow.folder import ASSETS, GRAPH, TEXTS, unpack
 from feilun.adapters.tensorflow.graph import Graph, target
 from feilun.adapters.tensorflow.messages import SCHEMA, Array, attribute_of, texts_of
-from feilun.adapters.tensorflow.plan import Operators, Plan, Planner
+from feilun.adapters.tensorflow.plan import Plan
+from feilun.adapters.tensorflow.planner import Operators, Planner
 from feilun.adapters.tensorflow.protobuf import Message, Reader
 from feilun.adapters.tensorflow.signature import (
     DAMAGED,
@@ -42,9 +44,13 @@ OPERATORS = Operators(
 
 
 class SavedModel(NamedTuple):
-    """The inputs in the order of their columns, and the plan of the score."""
+    """The inputs in the order of their columns, the texts of codes, and the plan of the score.
+
+    ``texts`` has, by the place of a column, what its codes stand for, and nothing at the end.
+    """
 
     inputs: tuple[Input, ...]
+    texts: Mapping[int, Array]
     plan: Plan
 
 
@@ -70,6 +76,7 @@ def _read(data: bytes, columns: int) -> SavedModel:
     meta = serving_graph(reader, files[GRAPH])
     signature = signature_of(meta)
     inputs, output = inputs_of(signature, columns), output_of(signature)
+    known = _texts(inputs, files)
     graph = Graph(reader, reader.read("Graph", meta["graph"]))
     resources = state.Resources()
     read = partial(attribute_of, reader)
@@ -78,9 +85,31 @@ def _read(data: bytes, columns: int) -> SavedModel:
         able = Operators(OPERATORS.plain, {**OPERATORS.shaped, **loading})
         _start(meta, Planner(graph, read, able, resources), INDEX in files)
         resources.share_copies(graph.nodes, read)
+        said = [output], _given(meta), [each.node for each in inputs]
         planner = Planner(graph, read, OPERATORS, resources.read)
-        plan = planner.plan([output], _given(meta), [each.node for each in inputs])
-    return SavedModel(inputs, plan)
+        plan = planner.plan(*said)
+        if planner.written:  # such as the state of random numbers that only training uses
+            alone = Planner(graph, read, OPERATORS, resources.read, controls=False)
+            alone.plan(*said)
+            if planner.written & alone.used:
+                raise ValueError("it changes its own variables while it scores")
+    return SavedModel(inputs, known, plan)
+
+
+def _texts(inputs: Sequence[Input], files: Mapping[str, bytes]) -> dict[int, Array]:
+    """Return the texts of the columns whose input takes texts, each as bytes."""
+    said = json.loads(files.get(TEXTS, b"{}"))
+    found, place = {}, 0
+    for each in inputs:
+        for column in range(place, place + each.width) if each.dtype.kind == "O" else ():
+            if str(column) not in said:
+                raise ValueError(
+                    f"its input {each.name} takes texts; its feature must be one of texts, whose "
+                    "dictionary is given with --categories"
+                )
+            found[column] = texts_of([text.encode() for text in said[str(column)]] + [b""])
+        place += each.width
+    return found
 
 
 def _checkpoint(reader: Reader, files: Mapping[str, bytes]) -> Checkpoint | None:
@@ -144,7 +173,7 @@ def score(model: SavedModel, matrix: Array) -> Array:
     """
     try:
         with np.errstate(all="ignore"):
-            (output,) = model.plan.run(list(_given_rows(model.inputs, matrix)))
+            (output,) = model.plan.run(list(_given_rows(model, matrix)))
     except DAMAGED as error:
         raise ModelError(str(error)[:300]) from error
     rows = len(matrix)
@@ -156,11 +185,22 @@ def score(model: SavedModel, matrix: Array) -> Array:
     raise ModelError(f"The model gave numbers of shape {found.shape} for {rows} rows.")
 
 
-def _given_rows(inputs: Sequence[Input], matrix: Array) -> Iterator[Array]:
+def _given_rows(model: SavedModel, matrix: Array) -> Iterator[Array]:
     start = 0
-    for each in inputs:
-        part = matrix[:, start : start + each.width].reshape(-1, *each.shape)
+    for each in model.inputs:
+        columns = range(start, start + each.width)
         start += each.width
+        if each.dtype.kind == "O":
+            part = np.stack([_of_codes(model.texts[at], matrix[:, at]) for at in columns], 1)
+        else:
+            part = matrix[:, columns.start : columns.stop]
         if each.dtype.kind in "iu" and not np.isfinite(part).all():
             raise ValueError(f"the input {each.name} takes whole numbers, and one is missing")
-        yield part.astype(each.dtype)
+        yield part.reshape(-1, *each.shape).astype(each.dtype)
+
+
+def _of_codes(texts: Array, codes: Array) -> Array:
+    """Return the texts that codes stand for; the last, which is empty, for what is missing."""
+    last = len(texts) - 1
+    known = (codes >= 0) & (codes < last)
+    return np.asarray(texts[np.where(known, codes, last).astype(np.int64)])

@@ -29,7 +29,7 @@ WAY = "Convert it: python -m tf2onnx.convert --saved-model FOLDER --output model
 
 
 class Input(NamedTuple):
-    """One input of a signature: its node, the type of its numbers, and a row's shape."""
+    """One input of a signature: its node, its type (texts are objects), and a row's shape."""
 
     name: str
     node: str
@@ -60,8 +60,8 @@ def read_inputs(data: bytes, columns: int | None) -> tuple[Input, ...]:
         If it is no such model, or takes something else.
     """
     try:
-        files = unpack(data, re.compile(re.escape(GRAPH)))
-        return inputs_of(signature_of(serving_graph(Reader(SCHEMA), files[GRAPH])), columns)
+        graph = serving_graph(Reader(SCHEMA), unpack(data, GRAPH)[GRAPH])
+        return inputs_of(signature_of(graph), columns)
     except DAMAGED as error:
         raise refusal(error) from error
 
@@ -124,7 +124,7 @@ def inputs_of(signature: Message, columns: int | None) -> tuple[Input, ...]:
     WrongColumns
         If they take another number of columns.
     ValueError
-        If one is no tensor of numbers with an open number of rows.
+        If one is no tensor of numbers or texts with an open number of rows.
     """
     infos = {each["key"]: each["value"] for each in signature["inputs"]}
     alone = len(infos) == 1
@@ -149,9 +149,7 @@ def _input(name: str, info: Message, columns: int | None) -> Input:
     """Return an input; a size that it leaves open is made to take so many columns."""
     dtype = DTYPES.get(info["dtype"])
     if not info["name"] or dtype is None:
-        raise ValueError(f"its input {name} is no tensor of numbers")
-    if dtype == "object":
-        raise ValueError(f"its input {name} takes texts; export what comes after their codes")
+        raise ValueError(f"its input {name} is no tensor of numbers or texts")
     shape = shape_of(info["shape"])
     if shape is None:
         shape = (-1, -1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from feilun.adapters.tensorflow.messages import Array, Attributes, size_of
+from feilun.adapters.tensorflow.messages import Array, size_of
 from feilun.adapters.tensorflow.shapes import within
 
 
@@ -68,20 +68,19 @@ def _dense(places: Array, shape: Array, values: Array, default: Array) -> Array:
     return found
 
 
+_sum, _mean, _root = _combine(np.ones_like), _combine(lambda members: members), _combine(np.sqrt)
+
 PLAIN: Mapping[str, Callable[..., Any]] = {
     "SparseFillEmptyRows": _fill_rows,
     "SparseReshape": _reshape,
+    "SparseSegmentMean": _mean,
+    "SparseSegmentMeanWithNumSegments": _mean,
+    "SparseSegmentSqrtN": _root,
+    "SparseSegmentSqrtNWithNumSegments": _root,
+    "SparseSegmentSum": _sum,
+    "SparseSegmentSumWithNumSegments": _sum,
     "SparseToDense": _dense,
-    **{
-        f"SparseSegment{name}{suffix}": _combine(divide)
-        for name, divide in {
-            "Sum": np.ones_like,
-            "Mean": lambda members: members,
-            "SqrtN": np.sqrt,
-        }.items()
-        for suffix in ("", "WithNumSegments")
-    },
 }
 """Operators without attributes that matter."""
-SHAPED: Mapping[str, Callable[[Attributes], Any]] = {}
+SHAPED: Mapping[str, Callable[..., Any]] = {}
 """Operators that take their attributes first."""

@@ -13,7 +13,7 @@ import numpy as np
 from feilun.adapters.tensorflow.checkpoint import Checkpoint
 from feilun.adapters.tensorflow.graph import Node, target
 from feilun.adapters.tensorflow.messages import Array, Attributes, dtype_of, size_of, texts_of
-from feilun.adapters.tensorflow.plan import LazyAttributes
+from feilun.adapters.tensorflow.planner import LazyAttributes
 from feilun.adapters.tensorflow.shapes import gather
 
 ANONYMOUS = b"cd2c89b7-88b7-44c8-ad83-06c2a9158347"

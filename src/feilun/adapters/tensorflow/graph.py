@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from feilun.adapters.tensorflow.protobuf import Message, Reader
 
-MAX_NODES = 500_000
-
 _OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "FusedBatchNorm": ("y", "batch_mean", "batch_variance", "reserve_space_1", "reserve_space_2"),
     "FusedBatchNormV2": ("y", "batch_mean", "batch_variance", "reserve_space_1", "reserve_space_2"),

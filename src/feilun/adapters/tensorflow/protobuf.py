@@ -42,11 +42,11 @@ _NOTHING: Mapping[str, Any] = {"int": 0, "bool": False, "float": 0.0, "double": 
 
 
 class Reader:
-    """Reads messages of one schema; what it has made is counted together."""
+    """Reads messages of one schema; what it has made, ``most`` values, is counted together."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, most: int = MAX_VALUES) -> None:
         self._schema = schema
-        self._made = 0
+        self._left = most
 
     def read(self, kind: str, data: bytes | memoryview, depth: int = 0) -> Message:
         """Return a message as a dictionary by names; bytes in it as views of ``data``.
@@ -85,8 +85,8 @@ class Reader:
         return found
 
     def _count(self, values: int) -> None:
-        self._made += values
-        if self._made > MAX_VALUES:
+        self._left -= values
+        if self._left < 0:
             raise ValueError("there is too much in it")
 
     def _one(self, kind: str, value: Any, depth: int) -> Any:

@@ -180,7 +180,7 @@ def score(model: SavedModel, matrix: Array) -> Array:
     found = np.asarray(output)
     if found.shape in ((rows,), (rows, 1)) and found.dtype.kind == "f":
         return found.reshape(rows).astype(np.float64)
-    if found.shape == (rows, 2) and np.allclose(found.sum(1), 1, atol=1e-3):
+    if found.shape == (rows, 2) and (found >= 0).all() and np.allclose(found.sum(1), 1, atol=1e-3):
         return found[:, 1].astype(np.float64)
     raise ModelError(f"The model gave numbers of shape {found.shape} for {rows} rows.")
 

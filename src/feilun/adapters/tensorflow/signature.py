@@ -25,6 +25,8 @@ DAMAGED = (
 """What reading or running a damaged model may raise."""
 _OUTPUTS = ("probabilities", "scores", "score", "predictions", "logistic")
 """What the output is called that is the score, where there are several; the first that fits."""
+_MAX_VALUES = 100_000
+"""How much there may be beside the graph, which is read outside of the worker."""
 WAY = "Convert it: python -m tf2onnx.convert --saved-model FOLDER --output model.onnx"
 
 
@@ -60,7 +62,7 @@ def read_inputs(data: bytes, columns: int | None) -> tuple[Input, ...]:
         If it is no such model, or takes something else.
     """
     try:
-        graph = serving_graph(Reader(SCHEMA), unpack(data, GRAPH)[GRAPH])
+        graph = serving_graph(Reader(SCHEMA, _MAX_VALUES), unpack(data, GRAPH)[GRAPH])
         return inputs_of(signature_of(graph), columns)
     except DAMAGED as error:
         raise refusal(error) from error

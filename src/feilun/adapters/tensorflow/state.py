@@ -236,6 +236,10 @@ def loading(
         lines = assets[name].decode(errors="surrogateescape").split("\n")
         if lines[-1] == "":
             lines.pop()
+        if attributes.get("offset", 0):
+            raise ValueError("it reads a file from a line on")
+        if attributes.get("vocab_size", -1) > 0:
+            lines = lines[: attributes["vocab_size"]]
         columns = [
             _column(lines, attributes[place], kind, attributes.get("delimiter", b"\t"))
             for place, kind in (("key_index", table.keys), ("value_index", table.values))

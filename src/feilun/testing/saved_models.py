@@ -138,14 +138,34 @@ def function(
 def table(entries: Mapping[bytes, bytes]) -> bytes:
     """Return a table of LevelDB's: one block, its index, and the footer."""
     block = _block(sorted(entries.items()))
+    return joined(block, _block([(b"\xff", varint(0) + varint(len(block)))]))
+
+
+def joined(block: bytes, index: bytes) -> bytes:
+    """Return a table of one block of entries, and an index of such blocks."""
     nothing = _block([])
-    index = _block([(b"\xff", varint(0) + varint(len(block)))])
-    trailer = bytes(5)
     at = len(block) + 5
     footer = varint(at) + varint(len(nothing))
     footer += varint(at + len(nothing) + 5) + varint(len(index))
-    body = block + trailer + nothing + trailer + index + trailer
+    body = b"".join(each + b"\0" + checksum(each + b"\0") for each in (block, nothing, index))
     return body + footer.ljust(40, b"\0") + _MAGIC
+
+
+def checksum(data: bytes) -> bytes:
+    """Return the masked CRC-32C of a few bytes.
+
+    Examples
+    --------
+    >>> checksum(b"123456789").hex()
+    'e5b08ac7'
+    """
+    state = 0xFFFF_FFFF
+    for byte in data:
+        state ^= byte
+        for _ in range(8):
+            state = state >> 1 ^ (0x82F63B78 if state & 1 else 0)
+    state ^= 0xFFFF_FFFF
+    return struct.pack("<I", ((state >> 15 | state << 17) + 0xA282EAD8) & 0xFFFF_FFFF)
 
 
 def _block(entries: Sequence[tuple[bytes, bytes]]) -> bytes:
@@ -167,9 +187,9 @@ def checkpoint(variables: Mapping[str, npt.NDArray[Any]]) -> dict[str, bytes]:
     data = b""
     for name, value in variables.items():
         own = value.astype(value.dtype.newbyteorder("<")).tobytes()
-        entries[name.encode()] = message(
-            (1, _DTYPES[value.dtype.name]), (2, shape(value.shape)), (4, len(data)), (5, len(own))
-        )
+        said = (1, _DTYPES[value.dtype.name]), (2, shape(value.shape)), (4, len(data))
+        crc = varint(6 << 3 | 5) + checksum(own)
+        entries[name.encode()] = message(*said, (5, len(own))) + crc
         data += own
     return {
         "variables/variables.index": table(entries),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from feilun.adapters.tensorflow.checksum import masked
 from feilun.adapters.tensorflow.messages import (
     MAX_STORED,
     Array,
@@ -116,6 +117,8 @@ class Checkpoint:
             return _texts(data, size).reshape(shape)
         if length != size * dtype.itemsize:
             raise ValueError(f"its variable {name[:120]} is of another size than its bytes")
+        if masked(data) != entry["crc"]:
+            raise ValueError(f"its variable {name[:120]} is damaged")
         return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
 
 
@@ -173,19 +176,22 @@ def _handle(view: memoryview, at: int) -> tuple[int, int]:
 
 def _block(view: memoryview, start: int, size: int) -> Iterator[tuple[bytes, memoryview]]:
     """Yield a block's entries: each key says how much it shares with the one before."""
-    if start + size + _TRAILER > len(view) or size < 4:
+    end = start + size + _TRAILER
+    if end > len(view) or size < 4:
         raise ValueError("its variables.index is cut off")
     if view[start + size]:
         raise ValueError("its variables.index is compressed")
+    if masked(view[start : start + size + 1]).to_bytes(4, "little") != view[end - 4 : end]:
+        raise ValueError("its variables.index is damaged")
     block = view[start : start + size]
     restarts = int.from_bytes(block[-4:], "little")
-    end = size - 4 - 4 * restarts
+    last = size - 4 - 4 * restarts
     key, at = b"", 0
-    while at < end:
+    while at < last:
         shared, at = varint(block, at)
         own, at = varint(block, at)
         length, at = varint(block, at)
-        whole = at + own + length <= end and shared <= len(key) and shared + own <= _MAX_KEY
+        whole = at + own + length <= last and shared <= len(key) and shared + own <= _MAX_KEY
         if not whole:
             raise ValueError("its variables.index is damaged")
         key = key[:shared] + bytes(block[at : at + own])

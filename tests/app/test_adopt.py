@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from feilun.testing import saved_models
+
 pytest.importorskip("mlflow")
 sys.path.insert(0, str(Path(__file__).parents[1] / "adapters/http_endpoint"))
 from endpoint_server import serving, url_of
@@ -128,6 +130,62 @@ def test_an_mlflow_folder_by_its_native_file(adopting):
     (folder / "MLmodel").write_text("flavors: {xgboost: {data: model.ubj}}")
     adopted = shop.json("adopt", "ranker", folder)
     assert (adopted["format"], adopted["release"]["version"]) == ("xgboost/1", 1)
+
+
+def test_the_folder_of_a_saved_model(adopting, start, until):
+    shop = adopting
+    folder = saved_models.write(shop.root / "exported", saved_models.dense(2)[0])
+    with start(shop):
+        until(lambda: shop.call("/status")[1]["lag"] == 0)
+        adopted = shop.json("adopt", "ranker", folder)
+        assert adopted["format"] == "saved-model/1"
+        until(lambda: shop.call("/status")[1]["models"]["ranker"]["version"] == 1)
+        status, reply = shop.call("/api/recommend?user_id=7")
+        assert (status, reply["version"], reply["degraded"]) == (200, 1, [])
+        assert reply["result"]
+    assert "in production" in shop.run("adopt", "ranker", folder, "--replace", code=2).stderr
+    alone = shop.run("adopt", "ranker", folder / "saved_model.pb", "--replace", code=1).stderr
+    assert "folder" in alone
+
+
+def by_device(folder):
+    """Write a model that ranks clicks up for one device, and down for another."""
+    node, kind = saved_models.node, saved_models.Type
+    devices = np.array([b"web", b"app"], object)
+    nodes = [
+        node("c", "Placeholder"),
+        node("d", "Placeholder"),
+        node("t", "HashTableV2", key_dtype=kind(saved_models.TEXT), value_dtype=kind(1)),
+        node("keys", "Const", value=devices),
+        node("signs", "Const", value=np.array([1, -1], np.float32)),
+        node("first", "LookupTableImportV2", "t", "keys", "signs"),
+        node("none", "Const", value=np.array(0, np.float32)),
+        node("sign", "LookupTableFindV2", "t", "d", "none"),
+        node("score", "Mul", "c", "sign"),
+    ]
+    inputs = {"clicks": ("c:0", 1, (-1,)), "device": ("d:0", saved_models.TEXT, (-1,))}
+    signature = saved_models.Signature(inputs, {"score": ("score:0", 1, (-1,))})
+    return saved_models.write(folder, saved_models.saved_model(nodes, signature, first="first"))
+
+
+def test_texts_of_a_saved_model_are_those_of_the_request(adopting, start, until):
+    shop = adopting
+    text = (shop.root / "shop.py").read_text()
+    text = text.replace("UserProfile.clicks],", 'fl.request.param("device", str)],')
+    text = text.replace(
+        "user_id: int, k: int = 10)", 'user_id: int, device: str = "", k: int = 10)'
+    )
+    (shop.root / "shop.py").write_text(text)
+    (shop.root / "codes.json").write_text('{"request:device": ["app", "web"]}')
+    folder = by_device(shop.root / "exported")
+    with start(shop):
+        until(lambda: shop.call("/status")[1]["lag"] == 0)
+        adopted = shop.json("adopt", "ranker", folder, "--categories", shop.root / "codes.json")
+        assert adopted["columns"] == {"user_item:clicks": "clicks", "request:device": "device"}
+        until(lambda: shop.call("/status")[1]["models"]["ranker"]["version"] == 1)
+        for device, best in (("web", 4), ("app", 0)):
+            reply = shop.call(f"/api/recommend?user_id=7&device={device}")[1]
+            assert (reply["result"][0], reply["degraded"]) == (best, [])
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from feilun.app.compose import scorer_loaders
 from feilun.errors import FeilunError, ModelError
 from feilun.models.bundle import FORMATS
 from feilun.models.formats import recognise
+from feilun.testing.saved_models import archive
 
 MARKER = Path(tempfile.gettempdir()) / f"feilun-marker-{os.getpid()}"
 
@@ -73,9 +74,9 @@ def corpus():
         "npy": (numpy_bytes(np.save, objects, allow_pickle=True), "booster.save_model"),
         "npz": (numpy_bytes(np.savez, a=objects), "skl2onnx"),
         "skops": (zipped(schema_json=b'{"__class__": "system"}'), "skl2onnx"),
-        "keras": (zipped(config_json=keras, model_weights_h5=evil), "onnx"),
-        "h5": (b"\x89HDF\r\n\x1a\n" + keras + evil, "onnx"),
-        "saved_model.pb": (b"\x08\x01\x12\x80\x01" + evil, "tf2onnx"),
+        "keras": (zipped(config_json=keras, model_weights_h5=evil), "model.export"),
+        "h5": (b"\x89HDF\r\n\x1a\n" + keras + evil, "model.export"),
+        "saved_model.pb": (b"\x08\x01\x12\x80\x01" + evil, "folder"),
         "tar that climbs": (tarred("../../evil.pkl", evil), "Unpack"),
         "zip that climbs": (zipped(**{"..__..__evil_pkl": evil}), "Unpack"),
         "zip cut off": (zipped(m__data_pkl=evil)[:40], "Unpack"),
@@ -157,3 +158,11 @@ def test_the_formats_that_are_loaded_are_recognised():
     assert recognise(b'{\n "version": [3, 2, 0], "learner": {}}') == "xgboost/1"
     assert recognise(b"{L\0\0\0\0\0\0\0\x07learner{}") == "xgboost/1"
     assert recognise(b"\x08\x09\x12\x00") == "onnx/1"
+
+
+def test_a_saved_model_that_may_do_harm_is_refused_by_its_reader(marker):
+    data = archive({"saved_model.pb": pickle.dumps(Exploit())})
+    assert recognise(data) == "saved-model/1"
+    with pytest.raises(ModelError, match="SavedModel cannot be run"):
+        scorer_loaders()["saved-model/1"].load(data, 2)
+    assert not marker.exists()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 from feilun.app import compose
@@ -14,12 +16,17 @@ from feilun.flywheel.adoption import ModelFile
 from feilun.i18n import _
 from feilun.models.bundle import MAX_DESCRIPTION, MAX_MODEL
 from feilun.models.encoder import digest_of, write_encoder
-from feilun.models.formats import FOLDERS
 from feilun.ports.encoder import Classifier
 
 
 def read_model(
-    config: Config, model: ModelSpec, source: str, *, private: bool = False, secret: str = ""
+    config: Config,
+    model: ModelSpec,
+    source: str,
+    categories: Mapping[str, Sequence[str]],
+    *,
+    private: bool = False,
+    secret: str = "",
 ) -> ModelFile:
     """Read what ``feilun adopt`` names; an endpoint is described, and not asked yet.
 
@@ -30,7 +37,9 @@ def read_model(
     model : ModelSpec
         Whose version it is to be.
     source : str
-        A file, a folder of MLflow's or of a text classifier, or a URL.
+        A file, a folder of MLflow's, of TensorFlow's or of a text classifier, or a URL.
+    categories : mapping
+        By address, the values of each text column in the order of their codes.
     private, secret : bool, str
         Of an endpoint: whether it may be in a private network, and the variable that holds the
         value of its Authorization header.
@@ -52,19 +61,28 @@ def read_model(
             _("--private and --secret are for endpoints, and {source} is none.", source=source)
         )
     path = Path(source)
+    if (path / "saved_model.pb").is_file():
+        data = compose.saved_model(path, MAX_MODEL, _texts(model, categories))
+        return ModelFile(data, path.resolve().name, "saved-model/1")
     if not (path / "MLmodel").is_file() and (path / "config.json").is_file():
         return _classifier(config, model, path)
     file = _file_of(path) if path.is_dir() else path
     return ModelFile(_read(file, MAX_MODEL), path.resolve().name)
 
 
+def _texts(spec: ModelSpec, categories: Mapping[str, Sequence[str]]) -> dict[int, Sequence[str]]:
+    """Return the values of each text column by the place of the column."""
+    places = accumulate((column.width for column in spec.columns), initial=0)
+    pairs = zip(places, spec.columns, strict=False)
+    return {
+        place: categories[column.address] for place, column in pairs if column.address in categories
+    }
+
+
 def _file_of(folder: Path) -> Path:
-    """Return the file to adopt in a folder; only MLflow's have one."""
+    """Return the one file to adopt in a folder; only MLflow's have one."""
     if (folder / "MLmodel").is_file():
         return compose.mlflow_file(folder)
-    for name, way in FOLDERS.items():
-        if (folder / name).is_file():
-            raise ModelError(_("{path} is a folder that is not loaded.", path=folder), way)
     raise ModelError(
         _("{path} is a folder of no kind that is known.", path=folder), _("Name a model's file.")
     )

@@ -5,7 +5,7 @@ Heavy libraries are imported by the function that needs them, never by this modu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -229,6 +229,13 @@ def mlflow_file(folder: Path) -> Path:
     return native_file(folder)
 
 
+def saved_model(folder: Path, cap: int, texts: Mapping[int, Sequence[str]]) -> bytes:
+    """Return a TensorFlow SavedModel's folder as one file, with the texts of its columns."""
+    from feilun.adapters.tensorflow import pack
+
+    return pack(folder, cap, texts)
+
+
 def endpoint(url: str, columns: int, *, private: bool, secret: str) -> bytes:
     """Return the bytes that stand for a model behind an HTTP endpoint."""
     from feilun.adapters.http_endpoint import describe
@@ -242,6 +249,7 @@ def scorer_loaders() -> dict[str, ScorerLoader]:
     from feilun.adapters.http_endpoint import EndpointLoader
     from feilun.adapters.lightgbm import LightGbmLoader
     from feilun.adapters.onnx import OnnxLoader
+    from feilun.adapters.tensorflow import SavedModelLoader
     from feilun.adapters.torch import ExportedProgramLoader, ScriptLoader
     from feilun.adapters.xgboost import XgboostLoader
 
@@ -251,6 +259,7 @@ def scorer_loaders() -> dict[str, ScorerLoader]:
         OnnxLoader(),
         ExportedProgramLoader(),
         ScriptLoader(),
+        SavedModelLoader(),
         EndpointLoader(),
         ClassifierLoader(),
     ]

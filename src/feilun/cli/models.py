@@ -141,13 +141,13 @@ def adopt(
     config = configured(project)
     with workshop_of(config) as workshop:
         check_model(workshop, model)
-        spec = workshop.project.models[model]
+        spec, known = workshop.project.models[model], read_categories(categories)
         adopted = put_in_production(
             workshop,
             model,
-            read_model(config, spec, source, private=private, secret=secret),
+            read_model(config, spec, source, known, private=private, secret=secret),
             by=acting(),
-            categories=read_categories(categories),
+            categories=known,
             trained_until=None if trained_until is None else _moment(trained_until),
             replace=replace,
             shadow=shadow,

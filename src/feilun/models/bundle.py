@@ -47,6 +47,7 @@ FORMATS = {
     "onnx/1": "model.onnx",
     "torch-export/1": "model.pt2",
     "torchscript/1": "model.pt",
+    "saved-model/1": "saved_model.zip",
     "http-endpoint/1": "endpoint.json",
     "text-classifier/1": "classifier.json",
 }

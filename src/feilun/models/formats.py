@@ -24,12 +24,7 @@ _TORCH = _(
     "dynamo=True, external_data=False), with an open number of rows."
 )
 _KERAS = _(
-    "Load it where it was trained and write model.export('model.onnx', format='onnx'), or convert "
-    "a SavedModel: python -m tf2onnx.convert --saved-model FOLDER --output model.onnx"
-)
-_TENSORFLOW = _(
-    "Convert it: {command}",
-    command="python -m tf2onnx.convert --saved-model FOLDER --output model.onnx",
+    "Load it where it was trained and write model.export('FOLDER'), whose folder can be adopted."
 )
 _HUGGING_FACE = _(
     "Its weights say nothing about what is computed with them. Of a text classifier name its "
@@ -41,9 +36,6 @@ class _Refused(NamedTuple):
     what: str
     way: str
 
-
-FOLDERS = {"saved_model.pb": _TENSORFLOW}
-"""Folders that are not loaded, by a file in them, with the way to convert them."""
 
 _MARKS = {
     b"\x89HDF\r\n\x1a\n": _Refused(_("a Keras file in HDF5, which may hold functions"), _KERAS),
@@ -57,7 +49,7 @@ _MARKS = {
     ),
     b"ORTM": _Refused(_("an ONNX Runtime file"), _("Adopt the ONNX file that it was made from.")),
     b"\x08\x01": _Refused(
-        _("TensorFlow's saved_model.pb, whose graph may read files"), _TENSORFLOW
+        _("TensorFlow's saved_model.pb without the weights beside it"), _("Name its folder.")
     ),
 }
 """How files begin that are not loaded."""
@@ -121,6 +113,8 @@ def recognise(data: bytes) -> str:
             return "torch-export/1"
         if {"code/", "data.pkl"} <= names:
             return "torchscript/1"
+        if "saved_model.pb" in names:
+            return "saved-model/1"
     refused = _refusal(data)
     if refused is not None:
         raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 import time
@@ -23,6 +24,8 @@ DEADLINE_SECONDS = 0.9
 """For one answer; below what a request waits for a slow scorer."""
 PAUSE_SECONDS = 1.0
 """Between two starts: a model that ends its process at once must not keep the machine busy."""
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""What libraries of linear algebra take from the environment."""
 
 
 class WorkerScorer:
@@ -122,7 +125,11 @@ class WorkerScorer:
             time.sleep(max(0.0, self._started + PAUSE_SECONDS - time.monotonic()))
             self._started = time.monotonic()
             process = subprocess.Popen(  # noqa: S603  the command is an adapter's, never a file's
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                env={**os.environ, **_ONE_THREAD},
             )
             self._running.append(process)
             header = Header(len(self._data), self._columns)

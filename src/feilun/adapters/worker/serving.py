@@ -34,6 +34,7 @@ def serve(load: Callable[[bytes, int], Scorer]) -> None:
     except Exception as error:  # told to the gateway, which refuses the model
         send(answers, Header(0, error=reason(error)))
         return
+    del model, data  # the scorer has what it needs of them, and they may be large
     while (asked := receive(0)) is not None:
         header, data = asked
         matrix = np.frombuffer(data, np.float32).reshape(-1, header.columns)

@@ -32,8 +32,11 @@ CALL_TEXTS = 64
 """The most texts of one call."""
 FIRST_TEXTS = 8
 """The most of the first call, before it is known how quick an encoder is."""
-CALL_SECONDS = 0.25
-"""How long a call should take: calls of a slow encoder have fewer texts."""
+CALL_SECONDS = 0.4
+"""How long a call should take, at most: whoever comes may wait for the one before, too.
+
+Calls of a slow encoder have fewer texts, but not one where a few together take hardly longer.
+"""
 WAITING_TEXTS = 4_096
 """The most texts that may wait; more get no vectors."""
 CACHE_BYTES = 32 << 20

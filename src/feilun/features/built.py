@@ -17,9 +17,11 @@ from feilun.aggregation import Family, Plan, make_families
 from feilun.definitions.specs import FeatureSpec, FoldSpec, Project, longest
 from feilun.errors import CorruptData
 from feilun.features.earlier import decode_class, encode_class, has_class, obstacle, today
+from feilun.ports.online_store import StoreSnapshot
 
 KEY = b"built"
-"""Shorter than a family's id, so that no tile has it."""
+MENDED = b"mended"
+"""Both are shorter than a family's id, so that no tile has them."""
 
 _VERSION = 2
 
@@ -202,6 +204,16 @@ def decode_built(raw: bytes | None, project: Project) -> Built:
     features = [replace(each, fold=today(each.fold, project)) for each in stored.features]
     usable = [f for f in features if f.fold in own or not obstacle(f.fold, project)]
     return Built(tuple(holdings), tuple(dropped), stored.until, tuple(usable))
+
+
+def encode_mended(count: int) -> bytes:
+    """Return the bytes to store under ``MENDED``: how many damaged blobs were made anew."""
+    return (count % 2**64).to_bytes(8, "big")
+
+
+def mended(snapshot: StoreSnapshot) -> int:
+    """Return how many damaged blobs were made anew since the store was empty."""
+    return int.from_bytes(snapshot.get(MENDED) or b"", "big")
 
 
 def _shape(feature: FeatureSpec) -> tuple[object, ...]:

@@ -1,0 +1,82 @@
+"""A log that is lost: it is missed, and none takes its place until somebody says so."""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+
+from feilun.app import compose
+from feilun.app.compose import holds_something
+from feilun.app.config import Config
+from feilun.clock import SystemClock
+from feilun.errors import ConfigError, FeilunError
+from feilun.i18n import _
+
+
+def check_log(config: Config) -> None:
+    """See that the log is not lost: where tiles are or ``platform.db`` knows it, it has been.
+
+    Raises
+    ------
+    ConfigError
+        If it is: an empty one in its place would pass for the whole of what happened.
+    """
+    if log_is_lost(config):
+        raise ConfigError(
+            _(
+                "The event log {folder} is lost: it has been there, and is not.",
+                folder=config.log_path,
+            ),
+            _("Put it back from a backup. If there is none, begin a new one: feilun recover"),
+        )
+
+
+def log_is_lost(config: Config) -> bool:
+    """Return whether there has been a log that is not there."""
+    if holds_something(config.log_path):
+        return False
+    return holds_something(config.tiles_path) or _is_known(config)
+
+
+def _is_known(config: Config) -> bool:
+    try:
+        with closing(compose.known_log(config)) as known:
+            return known.has_begun()
+    except FeilunError:
+        return False  # what is wrong with platform.db others tell
+
+
+def note_log(config: Config) -> None:
+    """Let ``platform.db`` know that there is a log. Where it cannot, the next process does."""
+    with suppress(FeilunError), closing(compose.known_log(config)) as known:
+        known.note(SystemClock().now())
+
+
+def begin_log(config: Config) -> int:
+    """Begin a log in the place of one that is lost; return its first offset.
+
+    It is behind every offset that is written down anywhere, so that none of them gets a second
+    meaning, and tables are read from their beginning. A crash in the middle leaves it lost.
+
+    Raises
+    ------
+    ConfigError
+        If features of what was lost are there.
+    """
+    if holds_something(config.tiles_path):
+        raise ConfigError(
+            _("{tiles} has features of the log that is lost.", tiles=config.tiles_path),
+            _("Move it away: nothing could make them again, or tell whether they are right."),
+        )
+    with closing(compose.known_log(config)) as known:
+        end = known.end()
+        known.forget_rows()
+    if config.lake_path.exists() and compose.lake_installed():
+        with closing(compose.lake(config)) as lake:
+            end = max(end, lake.archived())
+    made = config.log_path.with_name("log.new")
+    with closing(compose.new_event_log(made)) as log:
+        if not log.end():
+            log.begin_at(end)
+        first = log.end()
+    made.replace(config.log_path)
+    return first

@@ -300,6 +300,20 @@ def test_tiles_that_nobody_reads_any_more_are_not_checked(folder):
             assert snapshot.mended() == 0
 
 
+def test_damage_that_was_dropped_with_its_family_takes_no_place(monkeypatch):
+    from feilun.aggregation import make_families
+
+    (kept,), (dropped,) = (make_families([FEATURES[at].fold]) for at in (0, 1))
+    monkeypatch.setattr(mending, "MOST", 2)
+    work = mending.Mending()
+    pairs = [(family.id + b"k" * 8, b"") for family in (dropped, kept)]
+    work.note(dropped, b"a" * 8)
+    work.note(dropped, b"b" * 8)
+    assert work.check(pairs, [kept]) == 1
+    assert work.begin([kept])
+    assert work.families == [kept]
+
+
 def test_more_damage_than_is_mended_at_a_time_is_mended_in_turns(folder, monkeypatch):
     monkeypatch.setattr(mending, "MOST", 1)
     tiles, wanted = folder / "tiles", whole(folder)

@@ -54,6 +54,8 @@ class Mending:
     def check(self, pairs: Iterable[tuple[bytes, bytes]], families: Collection[Family]) -> int:
         """Note which of these keys of the store have damaged blobs; return how many do."""
         known = {family.id: family for family in families}
+        if len(self._found) == MOST:  # what was found in dropped families takes nobody's place
+            self._found = {each: None for each in self._found if each[0].id in known}
         count = 0
         for prefix, group in groupby(pairs, lambda pair: pair[0][:ID_BYTES]):
             if family := known.get(prefix):

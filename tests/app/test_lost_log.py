@@ -80,6 +80,28 @@ def test_a_log_that_is_begun_anew_gives_no_offset_a_second_time(filled, tmp_path
     assert filled.json("features", CLICKS, "user_id=7")["features"] == {CLICKS: 2}
 
 
+@pytest.mark.parametrize("left", ["tiles", "lake"])
+def test_where_platform_db_is_lost_too_what_was_made_of_the_log_tells(filled, tmp_path, left):
+    data = filled.root / ".feilun"
+    if left == "lake":
+        pytest.importorskip("pyiceberg")
+        filled.run("archive")
+        shutil.rmtree(data / "tiles")
+    for path in (data / "log", *data.glob("platform.db*")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    refused(filled)
+    if left == "tiles":
+        assert "Move it away" in filled.run("recover", code=2).stderr
+        assert not (data / "platform.db").exists()
+        take(filled, tmp_path, "tiles")
+        filled.run("events", "bad")  # nothing is left that could tell: it is a new platform
+    else:
+        said = filled.run("recover").stdout
+        assert "no team" in said
+        assert "begun at offset 65536" in said
+        assert [each["subject"] for each in filled.json("audit")["audit"]] == ["platform.db", "log"]
+
+
 def test_tables_are_read_from_their_beginning_where_the_log_had_their_rows(shop):
     pytest.importorskip("sqlalchemy")
     with (shop.root / "shop.py").open("a") as file:

@@ -13,7 +13,7 @@ from feilun.i18n import _
 
 
 def check_log(config: Config) -> None:
-    """See that the log is not lost: where tiles are or ``platform.db`` knows it, it has been.
+    """See that the log is not lost: where something was made of it, or knows it, it has been.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def log_is_lost(config: Config) -> bool:
     """Return whether there has been a log that is not there."""
     if holds_something(config.log_path):
         return False
-    return holds_something(config.tiles_path) or _is_known(config)
+    return any(map(holds_something, (config.tiles_path, config.lake_path))) or _is_known(config)
 
 
 def _is_known(config: Config) -> bool:
@@ -51,22 +51,27 @@ def note_log(config: Config) -> None:
         known.note(SystemClock().now())
 
 
-def begin_log(config: Config) -> int:
-    """Begin a log in the place of one that is lost; return its first offset.
-
-    It is behind every offset that is written down anywhere, so that none of them gets a second
-    meaning, and tables are read from their beginning. A crash in the middle leaves it lost.
+def check_tiles_away(config: Config) -> None:
+    """See that no tiles of a lost log are there.
 
     Raises
     ------
     ConfigError
-        If features of what was lost are there.
+        If there are.
     """
     if holds_something(config.tiles_path):
         raise ConfigError(
             _("{tiles} has features of the log that is lost.", tiles=config.tiles_path),
             _("Move it away: nothing could make them again, or tell whether they are right."),
         )
+
+
+def begin_log(config: Config) -> int:
+    """Begin a log in the place of one that is lost; return its first offset.
+
+    It is behind every offset that is written down anywhere, so that none of them gets a second
+    meaning, and tables are read from their beginning. A crash in the middle leaves it lost.
+    """
     with closing(compose.known_log(config)) as known:
         end = known.end()
         known.forget_rows()

@@ -39,6 +39,8 @@ def recover(project: ProjectFolder = None) -> None:
                 _("{path} is there, and so is the log.", path=path),
                 _("If one is damaged, put it back from a backup, or move it away first."),
             )
+        if log_lost:
+            lost_log.check_tiles_away(config)
         if database_lost:
             compose.make_database(config)
             _note(config, path.name, "a new platform.db")

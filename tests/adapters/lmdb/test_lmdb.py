@@ -16,7 +16,7 @@ import pytest
 
 from feilun.adapters.lmdb import LmdbEventLog, LmdbOnlineStore, environment
 from feilun.clock import DAY
-from feilun.errors import Conflict, ConfigError, CorruptData, StoreFull, Unavailable
+from feilun.errors import ConfigError, Conflict, CorruptData, StoreFull, Unavailable
 from feilun.ports.online_store import Mark
 from feilun.records.codec import encode_batch
 from feilun.testing.records import START, make_record

@@ -32,7 +32,7 @@ class Folder(Protocol):
         ...
 
     def check(self) -> int:
-        """Check some of what is stored; return how much is damaged."""
+        """Check some of what is stored; return how much is found damaged."""
         ...
 
 
@@ -54,7 +54,7 @@ class Folding:
         return self._tried(self._engine.run_once)
 
     def check(self) -> int | None:
-        """Check some of what is stored; return how much is damaged, or None where it cannot now."""
+        """Check some of what is stored; return how much is damaged, None where it cannot now."""
         return self._tried(self._engine.check)
 
     def _tried(self, work: Callable[[], int]) -> int | None:

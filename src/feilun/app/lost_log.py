@@ -71,11 +71,16 @@ def begin_log(config: Config) -> int:
 
     It is behind every offset that is written down anywhere, so that none of them gets a second
     meaning, and tables are read from their beginning. A crash in the middle leaves it lost.
+
+    Raises
+    ------
+    MissingExtra
+        If there is a lake, and what reads it is not installed.
     """
     with closing(compose.known_log(config)) as known:
         end = known.end()
         known.forget_rows()
-    if config.lake_path.exists() and compose.lake_installed():
+    if holds_something(config.lake_path):
         with closing(compose.lake(config)) as lake:
             end = max(end, lake.archived())
     made = config.log_path.with_name("log.new")

@@ -225,7 +225,7 @@ def _marked(holding: Holding, project: Project) -> Holding:
     own = set(project.folds)
     gone = {f.fingerprint for f in holding.family.folds if f not in own and obstacle(f, project)}
     for plan in holding.family.plans:
-        if plan.of_many_fields:  # each of which was required once, as that of no such fold is
+        if plan.of_many_fields:  # each was required once: now fillers stand for one that is not
             gone |= {f.fingerprint for f in plan.folds if f.field is not None and not f.required}
     return replace(holding, lacking=holding.lacking | gone) if gone else holding
 

@@ -191,7 +191,7 @@ class Engine:
         return taken
 
     def check(self, limit: int = CHECK_BATCH) -> int:
-        """Check the next blobs of the store, round and round; return how many are damaged.
+        """Check the next blobs of the store, round and round; return how many are found damaged.
 
         Called when nothing else is to do, so that damage does not wait for an event of its key.
         What was found is made anew by `run_once`.

@@ -52,18 +52,17 @@ class Mending:
             self._found[family, key] = None
 
     def check(self, pairs: Iterable[tuple[bytes, bytes]], families: Collection[Family]) -> int:
-        """Note which of these keys of the store have damaged blobs; return how many do."""
+        """Note which of these keys of the store have damaged blobs; return how many are news."""
         known = {family.id: family for family in families}
         if len(self._found) == MOST:  # what was found in dropped families takes nobody's place
             self._found = {each: None for each in self._found if each[0].id in known}
-        count = 0
+        before = len(self._found)
         for prefix, group in groupby(pairs, lambda pair: pair[0][:ID_BYTES]):
             if family := known.get(prefix):
                 names, blobs = zip(*group, strict=True)
                 for key in increments.damaged(family, [n[ID_BYTES:] for n in names], blobs):
                     self.note(family, key)
-                    count += 1
-        return count
+        return len(self._found) - before
 
     def begin(self, families: Collection[Family]) -> bool:
         """Take up what was found in ``families``; return whether there is anything to do."""

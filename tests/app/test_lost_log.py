@@ -5,6 +5,9 @@ from contextlib import closing
 
 import pytest
 
+from feilun.app import compose, lost_log
+from feilun.app.config import load, prepare_data
+
 pytestmark = pytest.mark.xdist_group("lost_log")
 
 CLICKS = "user_profile:clicks"
@@ -78,6 +81,23 @@ def test_a_log_that_is_begun_anew_gives_no_offset_a_second_time(filled, tmp_path
         assert filled.json("status")["platform"]["problems"] == []
     filled.run("rebuild")
     assert filled.json("features", CLICKS, "user_id=7")["features"] == {CLICKS: 2}
+
+
+def test_a_log_that_another_process_begins_meanwhile_is_not_lost(shop, monkeypatch):
+    config = load(shop.root)
+    prepare_data(config)
+    known_log = compose.known_log
+
+    def meanwhile(config):
+        if not config.log_path.exists():
+            with monkeypatch.context() as patched:
+                patched.setattr(compose, "known_log", known_log)
+                compose.event_log(config).close()
+        return known_log(config)
+
+    monkeypatch.setattr(compose, "known_log", meanwhile)
+    assert not lost_log.log_is_lost(config)
+    assert config.log_path.exists()
 
 
 @pytest.mark.parametrize("left", ["tiles", "lake"])

@@ -31,10 +31,12 @@ def check_log(config: Config) -> None:
 
 
 def log_is_lost(config: Config) -> bool:
-    """Return whether there has been a log that is not there."""
-    if holds_something(config.log_path):
-        return False
-    return any(map(holds_something, (config.tiles_path, config.lake_path))) or _is_known(config)
+    """Return whether there has been a log that is not there.
+
+    The log is looked for last: another process may begin one meanwhile, and what tells of it.
+    """
+    told = any(map(holds_something, (config.tiles_path, config.lake_path))) or _is_known(config)
+    return told and not holds_something(config.log_path)
 
 
 def _is_known(config: Config) -> bool:

@@ -24,12 +24,17 @@ class Records:
         self.arriving = list(arriving)
         self.fail = set(fail)
         self.error = error
-        self.total = self.folded = self.calls = 0
+        self.total = self.folded = self.calls = self.checks = 0
+        self.damaged = []
 
     def end(self):
         if self.arriving:
             self.total += self.arriving.pop(0)
         return self.total
+
+    def check(self):
+        self.checks += 1
+        return self.damaged.pop(0) if self.damaged else 0
 
     def run_once(self, limit=10):
         self.calls += 1
@@ -84,3 +89,46 @@ def test_it_looks_again_though_nothing_comes(monkeypatch):
     records = Records([])
     assert pauses(monkeypatch, records, 5) == []
     assert records.calls == 5
+
+
+class Seconds:
+    """A clock that moves while somebody sleeps."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def test_it_checks_what_is_stored_in_a_hundredth_of_the_time_while_nothing_comes(monkeypatch):
+    seconds, records = Seconds(), Records([])
+    monkeypatch.setattr(time, "monotonic", lambda: seconds.now)
+    monkeypatch.setattr(time, "sleep", seconds.sleep)
+    check = records.check
+
+    def slow():
+        seconds.now += 0.1
+        return check()
+
+    records.check = slow
+    engine.run(engine.Folding(records), records, Until(10_000))
+    passed = seconds.now - 100
+    assert passed > 100
+    assert 0.009 < records.checks * 0.1 / passed < 0.011
+
+
+def test_it_checks_nothing_while_there_is_work(monkeypatch):
+    records = Records([1] * 50)
+    assert pauses(monkeypatch, records, 50) == []
+    assert (records.folded, records.checks) == (50, 0)
+
+
+def test_damage_that_it_found_is_mended_at_once(monkeypatch):
+    records = Records([])
+    records.damaged = [0, 2]
+    monkeypatch.setattr(engine, "CHECK_SHARE", float("inf"))
+    pauses(monkeypatch, records, 2)
+    assert records.calls == 1
+    pauses(monkeypatch, records, 4)
+    assert records.calls > 2

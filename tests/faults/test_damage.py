@@ -12,11 +12,12 @@ import pytest
 
 import feilun as fl
 from feilun.adapters.lmdb import LmdbEventLog, LmdbOnlineStore, environment
+from feilun.aggregation.family import ID_BYTES
 from feilun.clock import DAY, MINUTE, SystemClock
 from feilun.definitions.compiler import compile_project
 from feilun.errors import CorruptData
 from feilun.features import engine as engine_module
-from feilun.features.built import KEY
+from feilun.features import mending
 from feilun.features.engine import Engine
 from feilun.features.online import OnlineReader
 from feilun.records.schema import schemas_of
@@ -81,7 +82,7 @@ def keys_of(folder: Path) -> list[bytes]:
     with lmdb.open(str(folder), max_dbs=16, map_size=environment.MAP_BYTES) as env:
         values = env.open_db(b"values")
         with env.begin() as txn, txn.cursor(values) as cursor:
-            return [key for key in cursor.iternext(values=False) if key != KEY]
+            return [key for key in cursor.iternext(values=False) if len(key) >= ID_BYTES]
 
 
 def served(store: LmdbOnlineStore):
@@ -232,6 +233,102 @@ def test_a_killed_engine_finds_damage_again(folder, monkeypatch):
             pass
         found = served(store)
     assert found == whole(folder)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+def test_damage_is_found_and_mended_though_no_event_of_its_key_comes(folder, limit):
+    tiles, wanted = folder / "tiles", whole(folder)
+    with (
+        closing(LmdbEventLog(folder / "log")) as log,
+        closing(LmdbOnlineStore(tiles)) as store,
+    ):
+        assert Engine(PROJECT, log, store).run_once() == 40
+        assert served(store) == wanted
+    keys = keys_of(tiles)
+    for key in keys[1:]:
+        change(tiles, b"values", key, lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]))
+    with (
+        closing(LmdbEventLog(folder / "log")) as log,
+        closing(LmdbOnlineStore(tiles)) as store,
+    ):
+        engine, reader = Engine(PROJECT, log, store), OnlineReader(PROJECT, store)
+        assert engine.run_once() == 0  # nothing is to do, and nothing is known to be damaged
+        rounds = -(-(len(keys) + 1) // limit)  # every key once, and the list of tiles
+        assert sum(engine.check(limit) for _ in range(rounds)) == len(keys) - 1
+        while engine.run_once():
+            pass
+        assert served(store) == wanted
+        assert sum(engine.check(limit) for _ in range(2 * rounds + 2)) == 0
+        with reader.snapshot() as snapshot:
+            assert snapshot.mended() == len(keys) - 1
+    change(tiles, b"values", keys[0], lambda raw: raw[:-8])
+    with (
+        closing(LmdbEventLog(folder / "log")) as log,
+        closing(LmdbOnlineStore(tiles)) as store,
+    ):
+        engine, reader = Engine(PROJECT, log, store), OnlineReader(PROJECT, store)
+        assert engine.check() == 1
+        while engine.run_once():
+            pass
+        with reader.snapshot() as snapshot:
+            assert snapshot.mended() == len(keys)
+        engine.rebuild()
+        with reader.snapshot() as snapshot:
+            assert snapshot.mended() == 0
+
+
+def test_tiles_that_nobody_reads_any_more_are_not_checked(folder):
+    tiles = folder / "tiles"
+    for key in keys_of(tiles):
+        change(tiles, b"values", key, lambda raw: raw[:-8])
+    from dataclasses import replace
+
+    other = replace(FEATURES[1], fold=replace(FEATURES[1].fold, hop=2 * MINUTE))
+    views = {"profile": replace(PROJECT.views["profile"], features=(other,))}
+    project = replace(PROJECT, views=views)
+    with (
+        closing(LmdbEventLog(folder / "log")) as log,
+        closing(LmdbOnlineStore(tiles)) as store,
+    ):
+        engine = Engine(project, log, store)
+        while engine.run_once():
+            pass
+        assert engine.check() == 0
+        with OnlineReader(project, store).snapshot() as snapshot:
+            row = snapshot.read_row([other], {"user_id": 1}, snapshot.mark.time + 1)
+            assert row.values == {"profile:clicks_1d": len(range(1, 80, USERS))}
+            assert snapshot.mended() == 0
+
+
+def test_damage_that_was_dropped_with_its_family_takes_no_place(monkeypatch):
+    from feilun.aggregation import make_families
+
+    (kept,), (dropped,) = (make_families([FEATURES[at].fold]) for at in (0, 1))
+    monkeypatch.setattr(mending, "MOST", 2)
+    work = mending.Mending()
+    pairs = [(family.id + b"k" * 8, b"") for family in (dropped, kept)]
+    work.note(dropped, b"a" * 8)
+    work.note(dropped, b"b" * 8)
+    assert work.check(pairs, [kept]) == 1
+    assert work.begin([kept])
+    assert work.families == [kept]
+
+
+def test_more_damage_than_is_mended_at_a_time_is_mended_in_turns(folder, monkeypatch):
+    monkeypatch.setattr(mending, "MOST", 1)
+    tiles, wanted = folder / "tiles", whole(folder)
+    for key in keys_of(tiles):
+        change(tiles, b"values", key, lambda raw: raw[:-8])
+    with (
+        closing(LmdbEventLog(folder / "log")) as log,
+        closing(LmdbOnlineStore(tiles)) as store,
+    ):
+        engine = Engine(PROJECT, log, store)
+        for _ in range(2 * USERS):
+            engine.check()
+            while engine.run_once():
+                pass
+        assert served(store) == wanted
 
 
 def test_a_blob_that_the_log_cannot_mend_is_left_alone_and_the_others_go_on(folder):

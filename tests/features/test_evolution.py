@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from feilun.clock import HOUR, ManualClock
 from feilun.definitions.evolution import changes
 from feilun.definitions.specs import (
+    ConditionSpec,
     EntitySpec,
     EventSpec,
     FeatureSpec,
@@ -265,6 +266,61 @@ def test_a_field_that_comes_back_was_absent_meanwhile():
         assert found["clicks"] == len(world.sent)
         prices = [sent["price"] for sent in world.sent if "price" in sent]
         assert event is without or (found["spent"], found["dearest"]) == (sum(prices), max(prices))
+
+
+def test_a_field_that_becomes_optional_has_its_own_features_built_anew_and_no_others(monkeypatch):
+    monkeypatch.setattr(engine_module, "BUILD_BATCH", 1)
+    world = World()
+    before = click(f("price", "int"), f("city", "str"), f("size", "int"))
+    after = click(f("price", "int", optional=True), f("city", "str"), f("size", "int"), version=2)
+    for number in range(5):
+        world.send(before, user_id=1, price=number, city=f"{number}", size=1)
+    assert world.features(before) == {"clicks": 5, "spent": 10, "dearest": 4, "city": "4"}
+    for number in range(5, 8):
+        world.send(after, user_id=1, city=f"{number}", size=1)
+    project = project_of(after)
+    features = project.views["user"].features
+    engine = Engine(project, world.log, world.store)
+    built = []
+    while engine.run_once(1):
+        with OnlineReader(project, world.store).snapshot() as snapshot:
+            built.append(snapshot.unbuilt(features))
+            row = snapshot.read_row(features, {"user_id": 1}, snapshot.mark.time + 1)
+            assert row.values["user:clicks"] == snapshot.mark.offset
+            assert row.values["user:city"] == str(snapshot.mark.offset - 1)
+    assert built[0] == ["user:spent", "user:dearest"]
+    assert built[-1] == []
+    assert world.features(after) == {"clicks": 8, "spent": 10, "dearest": 4, "city": "7"}
+    world.send(after, user_id=1, price=2, city="8", size=1)
+    assert world.features(after) == {"clicks": 9, "spent": 12, "dearest": 4, "city": "8"}
+
+
+def test_a_condition_sees_that_a_field_is_absent_though_it_was_required_once():
+    world = World()
+
+    def project(event, required):
+        whole = project_of(event)
+        sizes = [
+            feature("sizes", "count"),
+            feature("size", "sum", "size"),
+            feature("paid", "sum", "price", required=required),
+        ]
+        where = ConditionSpec("<", "price", 3)
+        few = [replace(each, fold=replace(each.fold, where=where)) for each in sizes]
+        return replace(whole, views={"user": ViewSpec("user", (USER,), tuple(few))})
+
+    before = click(f("price", "int"), f("city", "str"), f("size", "int"))
+    after = click(f("price", "int", optional=True), f("city", "str"), f("size", "int"), version=2)
+    for number in range(5):
+        world.send(before, user_id=1, price=number, city="a", size=10)
+    assert world.online(project(before, True), world.store)[0] == {
+        "user:sizes": 3, "user:size": 30, "user:paid": 3
+    }  # fmt: skip
+    for fields in ({}, {"price": 1}, {"price": 9}, {}):
+        world.send(after, user_id=1, city="a", size=10, **fields)
+    wanted = {"user:sizes": 4, "user:size": 40, "user:paid": 4}
+    for store in (world.store, MemoryStore()):
+        assert world.online(project(after, False), store)[0] == wanted
 
 
 @pytest.mark.parametrize("at", [1, 200_000])

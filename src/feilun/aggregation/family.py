@@ -15,6 +15,9 @@ import numpy as np
 from feilun.aggregation.plan import Plan, plan_folds
 from feilun.definitions.specs import EntitySpec, FeatureSpec, FoldSpec, digest
 
+ID_BYTES = 8
+"""The length of a family's id."""
+
 
 @dataclass(frozen=True, eq=False)
 class Family:

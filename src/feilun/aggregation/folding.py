@@ -46,8 +46,8 @@ def fold_all(plans: Sequence[Plan], events: EventFrame) -> list[Tiles]:
     groups: dict[object, tuple[EventFrame, list[bytes], Int64]] = {}
     folded = []
     for plan in plans:
-        optional = {fold.field for fold in plan.folds if not fold.required} - {None}
-        same = (plan.keys, plan.where, *optional)
+        optional = {fold.field for fold in plan.folds if not fold.required}
+        same = (plan.keys, plan.where, *optional.intersection(_needed(plan)))
         if same not in groups:
             counted = usable(plan, events)
             groups[same] = (counted, *group_keys(plan.keys, counted))
@@ -93,7 +93,7 @@ def expire(plan: Plan, tiles: Tiles, before: int) -> Tiles:
 
 def usable(plan: Plan, events: EventFrame) -> EventFrame:
     """Return the events that count: with every key and field, and for which the filter holds."""
-    names = (*(entity.name for entity in plan.keys), *plan.fields)
+    names = (*(entity.name for entity in plan.keys), *_needed(plan))
     masks = [
         column.present
         for column in (events.columns[name] for name in names)
@@ -102,6 +102,15 @@ def usable(plan: Plan, events: EventFrame) -> EventFrame:
     if plan.where is not None:
         masks.append(holds(plan.where, events))
     return events.take(np.logical_and.reduce(masks)) if masks else events
+
+
+def _needed(plan: Plan) -> tuple[str, ...]:
+    """Return the field without which an event does not count.
+
+    Where several share rows each was required when the plan was made. One that may be absent by now
+    takes no events from the others; what is folded of it nobody reads.
+    """
+    return () if plan.of_many_fields else plan.fields
 
 
 def lift(plan: Plan, events: EventFrame, time: Int64) -> Array:

@@ -70,6 +70,11 @@ class Plan:
         return tuple(dict.fromkeys(fold.field for fold in self.folds if fold.field is not None))
 
     @cached_property
+    def of_many_fields(self) -> bool:
+        """Whether its folds are of different fields, or of one and of events; all are required."""
+        return len({fold.field for fold in self.folds}) > 1
+
+    @cached_property
     def statistics(self) -> tuple[Statistic, ...]:
         """What computes each fold."""
         return tuple(statistic_of(fold) for fold in self.folds)

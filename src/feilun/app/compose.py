@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from feilun.adapters.files.table import Encoding
+    from feilun.adapters.lmdb import LmdbEventLog
     from feilun.adapters.sqlite import (
+        SqliteKnownLog,
         SqliteReleases,
         SqliteSkew,
         SqliteSyncs,
@@ -48,7 +50,7 @@ def has_begun(config: Config) -> bool:
 
     So where one of those is and it is not, it is lost, and an empty one must not take its place.
     """
-    return config.log_path.exists() or _holds_something(config.bundles_path)
+    return config.log_path.exists() or holds_something(config.bundles_path)
 
 
 def begin(config: Config) -> None:
@@ -75,31 +77,8 @@ def check_place(config: Config) -> None:
         )
 
 
-def check_log(config: Config) -> None:
-    """See that the log is not lost: tiles are made after it, so where they are it has been.
-
-    Raises
-    ------
-    ConfigError
-        If it is: an empty one in its place would pass for the whole of what happened.
-    """
-    from feilun.errors import ConfigError
-    from feilun.i18n import _
-
-    if _holds_something(config.tiles_path) and not _holds_something(config.log_path):
-        raise ConfigError(
-            _(
-                "The event log {folder} is lost: tiles are there, and it is not.",
-                folder=config.log_path,
-            ),
-            _(
-                "Put it back from a backup. To begin without it, move {tiles} away too.",
-                tiles=config.tiles_path,
-            ),
-        )
-
-
-def _holds_something(folder: Path) -> bool:
+def holds_something(folder: Path) -> bool:
+    """Return whether there is a folder with something in it."""
     return folder.is_dir() and any(folder.iterdir())
 
 
@@ -123,6 +102,7 @@ def check_database(config: Config) -> None:
     from contextlib import closing
 
     from feilun.adapters.sqlite import Database
+    from feilun.app.lost_log import check_log
 
     check_log(config)
     begin(config)
@@ -140,16 +120,32 @@ def event_log(config: Config) -> EventLog:
     """
     from feilun.adapters.lmdb import LmdbEventLog
     from feilun.app.erasure_list import check_erasures
+    from feilun.app.lost_log import check_log, note_log
 
     check_log(config)
     begin(config)
     log = LmdbEventLog(config.log_path)
+    note_log(config)
     try:
         check_erasures(config.root, log)
     except BaseException:
         log.close()
         raise
     return log
+
+
+def new_event_log(folder: Path) -> LmdbEventLog:
+    """Open a log in a folder of its own, that may take the place of a lost one."""
+    from feilun.adapters.lmdb import LmdbEventLog
+
+    return LmdbEventLog(folder)
+
+
+def known_log(config: Config) -> SqliteKnownLog:
+    """Open what ``platform.db`` knows of the log."""
+    from feilun.adapters.sqlite import SqliteKnownLog
+
+    return SqliteKnownLog(config.database_path)
 
 
 def event_log_alone(config: Config) -> EventLog:

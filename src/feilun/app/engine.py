@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from feilun.app.process import Stop
@@ -15,6 +16,8 @@ LONGEST_PAUSE = 0.02
 LOOK_AGAIN = 1.0
 """Seconds without a new record after which it looks what else there is: what was released meanwhile
 may read what is not folded yet."""
+CHECK_SHARE = 0.01
+"""The part of the time in which it checks what is stored, while no record comes."""
 STILL_PAUSE = 1.0
 """Seconds before it tries again where the disk is full, or what it must read is damaged."""
 
@@ -26,6 +29,10 @@ class Folder(Protocol):
 
     def run_once(self, limit: int = ...) -> int:
         """Fold up to ``limit`` records; return how many."""
+        ...
+
+    def check(self) -> int:
+        """Check some of what is stored; return how much is found damaged."""
         ...
 
 
@@ -44,24 +51,35 @@ class Folding:
 
     def once(self) -> int | None:
         """Fold what has come; return how many records, or None where it cannot now."""
+        return self._tried(self._engine.run_once)
+
+    def check(self) -> int | None:
+        """Check some of what is stored; return how much is damaged, None where it cannot now."""
+        return self._tried(self._engine.check)
+
+    def _tried(self, work: Callable[[], int]) -> int | None:
         try:
-            folded = self._engine.run_once()
+            done = work()
         except (Unavailable, CorruptData) as error:
             if self._trouble != (trouble := str(error)):  # it tries every second, maybe for days
                 self._trouble = trouble
                 logger.error("cannot fold now: %s", trouble)
             return None
         self._trouble = ""
-        return folded
+        return done
 
 
 def run(folding: Folding, log: EventLog, stop: Stop) -> None:
     """Fold until told to stop. Looks for new records every 1 ms, less often while none come."""
     pause = SHORTEST_PAUSE
-    seen, looked = -1, 0.0
+    seen, looked, next_check = -1, 0.0, 0.0
     while not stop:
-        end = log.end()
-        if end == seen and time.monotonic() - looked < LOOK_AGAIN:
+        end, now = log.end(), time.monotonic()
+        if end == seen and now - looked < LOOK_AGAIN:
+            if now >= next_check:
+                if folding.check():
+                    looked = -LOOK_AGAIN  # it is mended at once
+                next_check = now + (time.monotonic() - now) / CHECK_SHARE
             time.sleep(pause)
             pause = min(pause * 1.2, LONGEST_PAUSE)
             continue

@@ -1,6 +1,8 @@
-"""``feilun recover``: begin a new ``platform.db`` where the old one is lost."""
+"""``feilun recover``: begin a new ``platform.db``, or a new log, where the old one is lost."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,33 +12,57 @@ from feilun.clock import SystemClock
 from feilun.errors import Conflict
 from feilun.i18n import _
 
+if TYPE_CHECKING:
+    from feilun.app.config import Config
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    begins = _("Begin a new platform.db where the old one is lost and there is no backup.")
+    begins = _("Begin a new platform.db or log where the old one is lost and there is no backup.")
     app.command("recover", help=begins)(recover)
 
 
 def recover(project: ProjectFolder = None) -> None:
-    """Begin a new database while the platform stands still: nobody has a key to it yet."""
-    from feilun.app import compose
+    """Begin anew what is lost while the platform stands still."""
+    from feilun.app import compose, lost_log
     from feilun.app.config import prepare_data
     from feilun.app.locks import ProcessLock
-    from feilun.app.terminal import say
 
     config = configured(project)
     prepare_data(config)
     with ProcessLock(config.run_path, "up"), ProcessLock(config.run_path, "gateway"):
         path = config.database_path
-        if path.exists() and path.stat().st_size:
+        database_lost = not (path.exists() and path.stat().st_size)
+        log_lost = lost_log.log_is_lost(config)
+        if not database_lost and not log_lost:
             raise Conflict(
-                _("{path} is there.", path=path),
-                _("If it is damaged, put it back from a backup, or move it away first."),
+                _("{path} is there, and so is the log.", path=path),
+                _("If one is damaged, put it back from a backup, or move it away first."),
             )
-        compose.make_database(config)
-        with opened(config) as store:
-            detail = "a new platform.db"
-            store.note("recover", path.name, detail, at=SystemClock().now(), by=acting())
+        if log_lost:
+            lost_log.check_tiles_away(config)
+        if database_lost:
+            compose.make_database(config)
+            _note(config, path.name, "a new platform.db")
+        first = lost_log.begin_log(config) if log_lost else None
+        if first is not None:
+            _note(config, config.log_path.name, f"a new log, from offset {first} on")
+    if database_lost:
+        _say_database(config)
+    if first is not None:
+        _say_log(config, first)
+
+
+def _note(config: Config, what: str, detail: str) -> None:
+    with opened(config) as store:
+        store.note("recover", what, detail, at=SystemClock().now(), by=acting())
+
+
+def _say_database(config: Config) -> None:
+    """Say what a new database means: nobody has a key to it yet."""
+    from feilun.app.terminal import say
+
+    path = config.database_path
     say(_("A new {path} has begun: no team, no history of what was in production.", path=path))
     if config.keys == "auto":
         say(
@@ -49,5 +75,23 @@ def recover(project: ProjectFolder = None) -> None:
         _(
             "Versions that were trained are still there: "
             "feilun rollout start MODEL VERSION --percent 100, then feilun rollout promote MODEL."
+        )
+    )
+
+
+def _say_log(config: Config, first: int) -> None:
+    from feilun.app.terminal import say
+
+    say(
+        _(
+            "A new log {folder} has begun at offset {first}: every feature begins with nothing.",
+            folder=config.log_path,
+            first=first,
+        )
+    )
+    say(
+        _(
+            "Import what you have of the past (feilun import); tables are read anew. What the "
+            "lake has of it stays there."
         )
     )

@@ -17,9 +17,11 @@ from feilun.aggregation import Family, Plan, make_families
 from feilun.definitions.specs import FeatureSpec, FoldSpec, Project, longest
 from feilun.errors import CorruptData
 from feilun.features.earlier import decode_class, encode_class, has_class, obstacle, today
+from feilun.ports.online_store import StoreSnapshot
 
 KEY = b"built"
-"""Shorter than a family's id, so that no tile has it."""
+MENDED = b"mended"
+"""Both are shorter than a family's id, so that no tile has them."""
 
 _VERSION = 2
 
@@ -86,7 +88,8 @@ class Built:
     def without_what_is_gone(self, project: Project) -> Built:
         """Return the same, with what the project cannot fold marked: it lacks what comes now.
 
-        It is not read again, though its event or field should come back.
+        It is not read again, though its event or field should come back. A field that was required
+        and may be absent by now is such a one where others share its rows.
         """
         return replace(self, holdings=tuple(_marked(each, project) for each in self.holdings))
 
@@ -173,8 +176,7 @@ def decode_built(raw: bytes | None, project: Project) -> Built:
         What was stored.
     project : Project
         The definitions, as they are now. A family is as good as dropped if the code of an
-        aggregation is not theirs any more, or if a field that may be absent by now takes its events
-        from others.
+        aggregation is not theirs any more.
 
     Raises
     ------
@@ -204,6 +206,16 @@ def decode_built(raw: bytes | None, project: Project) -> Built:
     return Built(tuple(holdings), tuple(dropped), stored.until, tuple(usable))
 
 
+def encode_mended(count: int) -> bytes:
+    """Return the bytes to store under ``MENDED``: how many damaged blobs were made anew."""
+    return (count % 2**64).to_bytes(8, "big")
+
+
+def mended(snapshot: StoreSnapshot) -> int:
+    """Return how many damaged blobs were made anew since the store was empty."""
+    return int.from_bytes(snapshot.get(MENDED) or b"", "big")
+
+
 def _shape(feature: FeatureSpec) -> tuple[object, ...]:
     """Return what whoever reads a feature counts on, whatever it means."""
     return feature.keys, feature.dtype, feature.is_list, feature.width
@@ -212,16 +224,15 @@ def _shape(feature: FeatureSpec) -> tuple[object, ...]:
 def _marked(holding: Holding, project: Project) -> Holding:
     own = set(project.folds)
     gone = {f.fingerprint for f in holding.family.folds if f not in own and obstacle(f, project)}
+    for plan in holding.family.plans:
+        if plan.of_many_fields:  # each was required once: now fillers stand for one that is not
+            gone |= {f.fingerprint for f in plan.folds if f.field is not None and not f.required}
     return replace(holding, lacking=holding.lacking | gone) if gone else holding
 
 
 def _is_lost(folds: Sequence[FoldSpec], project: Project) -> bool:
-    """Whether what the project folds by now would differ from what the tiles of a plan hold."""
-    if any(fold.custom is not None and not has_class(fold.custom, project) for fold in folds):
-        return True
-    # Some would lose events for lack of another's field, which was required once.
-    together = len({fold.field for fold in folds}) > 1
-    return together and any(fold.field is not None and not fold.required for fold in folds)
+    """Whether the project cannot fold on what the tiles of a plan hold: it has other code."""
+    return any(fold.custom is not None and not has_class(fold.custom, project) for fold in folds)
 
 
 def _lasts(kept: int | None, needed: int | None) -> bool:

@@ -66,15 +66,15 @@ def puts(
     snapshot: StoreSnapshot,
     increment: Increment,
     now: int,
-    damaged: Callable[[Family, bytes], None],
+    note: Callable[[Family, bytes], None],
 ) -> Iterator[tuple[bytes, bytes]]:
     """Merge new tiles with what the store has of the same keys; yield what to store.
 
     ``now`` is the newest effective time: tiles that no read from then on needs are dropped. Only
     so many keys are in memory at once, however many there are; ``snapshot`` must stay open. Keys
-    whose blob is damaged are told to ``damaged``, and left out.
+    whose blob is damaged are told to ``note``, and left out.
     """
-    return _merged(increment, now, snapshot.get_many, damaged)
+    return _merged(increment, now, snapshot.get_many, note)
 
 
 def blobs(increment: Increment, now: int) -> Iterator[tuple[bytes, bytes]]:
@@ -82,11 +82,17 @@ def blobs(increment: Increment, now: int) -> Iterator[tuple[bytes, bytes]]:
     return _merged(increment, now, lambda names: [None] * len(names), lambda _family, _key: None)
 
 
+def damaged(family: Family, keys: Sequence[bytes], blobs: Sequence[bytes]) -> list[bytes]:
+    """Return the keys whose blobs are damaged."""
+    _, bad = _decoded(family, keys, blobs)
+    return [keys[at] for at in sorted(bad)]
+
+
 def _merged(
     increment: Increment,
     now: int,
     get_many: Callable[[Sequence[bytes]], Sequence[bytes | None]],
-    damaged: Callable[[Family, bytes], None],
+    note: Callable[[Family, bytes], None],
 ) -> Iterator[tuple[bytes, bytes]]:
     for family, parts in increment.families.items():
         every = _all_keys(parts)
@@ -105,7 +111,7 @@ def _merged(
                 continue
             for at, (key, pair) in enumerate(zip(keys, made, strict=True)):
                 if at in bad:
-                    damaged(family, key)
+                    note(family, key)
                 else:
                     yield pair
 

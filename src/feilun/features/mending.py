@@ -1,23 +1,26 @@
 """Damaged blobs of tiles: worked out anew from the log, while the others are folded on.
 
-The engine finds one when it merges new tiles with it. It leaves the blob there, so that nobody
-takes it for a value, and folds the log once more for its key alone, a part at a time. Where the
-two have met, the new blob takes the damaged one's place. What was found is forgotten with the
-process, and found again by the next event of the key.
+The engine finds one when it merges new tiles with it, or when it goes through the store because
+nothing else is to do. It leaves the blob there, so that nobody takes it for a value, and folds the
+log once more for its key alone, a part at a time. Where the two have met, the new blob takes the
+damaged one's place. What was found is forgotten with the process, and found again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
-from itertools import islice
+from collections.abc import Collection, Iterable, Iterator
+from itertools import groupby, islice
 
 import numpy as np
 
 from feilun.aggregation import Family, Tiles
 from feilun.aggregation.codec import empty_blob
+from feilun.aggregation.family import ID_BYTES
 from feilun.features import increments
+from feilun.features.built import MENDED, encode_mended, mended
 from feilun.features.increments import Increment
+from feilun.ports.online_store import StoreSnapshot
 
 MOST = 10_000
 """Keys that are worked out at a time: their tiles are in memory until then."""
@@ -44,9 +47,22 @@ class Mending:
         self._tiles = increments.nothing([])
 
     def note(self, family: Family, key: bytes) -> None:
-        """Remember that the blob of a key is damaged."""
-        if key not in self._keys.get(family, ()):
+        """Remember that the blob of a key is damaged; of too many the rest is found again."""
+        if key not in self._keys.get(family, ()) and len(self._found) < MOST:
             self._found[family, key] = None
+
+    def check(self, pairs: Iterable[tuple[bytes, bytes]], families: Collection[Family]) -> int:
+        """Note which of these keys of the store have damaged blobs; return how many are news."""
+        known = {family.id: family for family in families}
+        if len(self._found) == MOST:  # what was found in dropped families takes nobody's place
+            self._found = {each: None for each in self._found if each[0].id in known}
+        before = len(self._found)
+        for prefix, group in groupby(pairs, lambda pair: pair[0][:ID_BYTES]):
+            if family := known.get(prefix):
+                names, blobs = zip(*group, strict=True)
+                for key in increments.damaged(family, [n[ID_BYTES:] for n in names], blobs):
+                    self.note(family, key)
+        return len(self._found) - before
 
     def begin(self, families: Collection[Family]) -> bool:
         """Take up what was found in ``families``; return whether there is anything to do."""
@@ -80,8 +96,10 @@ class Mending:
         self._tiles = increments.add(self._tiles, Increment(parts, folded.time))
         self.offset = offset
 
-    def puts(self, now: int) -> Iterator[tuple[bytes, bytes]]:
+    def puts(self, snapshot: StoreSnapshot, now: int) -> Iterator[tuple[bytes, bytes]]:
         """Yield what to store at ``self.offset``; ``now`` is the newest effective time."""
+        count = mended(snapshot) + sum(map(len, self._keys.values()))
+        yield MENDED, encode_mended(count)
         for family, keys in self._keys.items():
             yield from ((family.id + key, empty_blob(family)) for key in keys)
         yield from increments.blobs(self._tiles, now)

@@ -15,7 +15,7 @@ from feilun.aggregation import Column, Family, decode, read
 from feilun.aggregation.reading import earliest
 from feilun.definitions.specs import FeatureSpec, Project
 from feilun.errors import CorruptData, InputError
-from feilun.features.built import KEY, Built, decode_built
+from feilun.features.built import KEY, Built, decode_built, mended
 from feilun.features.read_plan import ReadGroup, ReadPlan, Scalar, make_plan, stand_in
 from feilun.ports.online_store import SnapshotSource, StoreSnapshot
 
@@ -139,6 +139,10 @@ class Snapshot:
         trace: TracebackType | None,
     ) -> None:
         self._opened.__exit__(kind, error, trace)
+
+    def mended(self) -> int:
+        """Return how many damaged blobs of tiles were made anew, for metrics."""
+        return mended(self._moment)
 
     def read(
         self,

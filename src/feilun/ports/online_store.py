@@ -48,6 +48,14 @@ class StoreSnapshot(Protocol):
         """Return the values of ``keys``, in their order; None where there is none."""
         ...
 
+    def scan(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return up to ``limit`` keys behind ``after`` with their values, in the keys' order.
+
+        Called by the engine when nothing else is to do, to check what is stored; ``b""`` is before
+        every key.
+        """
+        ...
+
 
 class SnapshotSource(Protocol):
     """What opens moments of a store: all that a reader needs."""

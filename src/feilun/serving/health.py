@@ -39,6 +39,7 @@ METRICS = {
     "feilun_lag_records": "Records in the log that are not in the features yet.",
     "feilun_features_stale": "1 while the features lack records that came seconds ago.",
     "feilun_features_unbuilt": "Features that are missing while the engine builds them.",
+    "feilun_tiles_mended_total": "Damaged blobs of tiles that were made anew from the log.",
     "feilun_events_total": "Events kept in the log, by event.",
     "feilun_late_events_total": "Events that came too late to count and are kept, by event.",
     "feilun_skew_audited_total": "Rows in which a feature as served was computed again.",
@@ -161,7 +162,9 @@ class Health:
         self._metrics.set("feilun_log_end", end)
         self._metrics.set("feilun_lag_records", max(0, end - mark.offset))
         self._metrics.set("feilun_features_stale", float(self._freshness.stale))
-        self._metrics.set("feilun_features_unbuilt", len(self._unbuilt()))
+        with self._reader.snapshot() as snapshot:
+            self._metrics.set("feilun_features_unbuilt", len(snapshot.unbuilt(self._features)))
+            self._metrics.count("feilun_tiles_mended_total", snapshot.mended())
         for model in self._project.models:
             served = self._champions.get(model)
             self._metrics.set(

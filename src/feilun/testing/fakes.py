@@ -235,6 +235,10 @@ class MemorySnapshot:
         """Return the values of ``keys``, in their order; None where there is none."""
         return [self._values.get(key) for key in keys]
 
+    def scan(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return up to ``limit`` keys behind ``after`` with their values, in the keys' order."""
+        return sorted(pair for pair in self._values.items() if pair[0] > after)[:limit]
+
 
 class MemoryStore:
     """An ``OnlineStore`` in a dictionary that each commit copies, so that snapshots hold still."""

@@ -70,6 +70,23 @@ class OnlineStoreConformance:
             ]
             assert moment.mark() == Mark(1, 1)
 
+    def test_a_scan_goes_through_all_keys_in_their_order(self, store: OnlineStore) -> None:
+        with store.snapshot() as moment:
+            assert moment.scan(b"", 9) == []
+        pairs = [(b"\x00", b""), (b"a", b"1"), (b"a\x00", b"2"), (b"b", b"3"), (b"\xff" * 9, b"4")]
+        store.commit(pairs[::-1], 0, Mark(1, 1))
+        with store.snapshot() as moment:
+            store.commit([(b"aa", b"5")], 1, Mark(2, 1))  # which this moment has not
+            for limit in (1, 2, 5, 9):
+                found: list[tuple[bytes, bytes]] = []
+                while part := moment.scan(found[-1][0] if found else b"", limit):
+                    assert len(part) <= limit
+                    found += part
+                assert found == pairs
+            assert moment.scan(b"a", 0) == []
+            assert moment.scan(b"a\x01", 1) == [(b"b", b"3")]  # from a key that is not there
+            assert moment.scan(b"\xff" * 10, 9) == []
+
     def test_a_later_put_wins(self, store: OnlineStore) -> None:
         store.commit([(b"a", b"1"), (b"a", b"2")], 0, Mark(1, 1))
         store.commit([(b"b", b"3")], 1, Mark(2, 2))
@@ -190,5 +207,6 @@ class OnlineStoreConformance:
                 keys = [*model, b"none"]
                 with store.snapshot() as moment:
                     assert moment.get_many(keys) == [model.get(key) for key in keys]
+                    assert moment.scan(b"", len(model) + 1) == sorted(model.items())
             finally:
                 store.close()

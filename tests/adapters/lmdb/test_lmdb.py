@@ -16,7 +16,7 @@ import pytest
 
 from feilun.adapters.lmdb import LmdbEventLog, LmdbOnlineStore, environment
 from feilun.clock import DAY
-from feilun.errors import ConfigError, CorruptData, StoreFull, Unavailable
+from feilun.errors import ConfigError, Conflict, CorruptData, StoreFull, Unavailable
 from feilun.ports.online_store import Mark
 from feilun.records.codec import encode_batch
 from feilun.testing.records import START, make_record
@@ -425,4 +425,20 @@ def test_a_second_object_in_one_process_is_refused(tmp_path):
     log = LmdbEventLog(tmp_path)
     with pytest.raises(ConfigError):
         LmdbEventLog(tmp_path)
+    log.close()
+
+
+@pytest.mark.parametrize(
+    ("behind", "first"), [(0, 0), (1, 65_536), (65_536, 65_536), (65_537, 131_072)]
+)
+def test_a_log_may_begin_behind_offsets_that_others_remember(tmp_path, behind, first):
+    log = LmdbEventLog(tmp_path)
+    log.begin_at(behind)
+    assert log.end() == first
+    log.append([make_record(str(n), n) for n in range(3)])
+    assert [offset for offset, _ in log.read(0)] == [first, first + 1, first + 2]
+    assert [offset for offset, _ in log.read(first + 1)] == [first + 1, first + 2]
+    assert log.damaged() == []
+    with pytest.raises(Conflict, match="has begun"):
+        log.begin_at(behind)
     log.close()

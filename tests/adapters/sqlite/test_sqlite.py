@@ -4,10 +4,12 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
 from feilun.adapters.sqlite import (
+    SqliteKnownLog,
     SqliteReleases,
     SqliteSkew,
     SqliteSyncs,
@@ -16,6 +18,7 @@ from feilun.adapters.sqlite import (
 )
 from feilun.adapters.sqlite.schema import SCHEMAS
 from feilun.errors import ConfigError, CorruptData, FeilunError
+from feilun.ports.sync_store import SyncStatus
 from feilun.ports.teams import NewKey
 from feilun.ports.turn_store import Step
 from feilun.testing.platform_fakes import InMemoryReleases, InMemorySkew, InMemoryTurns
@@ -468,3 +471,22 @@ def test_a_file_that_becomes_damaged_is_used_again_once_it_is_mended(path, teams
     path.write_bytes(sound)
     assert store.usage() == []
     store.close()
+
+
+def test_the_log_is_known_with_every_offset_that_is_kept(path):
+    turns, releases = SqliteTurns(path), SqliteReleases(path)
+    with closing(SqliteKnownLog(path)) as known, closing(turns), closing(releases):
+        assert (known.has_begun(), known.end()) == (False, 0)
+        known.note(5)
+        known.note(6)
+        assert known.has_begun()
+        turns.note_examined("ranker", 3)
+        assert known.end() == 3
+        turns.open("ranker", "t", 9, now=1)
+        assert known.end() == 9
+        releases.append("ranker", 1, "b", action="adopt", offset=40, at=7, turn=None, by="ann")
+        assert known.end() == 40
+        with closing(SqliteSyncs(path)) as syncs:
+            syncs.save("stock", SyncStatus(), {"part": "mark"}, [b"12345678"])
+            known.forget_rows()
+            assert syncs.load("stock") is None

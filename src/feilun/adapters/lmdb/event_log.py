@@ -22,7 +22,7 @@ from feilun.adapters.lmdb.environment import Environment
 from feilun.adapters.lmdb.erased import Erased, Rewrite, covered_rows
 from feilun.adapters.lmdb.names import Names, Naming
 from feilun.adapters.lmdb.subjects import Subjects, index_key
-from feilun.errors import CorruptData, InputError, StoreFull
+from feilun.errors import Conflict, CorruptData, InputError, StoreFull
 from feilun.ports.event_log import Appended, BadEvent, Count, Covered, Named
 from feilun.records import identity
 from feilun.records.batch import RecordBatch
@@ -204,6 +204,26 @@ class LmdbEventLog:
             before = Count(0, 0) if raw is None else Count(*_COUNT.unpack(raw))
             after = before.records + rows.schema.count(schema), before.late + late.count(schema)
             txn.put(key, _COUNT.pack(*after), db=self._env.meta)
+
+    def begin_at(self, offset: int) -> None:
+        """Let an empty log begin behind ``offset``: the offsets before it stay empty for ever.
+
+        For one that takes the place of a log that is lost, of which others remember offsets.
+
+        Raises
+        ------
+        Conflict
+            If it has offsets already.
+        """
+        with self._env.write() as txn:
+            state = self._state(txn)
+            if state.end:
+                raise Conflict(f"The log has begun: it ends at offset {state.end}.")
+            end = -(-offset // SEGMENT) * SEGMENT
+            for base in range(0, end, SEGMENT):
+                raw = encode_batch(base, [None] * SEGMENT)
+                txn.put(_NUMBER.pack(base), raw, db=self._batches, append=True)
+            self._save(txn, state._replace(end=end))
 
     def find(self, source: str, id: str, time: int) -> Named | None:
         """Return the record that has a name on the day of ``time``. A few microseconds."""

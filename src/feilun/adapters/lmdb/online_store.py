@@ -65,6 +65,14 @@ class LmdbSnapshot:
         except lmdb.BadValsizeError:  # LMDB has no empty key
             return [self.get(key) if key else None for key in keys]
 
+    def scan(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return up to ``limit`` keys behind ``after`` with their values, in the keys' order."""
+        with self._txn.cursor() as cursor:
+            there = cursor.set_range(after)
+            if there and cursor.key() == after:
+                there = cursor.next()
+            return list(islice(cursor.iternext(), limit)) if there else []
+
 
 class LmdbOnlineStore:
     """An ``OnlineStore`` in an LMDB folder, read by every worker through shared memory.

@@ -167,6 +167,12 @@ CREATE TRIGGER keys_keep_rows BEFORE DELETE ON keys
 CREATE TRIGGER keys_stay_revoked BEFORE UPDATE ON keys WHEN OLD.revoked IS NOT NULL
     BEGIN SELECT RAISE(ABORT, 'a revoked key stays revoked'); END;
 """
-SCHEMAS = (_TURNS_AND_RELEASES, _SYNCS, _SKEW, _ROLLOUTS, _ADOPTIONS, _TEAMS)
+_LOG = """
+CREATE TABLE log (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    since INTEGER NOT NULL
+) STRICT;
+"""
+SCHEMAS = (_TURNS_AND_RELEASES, _SYNCS, _SKEW, _ROLLOUTS, _ADOPTIONS, _TEAMS, _LOG)
 """What each version of the schema added to the one before."""
 SCHEMA_VERSION = len(SCHEMAS)

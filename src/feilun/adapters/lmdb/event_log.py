@@ -28,6 +28,7 @@ from feilun.records import identity
 from feilun.records.batch import RecordBatch
 from feilun.records.codec import decode_batch, encode_batch, encode_record
 from feilun.records.erasure import Erasures, withheld
+from feilun.records.lists import distinct
 from feilun.records.record import LATE, Record
 from feilun.records.rows import Rows
 from feilun.records.schema import undeclared
@@ -198,7 +199,7 @@ class LmdbEventLog:
         late: list[str] = []
         if any(rows.flags):
             late = [s for s, flags in zip(rows.schema, rows.flags, strict=True) if flags & LATE]
-        for schema in dict.fromkeys(rows.schema):
+        for schema in distinct(rows.schema):
             key = _COUNT_PREFIX + schema.encode()
             raw = txn.get(key, db=self._env.meta)
             before = Count(0, 0) if raw is None else Count(*_COUNT.unpack(raw))

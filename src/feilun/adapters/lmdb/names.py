@@ -12,14 +12,19 @@ from dataclasses import dataclass, field
 
 import lmdb
 import msgspec
+import numpy as np
 
 from feilun.adapters.lmdb.environment import Environment
 from feilun.ports.event_log import Appended, Named
 from feilun.records import identity
+from feilun.records.columns import cells
+from feilun.records.lists import distinct
 from feilun.records.record import IMPORTED, LATE, Record
 from feilun.records.rows import Rows
 
 _NAME = struct.Struct(">Q16s")
+_NAMES = np.dtype([("offset", ">u8"), ("digest", "V16")])
+"""Many of them."""
 
 
 @dataclass(slots=True)
@@ -121,7 +126,7 @@ class Names:
         Days are closed only if so. That at once is what one after the other does: where the oldest
         day is open to the newest receipt, no receipt closes a day of these records.
         """
-        imported = {flags & IMPORTED for flags in set(rows.flags)}
+        imported = {flags & IMPORTED for flags in distinct(rows.flags)}
         if len(imported) > 1:
             return False
         if IMPORTED in imported:
@@ -134,13 +139,16 @@ class Names:
         return True
 
     def _take_together(
-        self, txn: lmdb.Transaction[bytes], rows: Rows, days: Sequence[int], work: Naming
+        self, txn: lmdb.Transaction[bytes], rows: Rows, days: list[int], work: Naming
     ) -> tuple[Rows, list[Appended]]:
         """Do as `_take` does for each of the records, whose names go to one database."""
         database = self._kept if rows.flags[0] & IMPORTED else self._open
         base, end = work.base, work.base + len(rows)
         keys = identity.name_keys(rows, days)
-        values = map(_NAME.pack, range(base, end), rows.digest)
+        names = np.empty(len(rows), _NAMES)
+        names["offset"] = np.arange(base, end)
+        names["digest"] = np.frombuffer(b"".join(rows.digest), _NAMES["digest"])
+        values = cells(names.tobytes(), _NAMES.itemsize)
         with txn.cursor(database) as cursor:
             _, added = cursor.putmulti(zip(keys, values, strict=True), overwrite=False)
         if added == len(rows):

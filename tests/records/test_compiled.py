@@ -12,6 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from feilun.events.collector import Intake
+from feilun.ports.event_log import Accepted
 from feilun.records import columns, compiled, contents, hashing, identity, lists
 from feilun.records.record import Record
 from feilun.records.rows import Rows
@@ -21,6 +23,7 @@ ABC = (  # RFC 7693, appendix A
     "ba80a53f981c4d0d6a2797b69f12f6e94c212f14685ac4b74b12bb6fdbffa2d1"
     "7d87c5392aab792dc252d5de4533cc9518d38aa8dbf1925ab92386edd4009923"
 )
+RECORD = Record("click.v1", "web", "1", 5, 6, 5, 6, "", b"d" * 16, b"\x90")
 _EDGES = [b"x" * size for size in (0, 1, 127, 128, 129, 255, 256, 257)]  # a block has 128 bytes
 
 
@@ -236,10 +239,31 @@ def test_keys_are_the_same(before, ids):
 
 @given(st.lists(st.text(min_size=1, max_size=64), min_size=1, max_size=9))
 def test_keys_of_many_names_are_those_of_each(ids):
-    record = Record("click.v1", "web", "1", 5, 6, 5, 6, "", b"d" * 16, b"\x90")
-    rows = Rows.of([msgspec.structs.replace(record, id=id) for id in ids])
+    rows = Rows.of([msgspec.structs.replace(RECORD, id=id) for id in ids])
     wanted = [identity.name_key(3, "web", id) for id in ids]
     assert identity.name_keys(rows, [3] * len(rows)) == wanted
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(identity, "loops", None)
         assert identity.name_keys(rows, [3] * len(rows)) == wanted
+
+
+_IDS = st.text(min_size=1, max_size=8) | st.sampled_from(['"', "\\", "\x1f", "\x7f", "中\u2028"])
+
+
+@needed
+@given(st.lists(_IDS), st.integers(0, 2**62))
+@example([], 0)
+@example(["1"], 2**63 - 2)
+def test_answers_are_the_same(ids, first):
+    intake = Intake("web", Rows.of([msgspec.structs.replace(RECORD, id=id) for id in ids]))
+    appended = Accepted(range(first, first + len(ids)))
+    found = intake.encoded(appended)
+    assert found == msgspec.json.encode(intake.answers(appended)) == intake.encoded(list(appended))
+
+
+@needed
+def test_an_answer_to_each_event():
+    assert compiled.loops.accepted(["1"], range(1))
+    assert compiled.loops.accepted(['"'], range(1)) is None
+    with pytest.raises(ValueError, match="0 offsets of 1 events"):
+        compiled.loops.accepted(["1"], range(0))

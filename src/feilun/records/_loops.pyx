@@ -5,8 +5,9 @@
 hash: making, feeding, asking and freeing it. Here eight values are hashed side by side, a lane
 each, which processors with wide registers do in little more time than one; ``hashing`` has the way
 without. ``contents`` writes what events say as MessagePack, hashes it where it lies and names whom
-it is about; ``contents`` has the way without. ``keys`` puts bytes before texts; ``identity`` has
-the way without. ``plain`` looks through bodies of MessagePack; ``columns`` has the way without.
+it is about; ``contents`` has the way without. ``plain`` looks through bodies of MessagePack,
+``packed`` and ``joined`` make columns; ``columns`` has the ways without. ``extremes`` is from
+``lists``, ``keys`` from ``identity``, ``accepted`` from the collector.
 """
 
 cimport cython
@@ -293,7 +294,7 @@ cdef inline int grow(Room room, Py_ssize_t count) except -1:
     return 0
 
 
-cdef int put_bytes(Room room, const void* data, Py_ssize_t size) except -1:
+cdef inline int put_bytes(Room room, const void* data, Py_ssize_t size) except -1:
     grow(room, size)
     memcpy(room.data + room.size, data, size)
     room.size += size
@@ -376,30 +377,34 @@ cdef bint put(Room room, value) except -1:
     return True
 
 
-cdef object name_of(Room room, bytes about, value):
-    """Return the text ``about`` with ``value`` written after it."""
-    cdef int overflow = 0
-    cdef int64_t whole
-    cdef uint64_t left
+cdef int put_decimal(Room room, int64_t value) except -1:
+    """Write a number as text."""
+    cdef uint64_t left = -<uint64_t>value if value < 0 else <uint64_t>value
     cdef char[20] digits
     cdef int at = sizeof(digits)
-    cdef Py_ssize_t before = room.size
-    if type(value) is int:
-        whole = PyLong_AsLongLongAndOverflow(value, &overflow)
-    if type(value) is not int or overflow:
-        return f"{about.decode()}{value}"
-    left = -<uint64_t>whole if whole < 0 else <uint64_t>whole
     while True:
         at -= 1
         digits[at] = b"0"[0] + left % 10
         left = left // 10
         if left == 0:
             break
-    if whole < 0:
+    if value < 0:
         at -= 1
         digits[at] = b"-"[0]
+    return put_bytes(room, digits + at, sizeof(digits) - at)
+
+
+cdef object name_of(Room room, bytes about, value):
+    """Return the text ``about`` with ``value`` written after it."""
+    cdef int overflow = 0
+    cdef int64_t whole
+    cdef Py_ssize_t before = room.size
+    if type(value) is int:
+        whole = PyLong_AsLongLongAndOverflow(value, &overflow)
+    if type(value) is not int or overflow:
+        return f"{about.decode()}{value}"
     put_bytes(room, PyBytes_AS_STRING(about), len(about))
-    put_bytes(room, digits + at, sizeof(digits) - at)
+    put_decimal(room, whole)
     name = PyUnicode_DecodeUTF8(<char*>room.data + before, room.size - before, NULL)
     room.size = before
     return name
@@ -419,6 +424,7 @@ def contents(
     cdef Part before = part_of(begun)
     cdef tuple row
     cdef list bodies = [], subjects = []
+    grow(texts, 64 * count)
     grow(places, count * sizeof(Part))
     part = <Part*>places.data
     for at in range(count):
@@ -464,6 +470,42 @@ cdef Py_ssize_t shorten(
     put_array(texts, said)
     put_bytes(texts, texts.data + field, values)
     return again
+
+
+cdef bint is_bare(const Part* part) noexcept nogil:
+    """Whether JSON holds a text as it is, with nothing escaped."""
+    cdef Py_ssize_t at
+    for at in range(part.size):
+        if <uint8_t>part.data[at] < 0x20 or part.data[at] in (b'"'[0], b"\\"[0]):
+            return False
+    return True
+
+
+def accepted(list ids, offsets):
+    """Return the JSON of answers to events that were all accepted, an array.
+
+    ``offsets`` is a range, of one for each. None if an id must be escaped.
+    """
+    cdef bytes begun = b',{"status":"accepted","id":"', between = b'","offset":'
+    cdef Room json = Room()
+    cdef Part id, start = part_of(begun), middle = part_of(between)
+    cdef int64_t offset = offsets.start
+    if len(ids) != len(offsets):
+        raise ValueError(f"{len(offsets)} offsets of {len(ids)} events")
+    grow(json, 128 * len(ids) + 2)
+    for each in ids:
+        id = part_of(each)
+        if not is_bare(&id):
+            return None
+        put_bytes(json, start.data, start.size)
+        put_bytes(json, id.data, id.size)
+        put_bytes(json, middle.data, middle.size)
+        put_decimal(json, offset)
+        put_bytes(json, b"}", 1)
+        offset += 1
+    put_bytes(json, b"]", 1) if ids else put_bytes(json, b"[]", 2)
+    json.data[0] = b"["[0]
+    return PyBytes_FromStringAndSize(<char*>json.data, json.size)
 
 
 cdef inline Py_ssize_t number(const uint8_t* at, int bytes) noexcept nogil:

@@ -21,8 +21,9 @@ def distinct(values: list[T]) -> list[T]:
     >>> distinct(["web", "web"]), distinct(["web", "app", "web"]), distinct([])
     (['web'], ['web', 'app'], [])
     """
-    first = values[:1]
-    return first if first * len(values) == values else list(dict.fromkeys(values))
+    if values and values.count(values[0]) == len(values):
+        return values[:1]
+    return list(dict.fromkeys(values))
 
 
 def extremes(numbers: list[int]) -> tuple[int, int] | None:

@@ -113,7 +113,7 @@ class LmdbEventLog:
         self._bad = BadEvents(self._env, bad, self._quota // _BAD_SHARE)
         self._erased = Erased(self._env, erased)
 
-    def append(self, records: Sequence[Record]) -> list[Appended]:
+    def append(self, records: Sequence[Record]) -> Sequence[Appended]:
         """Append records with their ids in one durable transaction; one answer per record.
 
         When the log is full it first forgets the ids of closed days and tries once more.
@@ -137,7 +137,7 @@ class LmdbEventLog:
                 raise
             return self._append(rows)
 
-    def _append(self, rows: Rows) -> list[Appended]:
+    def _append(self, rows: Rows) -> Sequence[Appended]:
         with self._env.write() as txn:
             state = self._state(txn)
             work = Naming(state.end, state.first_open)

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from feilun.adapters.lmdb.environment import Environment
-from feilun.ports.event_log import Appended, Named
+from feilun.ports.event_log import Accepted, Appended, Named
 from feilun.records import identity
 from feilun.records.columns import cells
 from feilun.records.lists import distinct
@@ -74,7 +74,7 @@ class Names:
 
     def take(
         self, txn: lmdb.Transaction[bytes], rows: Rows, work: Naming
-    ) -> tuple[Rows, list[Appended]]:
+    ) -> tuple[Rows, Sequence[Appended]]:
         """Give each record its offset, or find out why it gets none; return first who got one.
 
         Raises
@@ -131,7 +131,7 @@ class Names:
             return False
         if IMPORTED in imported:
             return True
-        examined = identity.first_open_day(max(rows.received), self._days)
+        examined = identity.first_open_day(max(distinct(rows.received)), self._days)
         first_open = max(work.first_open, self._newest_before(txn, examined) + 1)
         if oldest < max(examined, first_open):
             return False
@@ -140,7 +140,7 @@ class Names:
 
     def _take_together(
         self, txn: lmdb.Transaction[bytes], rows: Rows, days: list[int], work: Naming
-    ) -> tuple[Rows, list[Appended]]:
+    ) -> tuple[Rows, Sequence[Appended]]:
         """Do as `_take` does for each of the records, whose names go to one database."""
         database = self._kept if rows.flags[0] & IMPORTED else self._open
         base, end = work.base, work.base + len(rows)
@@ -152,7 +152,7 @@ class Names:
         with txn.cursor(database) as cursor:
             _, added = cursor.putmulti(zip(keys, values, strict=True), overwrite=False)
         if added == len(rows):
-            return rows, [Appended("accepted", offset) for offset in range(base, end)]
+            return rows, Accepted(range(base, end))
         return self._without_repeats(txn, database, rows, keys, work)
 
     @staticmethod
@@ -162,7 +162,7 @@ class Names:
         rows: Rows,
         keys: Sequence[bytes],
         work: Naming,
-    ) -> tuple[Rows, list[Appended]]:
+    ) -> tuple[Rows, Sequence[Appended]]:
         """Answer after names were put as if all records were new, and close the gaps in offsets.
 
         A name is new if it has the offset that was put with it; every older one is below the base.

@@ -193,6 +193,15 @@ def test_plain_events_are_not_left_to_python():
 
 
 @pytest.mark.parametrize("loops", [compiled.loops, None])
+def test_rows_that_do_not_fit_are_refused(loops, monkeypatch):
+    monkeypatch.setattr(contents, "loops", loops)
+    with pytest.raises(ValueError):
+        contents.contents("click", [(7,), (8,)], [5])
+    with pytest.raises(IndexError):
+        contents.contents("click", [(7, 8), (7,)], [5, 5], subject=1)
+
+
+@pytest.mark.parametrize("loops", [compiled.loops, None])
 def test_text_that_has_no_bytes_is_refused(loops, monkeypatch):
     monkeypatch.setattr(contents, "loops", loops)
     with pytest.raises(UnicodeEncodeError):

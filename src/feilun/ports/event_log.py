@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol, overload
 
 import msgspec
@@ -52,6 +52,9 @@ class Accepted(Sequence[Appended]):
         if isinstance(at, slice):
             return Accepted(self.offsets[at])
         return Appended("accepted", self.offsets[at])
+
+    def __iter__(self) -> Iterator[Appended]:
+        return (Appended("accepted", offset) for offset in self.offsets)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)

@@ -147,7 +147,7 @@ cdef void hash_few(
     cdef uint64_t[LANES] mixed
     cdef uint64_t[LANES] last
     cdef uint64_t[LANES][16] own
-    cdef uint64_t[16] all
+    cdef uint64_t[16] common
     cdef uint64_t[8] out
     cdef Py_ssize_t at = 0, length, longest = 0
     cdef int lane, word
@@ -160,10 +160,10 @@ cdef void hash_few(
     for lane in range(count):
         longest = max(longest, begun.size + values[lane].size)
     while at == 0 or at < longest:
-        memset(all, 0, BLOCK)
-        cut(begun, at, <char*>all, 0)
+        memset(common, 0, BLOCK)
+        cut(begun, at, <char*>common, 0)
         for lane in range(count):
-            memcpy(own[lane], all, BLOCK)
+            memcpy(own[lane], common, BLOCK)
             cut(&values[lane], at, <char*>own[lane], begun.size)
             length = begun.size + values[lane].size
             mixed[lane] = min(at + BLOCK, length)
@@ -271,7 +271,7 @@ def joined(list values, Py_ssize_t size):
 
 
 @cython.final
-cdef class Room:
+cdef class Buffer:
     """Memory that grows; it goes when the object does."""
 
     cdef uint8_t* data
@@ -281,103 +281,103 @@ cdef class Room:
         PyMem_Free(self.data)
 
 
-cdef inline int grow(Room room, Py_ssize_t count) except -1:
+cdef inline int grow(Buffer buffer, Py_ssize_t count) except -1:
     """Make room for ``count`` more bytes, which are not counted yet."""
     cdef void* larger
-    cdef Py_ssize_t most = 2 * room.most + count
-    if room.size + count > room.most:
-        larger = PyMem_Realloc(room.data, most)
+    cdef Py_ssize_t most = 2 * buffer.most + count
+    if buffer.size + count > buffer.most:
+        larger = PyMem_Realloc(buffer.data, most)
         if larger == NULL:
             raise MemoryError
-        room.data = <uint8_t*>larger
-        room.most = most
+        buffer.data = <uint8_t*>larger
+        buffer.most = most
     return 0
 
 
-cdef inline int put_bytes(Room room, const void* data, Py_ssize_t size) except -1:
-    grow(room, size)
-    memcpy(room.data + room.size, data, size)
-    room.size += size
+cdef inline int put_bytes(Buffer buffer, const void* data, Py_ssize_t size) except -1:
+    grow(buffer, size)
+    memcpy(buffer.data + buffer.size, data, size)
+    buffer.size += size
     return 0
 
 
-cdef inline int put_number(Room room, int head, int width, uint64_t value) except -1:
+cdef inline int put_number(Buffer buffer, int head, int width, uint64_t value) except -1:
     """Write a MessagePack head, and a number after it: big-endian, in ``width`` bytes."""
     cdef uint64_t turned = swapped(value << 64 - 8 * width) if width else 0
-    grow(room, 1 + sizeof(turned))
-    room.data[room.size] = head
-    memcpy(room.data + room.size + 1, &turned, sizeof(turned))
-    room.size += 1 + width
+    grow(buffer, 1 + sizeof(turned))
+    buffer.data[buffer.size] = head
+    memcpy(buffer.data + buffer.size + 1, &turned, sizeof(turned))
+    buffer.size += 1 + width
     return 0
 
 
-cdef int put_int(Room room, int64_t value) except -1:
+cdef int put_int(Buffer buffer, int64_t value) except -1:
     cdef int width = 0
     if -32 <= value < 128:
-        return put_number(room, value & 0xFF, 0, 0)
+        return put_number(buffer, value & 0xFF, 0, 0)
     if value < 0:
-        while value < -(<int64_t>1 << (8 << width) - 1) and width < 3:
+        while width < 3 and value < -(<int64_t>1 << (8 << width) - 1):
             width += 1
-        return put_number(room, 0xD0 + width, 1 << width, <uint64_t>value)
+        return put_number(buffer, 0xD0 + width, 1 << width, <uint64_t>value)
     while width < 3 and value >> (8 << width):
         width += 1
-    return put_number(room, 0xCC + width, 1 << width, <uint64_t>value)
+    return put_number(buffer, 0xCC + width, 1 << width, <uint64_t>value)
 
 
-cdef int put_str(Room room, value) except -1:
+cdef int put_str(Buffer buffer, value) except -1:
     cdef Part part = part_of(value)
     if part.size < 32:
-        put_number(room, 0xA0 | part.size, 0, 0)
+        put_number(buffer, 0xA0 | part.size, 0, 0)
     elif part.size < 1 << 8:
-        put_number(room, 0xD9, 1, part.size)
+        put_number(buffer, 0xD9, 1, part.size)
     elif part.size < 1 << 16:
-        put_number(room, 0xDA, 2, part.size)
+        put_number(buffer, 0xDA, 2, part.size)
     else:
-        put_number(room, 0xDB, 4, part.size)
-    return put_bytes(room, part.data, part.size)
+        put_number(buffer, 0xDB, 4, part.size)
+    return put_bytes(buffer, part.data, part.size)
 
 
-cdef int put_array(Room room, Py_ssize_t length) except -1:
+cdef int put_array(Buffer buffer, Py_ssize_t length) except -1:
     """Write what an array of ``length`` values begins with."""
     if length < 16:
-        return put_number(room, 0x90 | length, 0, 0)
+        return put_number(buffer, 0x90 | length, 0, 0)
     if length < 1 << 16:
-        return put_number(room, 0xDC, 2, length)
-    return put_number(room, 0xDD, 4, length)
+        return put_number(buffer, 0xDC, 2, length)
+    return put_number(buffer, 0xDD, 4, length)
 
 
-cdef bint put(Room room, value) except -1:
+cdef bint put(Buffer buffer, value) except -1:
     """Write a value of an event as MessagePack; False if it is none of those written here."""
     cdef int overflow = 0
     cdef int64_t whole
     cdef double real
     cdef uint64_t bits
     if value is None:
-        put_number(room, 0xC0, 0, 0)
+        put_number(buffer, 0xC0, 0, 0)
     elif value is False or value is True:
-        put_number(room, 0xC3 if value is True else 0xC2, 0, 0)
+        put_number(buffer, 0xC3 if value is True else 0xC2, 0, 0)
     elif type(value) is int:
         whole = PyLong_AsLongLongAndOverflow(value, &overflow)
         if overflow:
             return False
-        put_int(room, whole)
+        put_int(buffer, whole)
     elif type(value) is str:
-        put_str(room, value)
+        put_str(buffer, value)
     elif type(value) is float:
         real = value
         memcpy(&bits, &real, sizeof(bits))
-        put_number(room, 0xCB, 8, bits)
+        put_number(buffer, 0xCB, 8, bits)
     elif type(value) is list:
-        put_array(room, len(<list>value))
+        put_array(buffer, len(<list>value))
         for each in <list>value:
-            if type(each) is list or not put(room, each):
+            if type(each) is list or not put(buffer, each):
                 return False
     else:
         return False
     return True
 
 
-cdef int put_decimal(Room room, int64_t value) except -1:
+cdef int put_decimal(Buffer buffer, int64_t value) except -1:
     """Write a number as text."""
     cdef uint64_t left = -<uint64_t>value if value < 0 else <uint64_t>value
     cdef char[20] digits
@@ -391,22 +391,22 @@ cdef int put_decimal(Room room, int64_t value) except -1:
     if value < 0:
         at -= 1
         digits[at] = b"-"[0]
-    return put_bytes(room, digits + at, sizeof(digits) - at)
+    return put_bytes(buffer, digits + at, sizeof(digits) - at)
 
 
-cdef object name_of(Room room, bytes about, value):
+cdef object name_of(Buffer buffer, bytes about, value):
     """Return the text ``about`` with ``value`` written after it."""
     cdef int overflow = 0
     cdef int64_t whole
-    cdef Py_ssize_t before = room.size
+    cdef Py_ssize_t before = buffer.size
     if type(value) is int:
         whole = PyLong_AsLongLongAndOverflow(value, &overflow)
     if type(value) is not int or overflow:
         return f"{about.decode()}{value}"
-    put_bytes(room, PyBytes_AS_STRING(about), len(about))
-    put_decimal(room, whole)
-    name = PyUnicode_DecodeUTF8(<char*>room.data + before, room.size - before, NULL)
-    room.size = before
+    put_bytes(buffer, PyBytes_AS_STRING(about), len(about))
+    put_decimal(buffer, whole)
+    name = PyUnicode_DecodeUTF8(<char*>buffer.data + before, buffer.size - before, NULL)
+    buffer.size = before
     return name
 
 
@@ -419,17 +419,21 @@ def contents(
     leaves absent fields at the end out of digests. None if a value is of an unusual type.
     """
     cdef Py_ssize_t count = len(rows), at, start, body, field, said, length
-    cdef Room texts = Room(), places = Room()
+    cdef Buffer texts = Buffer(), places = Buffer()
     cdef Part* part
     cdef Part before = part_of(begun)
     cdef tuple row
     cdef list bodies = [], subjects = []
+    if len(times) != count:
+        raise ValueError(f"{len(times)} times of {count} events")
     grow(texts, 64 * count)
     grow(places, count * sizeof(Part))
     part = <Part*>places.data
     for at in range(count):
         row = tuple(rows[at])
         length = said = len(row)
+        if subject >= length:
+            raise IndexError(f"an event of {length} fields has none at {subject}")
         start = texts.size
         if not put(texts, times[at]):
             return None
@@ -460,7 +464,7 @@ def contents(
 
 
 cdef Py_ssize_t shorten(
-    Room texts, Py_ssize_t start, Py_ssize_t body, Py_ssize_t field, Py_ssize_t absent,
+    Buffer texts, Py_ssize_t start, Py_ssize_t body, Py_ssize_t field, Py_ssize_t absent,
     Py_ssize_t said,
 ) except -1:
     """Write the newest text again without its last ``absent`` values; return where it begins."""
@@ -487,7 +491,7 @@ def accepted(list ids, offsets):
     ``offsets`` is a range, of one for each. None if an id must be escaped.
     """
     cdef bytes begun = b',{"status":"accepted","id":"', between = b'","offset":'
-    cdef Room json = Room()
+    cdef Buffer json = Buffer()
     cdef Part id, start = part_of(begun), middle = part_of(between)
     cdef int64_t offset = offsets.start
     if len(ids) != len(offsets):

@@ -172,7 +172,7 @@ def _columns(runs: list[Run], rows: Rows, places: Sequence[int]) -> Columns:
         available=b"" if rows.available == rows.received else _numbers(rows.available),
         tie=tie.astype("<u8").tobytes(),
         flags=_once(bytes(rows.flags), 1),
-        digest=_joined(rows.digest, DIGEST_BYTES),
+        digest=digest_column(rows.digest),
         sources=list(places_of),
         source=_packed("H", [places_of[s] for s in rows.source] if len(places_of) > 1 else []),
         id=_encode(rows.id),
@@ -215,6 +215,20 @@ def _numbers(values: list[int]) -> bytes:
 
 def _packed(form: str, values: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(values)}{form}", *values)
+
+
+def digest_column(digests: list[bytes]) -> bytes:
+    """Return digests one after another.
+
+    Raises
+    ------
+    InputError
+        If one has not 16 bytes.
+    """
+    try:
+        return _joined(digests, DIGEST_BYTES)
+    except ValueError as error:
+        raise InputError(f"A record's digest has {DIGEST_BYTES} bytes.") from error
 
 
 def _joined(values: list[bytes], width: int) -> bytes:

@@ -17,7 +17,7 @@ import numpy as np
 from feilun.adapters.lmdb.environment import Environment
 from feilun.ports.event_log import Accepted, Appended, Named
 from feilun.records import identity
-from feilun.records.columns import cells
+from feilun.records.columns import cells, digest_column
 from feilun.records.lists import distinct
 from feilun.records.record import IMPORTED, LATE, Record
 from feilun.records.rows import Rows
@@ -80,7 +80,7 @@ class Names:
         Raises
         ------
         InputError
-            If an id has not 1 to ``ID_LIMIT`` characters.
+            If an id has not 1 to ``ID_LIMIT`` characters, or a digest not 16 bytes.
         """
         days = identity.days_of(rows)
         if self._all_alike(txn, rows, min(days), work):
@@ -147,7 +147,7 @@ class Names:
         keys = identity.name_keys(rows, days)
         names = np.empty(len(rows), _NAMES)
         names["offset"] = np.arange(base, end)
-        names["digest"] = np.frombuffer(b"".join(rows.digest), _NAMES["digest"])
+        names["digest"] = np.frombuffer(digest_column(rows.digest), _NAMES["digest"])
         values = cells(names.tobytes(), _NAMES.itemsize)
         with txn.cursor(database) as cursor:
             _, added = cursor.putmulti(zip(keys, values, strict=True), overwrite=False)

@@ -6,11 +6,12 @@ import asyncio
 import json
 import threading
 
+import msgspec
 import pytest
 
 from feilun.clock import ManualClock
 from feilun.errors import InputError, StoreFull, Unavailable
-from feilun.events.collector import Collector
+from feilun.events.collector import Collector, ItemAnswer
 from feilun.events.committer import Committer
 from feilun.testing.fakes import MemoryLog
 from feilun.testing.records import START, make_record
@@ -162,7 +163,7 @@ def test_the_collector_answers_as_it_does_alone(project):
         await committer.close()
         return answers
 
-    answers = run(scenario())
+    answers = msgspec.json.decode(run(scenario()), type=list[ItemAnswer])
     assert answers == Collector(project, MemoryLog(), ManualClock(START)).accept("web", body)
     assert len(log.bad()) == 2
 

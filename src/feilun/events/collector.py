@@ -27,7 +27,8 @@ from feilun.events.committer import Committer
 from feilun.events.declaring import declare
 from feilun.events.items import Receipt, check_time, rows_of
 from feilun.events.shapes import Batch, Item, Shapes, id_of, split, to_microseconds
-from feilun.ports.event_log import Appended, EventLog
+from feilun.ports.event_log import Accepted, Appended, EventLog
+from feilun.records.compiled import loops
 from feilun.records.rows import Rows
 
 BODY_LIMIT = 1 << 20
@@ -91,6 +92,14 @@ class Intake:
         for place, event in self.bad.items():  # in the order of their places
             answers.insert(place, ItemAnswer("bad", event.id, None, event.reason))
         return answers
+
+    def encoded(self, appended: Sequence[Appended]) -> bytes:
+        """Return the `answers` as JSON, an array."""
+        if loops is not None and isinstance(appended, Accepted) and not self.bad:
+            found: bytes | None = loops.accepted(self.records.id, appended.offsets)
+            if found is not None:
+                return found
+        return msgspec.json.encode(self.answers(appended))
 
 
 class Collector:
@@ -165,8 +174,11 @@ class Collector:
 
     async def collect(
         self, committer: Committer, source: str, raw: bytes, received: int | None = None
-    ) -> list[ItemAnswer]:
-        """Do as ``accept`` does, sharing durable commits with concurrent requests."""
+    ) -> bytes:
+        """Do as ``accept`` does, sharing durable commits with concurrent requests.
+
+        The answers are JSON, an array.
+        """
         received = self._clock.now() if received is None else received
         try:
             intake = self.read(source, raw, received)
@@ -176,7 +188,7 @@ class Collector:
             await committer.keep_bad(source, received, [_kept(error, raw)])
             raise
         await committer.keep_bad(intake.source, received, intake.to_keep())
-        return intake.answers(await committer.commit(intake.records))
+        return intake.encoded(await committer.commit(intake.records))
 
     def read(self, source: str, raw: bytes, received: int) -> Intake:
         """Read a body without storing anything. Raises as ``accept`` does."""

@@ -32,9 +32,9 @@ class _Request(NamedTuple):
     """Records of one caller, who may have given up meanwhile: then nobody hears the answer."""
 
     records: Sequence[Record]
-    answer: asyncio.Future[list[Appended]]
+    answer: asyncio.Future[Sequence[Appended]]
 
-    def succeed(self, answers: list[Appended]) -> None:
+    def succeed(self, answers: Sequence[Appended]) -> None:
         if not self.answer.done():
             self.answer.set_result(answers)
 
@@ -72,7 +72,7 @@ class Committer:
         self._running: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def commit(self, records: Sequence[Record]) -> list[Appended]:
+    async def commit(self, records: Sequence[Record]) -> Sequence[Appended]:
         """Append records; return when they are durable. All of them share one transaction.
 
         Raises

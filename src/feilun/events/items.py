@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
-
-import msgspec
 
 from feilun.clock import DAY
 from feilun.definitions.specs import EventSpec
 from feilun.errors import InputError
 from feilun.events.ids import uuid7
 from feilun.events.shapes import Item, Shape, to_microseconds
-from feilun.records.columns import DIGEST_BYTES, cells
-from feilun.records.hashing import digests
+from feilun.records.contents import contents, subjects_of
+from feilun.records.lists import extremes
 from feilun.records.rows import Rows
 
 FARTHEST = 3_660 * DAY
 """How far (ten years, in µs) a client's clock may be from ours."""
-
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class Receipt(NamedTuple):
@@ -47,7 +43,14 @@ def rows_of(shape: Shape, items: Sequence[Item], receipt: Receipt) -> Rows:
     said = _said([item.time for item in items])
     client_times = _client_times(said, receipt)
     receipts = client_times if receipt.replay else [receipt.received] * len(items)
-    bodies = list(map(_encode, values))
+    found = contents(
+        shape.spec.name,
+        values,
+        said,
+        grown=_has_grown(shape.spec),
+        subject=shape.subject,
+        about=shape.about,
+    )
     return Rows(
         schema=[shape.schema] * len(items),
         source=[receipt.source] * len(items),
@@ -56,23 +59,23 @@ def rows_of(shape: Shape, items: Sequence[Item], receipt: Receipt) -> Rows:
         received=receipts,
         client_time=client_times,
         available=receipts,
-        subject=_subjects(shape, values),
-        digest=_digests(shape.spec, said, values, bodies),
-        body=bodies,
+        subject=found.subjects,
+        digest=found.digests,
+        body=found.bodies,
         flags=[0] * len(items),
     )
 
 
 def _said(times: list[Any]) -> list[int | None]:
     """Return times of the wire in µs UTC; None where an event has none."""
-    if set(map(type, times)) == {int}:
+    if extremes(times) is not None:
         return times
     return [None if time is None else to_microseconds(time) for time in times]
 
 
 def _ids(ids: list[Any], client_times: Sequence[int]) -> list[str]:
     """Return the ids, and one for each event that has none."""
-    if None not in ids:
+    if all(ids):
         return ids
     return [id or uuid7(time) for id, time in zip(ids, client_times, strict=True)]
 
@@ -85,7 +88,8 @@ def _client_times(said: Sequence[int | None], receipt: Receipt) -> list[int]:
     times = [received if time is None else time for time in said]
     earliest = 0 if receipt.replay else max(0, received - FARTHEST)
     latest = received + FARTHEST
-    if min(times) < earliest or max(times) > latest:
+    first, last = extremes(times) or (-1, -1)
+    if first < earliest or last > latest:
         for time in times:
             if not earliest <= time <= latest:
                 check_time("time", time, received)
@@ -97,7 +101,8 @@ def _effective_times(
 ) -> list[int]:
     """Return when each event happened by our clock: never later than its receipt."""
     skew, received = receipt.skew, receipt.received
-    if receipt.replay or (skew == 0 and max(client_times) <= received):
+    last = extremes(client_times)
+    if receipt.replay or (skew == 0 and last is not None and last[1] <= received):
         return client_times
     return [received if time is None or time + skew > received else time + skew for time in said]
 
@@ -114,42 +119,17 @@ def check_time(name: str, time: int, now: int) -> None:
 
 def subject_of(shape: Shape, values: Sequence[object]) -> str:
     """Return whom an event is about, as ``entity=value``; empty if nobody."""
-    return _subjects(shape, [values])[0]
-
-
-def _subjects(shape: Shape, values: Sequence[Sequence[object]]) -> list[str]:
-    place, about = shape.subject, shape.about
-    if place is None:
-        return [""] * len(values)
-    return ["" if row[place] is None else f"{about}{row[place]}" for row in values]
+    return subjects_of([values], shape.subject, shape.about)[0]
 
 
 def content_digest(spec: EventSpec, time: int | None, values: Sequence[object]) -> bytes:
     """Return 16 bytes of BLAKE2b over what a client said: the event, its time and its fields.
 
-    It is the digest of the MessagePack array of these three. Absent fields at the end do not
-    count, so that an event sent again after its definition has grown by optional fields is still
-    the same.
+    ``feilun.records.contents`` says of what exactly.
     """
-    return _digests(spec, [time], [values], [_encode(values)])[0]
+    return contents(spec.name, [values], [time], grown=_has_grown(spec)).digests[0]
 
 
-def _digests(
-    spec: EventSpec,
-    times: Iterable[int | None],
-    values: Sequence[Sequence[Any]],
-    bodies: Iterable[bytes],
-) -> list[bytes]:
-    """Return the `content_digest` of each event; ``bodies`` are all its fields, encoded."""
-    if spec.fields and spec.fields[-1].optional:
-        bodies = [_encode(_without_absent_end(row)) for row in values]
-    said = [_encode(time) + body for time, body in zip(times, bodies, strict=True)]
-    found = digests(b"\x93" + _encode(spec.name), said, DIGEST_BYTES)
-    return cells(found, DIGEST_BYTES)
-
-
-def _without_absent_end(values: Sequence[Any]) -> Sequence[Any]:
-    said = len(values)
-    while said and values[said - 1] is None:
-        said -= 1
-    return values[:said]
+def _has_grown(spec: EventSpec) -> bool:
+    """Whether its last fields may have come later than the event."""
+    return bool(spec.fields) and spec.fields[-1].optional

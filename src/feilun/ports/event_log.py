@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol, overload
 
 import msgspec
 
@@ -21,6 +21,43 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
 
     status: Literal["accepted", "late", "duplicate", "conflict", "erased"]
     offset: int
+
+
+class Accepted(Sequence[Appended]):
+    """Answers to records that were all accepted, at offsets one after another.
+
+    No object is made for an answer before somebody asks for it.
+
+    Examples
+    --------
+    >>> answers = Accepted(range(7, 10))
+    >>> answers[1], len(answers[1:]), answers[:1] == [Appended("accepted", 7)]
+    (Appended(status='accepted', offset=8), 2, True)
+    """
+
+    __slots__ = ("offsets",)
+    __hash__ = None  # type: ignore[assignment]  # like a list
+
+    def __init__(self, offsets: range) -> None:
+        self.offsets = offsets
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @overload
+    def __getitem__(self, at: int) -> Appended: ...
+    @overload
+    def __getitem__(self, at: slice) -> Accepted: ...
+    def __getitem__(self, at: int | slice) -> Appended | Accepted:
+        if isinstance(at, slice):
+            return Accepted(self.offsets[at])
+        return Appended("accepted", self.offsets[at])
+
+    def __iter__(self) -> Iterator[Appended]:
+        return (Appended("accepted", offset) for offset in self.offsets)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
 
 
 class Named(NamedTuple):
@@ -57,7 +94,7 @@ class Count(NamedTuple):
 class EventLog(Protocol):
     """An append-only log that takes each (source, id) once within its window of days."""
 
-    def append(self, records: Sequence[Record]) -> list[Appended]:
+    def append(self, records: Sequence[Record]) -> Sequence[Appended]:
         """Append records with their ids in one durable transaction; one answer per record.
 
         Called by the collector and the gateway for each group of requests. Idempotent: a record

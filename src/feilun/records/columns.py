@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from feilun.errors import CorruptData, InputError
 from feilun.records.compiled import loops
+from feilun.records.lists import distinct
 from feilun.records.record import Record, tie_digests
 from feilun.records.rows import Rows
 
@@ -129,26 +130,26 @@ def columns_of(rows: Sequence[Record | None]) -> Columns:
     ordered, places = _by_schema(rows)
     runs: list[Run] = []
     at = 0
-    for schema in dict.fromkeys(ordered.schema):
+    for schema in distinct(ordered.schema):
         count = ordered.schema.count(schema)
         runs.append(_run(schema, ordered.body[at : at + count]))
         at += count
     try:
         return _columns(runs, ordered, places)
-    except (struct.error, ValueError) as error:
+    except (struct.error, ArithmeticError, TypeError, ValueError) as error:
         raise InputError(f"A record has a number that cannot be kept: {error}.") from error
 
 
 def _by_schema(rows: Sequence[Record | None]) -> tuple[Rows, list[int]]:
     """Return the records by schema, and the places of them; no places if all are in order."""
     if isinstance(rows, Rows):
-        if len(set(rows.schema)) <= 1:
+        if len(distinct(rows.schema)) <= 1:
             return rows, []
         places, found = list(range(len(rows))), rows
     else:
         places = [place for place, record in enumerate(rows) if record is not None]
         found = Rows.of([record for record in rows if record is not None])
-    schemas = dict.fromkeys(found.schema)
+    schemas = distinct(found.schema)
     if len(schemas) > 1:
         by_schema: dict[str, list[int]] = {schema: [] for schema in schemas}
         for at, schema in enumerate(found.schema):
@@ -160,9 +161,7 @@ def _by_schema(rows: Sequence[Record | None]) -> tuple[Rows, list[int]]:
 
 def _columns(runs: list[Run], rows: Rows, places: Sequence[int]) -> Columns:
     """Return the stored form; ``places`` is empty where row ``i`` is at offset ``base + i``."""
-    if set(map(len, rows.digest)) - {DIGEST_BYTES}:
-        raise ValueError(f"a digest has {DIGEST_BYTES} bytes")
-    places_of = {source: place for place, source in enumerate(dict.fromkeys(rows.source))}
+    places_of = {source: place for place, source in enumerate(distinct(rows.source))}
     tie = np.frombuffer(tie_digests(rows.source, rows.id), ">u8")
     return Columns(
         runs=runs,
@@ -173,7 +172,7 @@ def _columns(runs: list[Run], rows: Rows, places: Sequence[int]) -> Columns:
         available=b"" if rows.available == rows.received else _numbers(rows.available),
         tie=tie.astype("<u8").tobytes(),
         flags=_once(bytes(rows.flags), 1),
-        digest=b"".join(rows.digest),
+        digest=digest_column(rows.digest),
         sources=list(places_of),
         source=_packed("H", [places_of[s] for s in rows.source] if len(places_of) > 1 else []),
         id=_encode(rows.id),
@@ -208,11 +207,37 @@ def _array(bodies: Sequence[bytes]) -> bytes:
 
 
 def _numbers(values: list[int]) -> bytes:
+    if loops is not None:
+        column: bytes = loops.packed(values)
+        return column
     return _once(_packed("q", values), NUMBER_BYTES)
 
 
 def _packed(form: str, values: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(values)}{form}", *values)
+
+
+def digest_column(digests: list[bytes]) -> bytes:
+    """Return digests one after another.
+
+    Raises
+    ------
+    InputError
+        If one has not 16 bytes.
+    """
+    try:
+        return _joined(digests, DIGEST_BYTES)
+    except ValueError as error:
+        raise InputError(f"A record's digest has {DIGEST_BYTES} bytes.") from error
+
+
+def _joined(values: list[bytes], width: int) -> bytes:
+    if loops is not None:
+        column: bytes = loops.joined(values, width)
+        return column
+    if set(map(len, values)) - {width}:
+        raise ValueError(f"each has {width} bytes")
+    return b"".join(values)
 
 
 def _once(column: bytes, width: int) -> bytes:
@@ -224,7 +249,7 @@ def _once(column: bytes, width: int) -> bytes:
 
 
 def _once_text(values: list[str]) -> list[str]:
-    return values[:1] if values and values.count(values[0]) == len(values) else values
+    return values[:1] if values[:1] * len(values) == values else values
 
 
 def integers(form: str, column: bytes, rows: int) -> Sequence[int]:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from collections.abc import Sequence
 from functools import lru_cache
 
 from feilun.clock import DAY
 from feilun.errors import InputError
+from feilun.records.compiled import loops
+from feilun.records.lists import distinct, extremes
 from feilun.records.record import IMPORTED, Record
 from feilun.records.rows import Rows
 
@@ -46,7 +47,8 @@ def day_of(time: int) -> int:
 def days_of(rows: Rows) -> list[int]:
     """Return the day of each record's name: the `day_of` its client's own time."""
     times = rows.client_time
-    first, last = day_of(min(times)), day_of(max(times))
+    least, greatest = extremes(times) or (min(times), max(times))
+    first, last = day_of(least), day_of(greatest)
     return [first] * len(times) if first == last else [day_of(time) for time in times]
 
 
@@ -76,14 +78,17 @@ def name_key(day: int, source: str, id: str) -> bytes:
     return _before_id(day, source) + id.encode()
 
 
-def name_keys(rows: Rows, days: Sequence[int]) -> list[bytes]:
+def name_keys(rows: Rows, days: list[int]) -> list[bytes]:
     """Return `name_key` of each record, whose day is the one at its place in ``days``."""
     lengths = set(map(len, rows.id))
     if not lengths <= _LENGTHS:
         wrong = min(lengths - _LENGTHS)
         raise InputError(f"A record's id has 1 to {ID_LIMIT} characters, not {wrong}.")
-    if len(set(days)) == 1 and len(set(rows.source)) == 1:
+    if len(distinct(days)) == 1 and len(distinct(rows.source)) == 1:
         before = _before_id(days[0], rows.source[0])
+        if loops is not None:
+            keys: list[bytes] = loops.keys(before, rows.id)
+            return keys
         return [before + id.encode() for id in rows.id]
     return [
         _before_id(day, source) + id.encode()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from feilun.records.hashing import digests
+from feilun.records.lists import distinct
 
 FORMAT_VERSION = 1
 _TIE_BYTES = 8
@@ -73,7 +74,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 def tie_digests(sources: list[str], ids: list[str]) -> bytes:
     """Return the ties of names: BLAKE2b-64 of each ``source NUL id``, one after another."""
-    if len(set(sources)) == 1:
+    if len(distinct(sources)) == 1:
         return digests(f"{sources[0]}\0".encode(), ids, _TIE_BYTES)
     return digests(b"", list(map("\0".join, zip(sources, ids, strict=True))), _TIE_BYTES)
 

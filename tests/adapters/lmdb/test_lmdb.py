@@ -16,7 +16,14 @@ import pytest
 
 from feilun.adapters.lmdb import LmdbEventLog, LmdbOnlineStore, environment
 from feilun.clock import DAY
-from feilun.errors import ConfigError, Conflict, CorruptData, StoreFull, Unavailable
+from feilun.errors import (
+    ConfigError,
+    Conflict,
+    CorruptData,
+    InputError,
+    StoreFull,
+    Unavailable,
+)
 from feilun.ports.online_store import Mark
 from feilun.records.codec import encode_batch
 from feilun.testing.records import START, make_record
@@ -441,4 +448,15 @@ def test_a_log_may_begin_behind_offsets_that_others_remember(tmp_path, behind, f
     assert log.damaged() == []
     with pytest.raises(Conflict, match="has begun"):
         log.begin_at(behind)
+    log.close()
+
+
+@pytest.mark.parametrize("digest", [b"", b"d" * 15, b"d" * 17, b"d" * 32])
+def test_a_digest_of_another_length_is_refused(tmp_path, digest):
+    log = LmdbEventLog(tmp_path)
+    wrong = msgspec.structs.replace(make_record("2"), digest=digest)
+    with pytest.raises(InputError, match="16 bytes"):
+        log.append([make_record("1"), wrong])
+    assert log.end() == 0
+    assert log.append([make_record("1")])[0].status == "accepted"
     log.close()

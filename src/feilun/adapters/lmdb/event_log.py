@@ -28,6 +28,7 @@ from feilun.records import identity
 from feilun.records.batch import RecordBatch
 from feilun.records.codec import decode_batch, encode_batch, encode_record
 from feilun.records.erasure import Erasures, withheld
+from feilun.records.lists import distinct
 from feilun.records.record import LATE, Record
 from feilun.records.rows import Rows
 from feilun.records.schema import undeclared
@@ -112,7 +113,7 @@ class LmdbEventLog:
         self._bad = BadEvents(self._env, bad, self._quota // _BAD_SHARE)
         self._erased = Erased(self._env, erased)
 
-    def append(self, records: Sequence[Record]) -> list[Appended]:
+    def append(self, records: Sequence[Record]) -> Sequence[Appended]:
         """Append records with their ids in one durable transaction; one answer per record.
 
         When the log is full it first forgets the ids of closed days and tries once more.
@@ -136,7 +137,7 @@ class LmdbEventLog:
                 raise
             return self._append(rows)
 
-    def _append(self, rows: Rows) -> list[Appended]:
+    def _append(self, rows: Rows) -> Sequence[Appended]:
         with self._env.write() as txn:
             state = self._state(txn)
             work = Naming(state.end, state.first_open)
@@ -198,7 +199,7 @@ class LmdbEventLog:
         late: list[str] = []
         if any(rows.flags):
             late = [s for s, flags in zip(rows.schema, rows.flags, strict=True) if flags & LATE]
-        for schema in dict.fromkeys(rows.schema):
+        for schema in distinct(rows.schema):
             key = _COUNT_PREFIX + schema.encode()
             raw = txn.get(key, db=self._env.meta)
             before = Count(0, 0) if raw is None else Count(*_COUNT.unpack(raw))

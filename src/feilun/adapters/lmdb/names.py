@@ -12,14 +12,19 @@ from dataclasses import dataclass, field
 
 import lmdb
 import msgspec
+import numpy as np
 
 from feilun.adapters.lmdb.environment import Environment
-from feilun.ports.event_log import Appended, Named
+from feilun.ports.event_log import Accepted, Appended, Named
 from feilun.records import identity
+from feilun.records.columns import cells, digest_column
+from feilun.records.lists import distinct
 from feilun.records.record import IMPORTED, LATE, Record
 from feilun.records.rows import Rows
 
 _NAME = struct.Struct(">Q16s")
+_NAMES = np.dtype([("offset", ">u8"), ("digest", "V16")])
+"""Many of them."""
 
 
 @dataclass(slots=True)
@@ -69,13 +74,13 @@ class Names:
 
     def take(
         self, txn: lmdb.Transaction[bytes], rows: Rows, work: Naming
-    ) -> tuple[Rows, list[Appended]]:
+    ) -> tuple[Rows, Sequence[Appended]]:
         """Give each record its offset, or find out why it gets none; return first who got one.
 
         Raises
         ------
         InputError
-            If an id has not 1 to ``ID_LIMIT`` characters.
+            If an id has not 1 to ``ID_LIMIT`` characters, or a digest not 16 bytes.
         """
         days = identity.days_of(rows)
         if self._all_alike(txn, rows, min(days), work):
@@ -121,12 +126,12 @@ class Names:
         Days are closed only if so. That at once is what one after the other does: where the oldest
         day is open to the newest receipt, no receipt closes a day of these records.
         """
-        imported = {flags & IMPORTED for flags in set(rows.flags)}
+        imported = {flags & IMPORTED for flags in distinct(rows.flags)}
         if len(imported) > 1:
             return False
         if IMPORTED in imported:
             return True
-        examined = identity.first_open_day(max(rows.received), self._days)
+        examined = identity.first_open_day(max(distinct(rows.received)), self._days)
         first_open = max(work.first_open, self._newest_before(txn, examined) + 1)
         if oldest < max(examined, first_open):
             return False
@@ -134,17 +139,20 @@ class Names:
         return True
 
     def _take_together(
-        self, txn: lmdb.Transaction[bytes], rows: Rows, days: Sequence[int], work: Naming
-    ) -> tuple[Rows, list[Appended]]:
+        self, txn: lmdb.Transaction[bytes], rows: Rows, days: list[int], work: Naming
+    ) -> tuple[Rows, Sequence[Appended]]:
         """Do as `_take` does for each of the records, whose names go to one database."""
         database = self._kept if rows.flags[0] & IMPORTED else self._open
         base, end = work.base, work.base + len(rows)
         keys = identity.name_keys(rows, days)
-        values = map(_NAME.pack, range(base, end), rows.digest)
+        names = np.empty(len(rows), _NAMES)
+        names["offset"] = np.arange(base, end)
+        names["digest"] = np.frombuffer(digest_column(rows.digest), _NAMES["digest"])
+        values = cells(names.tobytes(), _NAMES.itemsize)
         with txn.cursor(database) as cursor:
             _, added = cursor.putmulti(zip(keys, values, strict=True), overwrite=False)
         if added == len(rows):
-            return rows, [Appended("accepted", offset) for offset in range(base, end)]
+            return rows, Accepted(range(base, end))
         return self._without_repeats(txn, database, rows, keys, work)
 
     @staticmethod
@@ -154,7 +162,7 @@ class Names:
         rows: Rows,
         keys: Sequence[bytes],
         work: Naming,
-    ) -> tuple[Rows, list[Appended]]:
+    ) -> tuple[Rows, Sequence[Appended]]:
         """Answer after names were put as if all records were new, and close the gaps in offsets.
 
         A name is new if it has the offset that was put with it; every older one is below the base.

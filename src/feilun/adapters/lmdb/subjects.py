@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from itertools import repeat
+from itertools import filterfalse, repeat
 
 import lmdb
 import numpy as np
@@ -36,7 +36,9 @@ class Subjects:
         An empty subject is nobody.
         """
         newest, stored = self._newest
-        new = set(subjects).difference(stored if segment == newest else (), ("",))
+        known = stored if segment == newest else ()
+        new = set(filterfalse(known.__contains__, subjects))
+        new.discard("")
         names = np.frombuffer(digests(b"", list(new), _SUBJECT_BYTES), _NAME)
         keys = np.empty(len(new), _KEY)
         keys["name"] = np.sort(names.astype(np.uint64))  # neighbours are put for less

@@ -22,7 +22,7 @@ class WatchedCommitter(Committer):
         self._problem = ""
         self._at = 0.0
 
-    async def commit(self, records: Sequence[Record]) -> list[Appended]:
+    async def commit(self, records: Sequence[Record]) -> Sequence[Appended]:
         """Append records durably; see `Committer.commit`."""
         try:
             answers = await super().commit(records)

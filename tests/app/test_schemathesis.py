@@ -143,9 +143,9 @@ def filter_case(context, case):
 
 
 @schemathesis.hook
-def before_call(context, case, kwargs):
+def map_headers(context, headers):
     """Nobody waits for long, but for who says for how long."""
-    case.headers.setdefault("Request-Timeout", "0.5")
+    return {"Request-Timeout": "0.5", **(headers or {})}
 
 
 @schemathesis.hook

@@ -8,7 +8,9 @@ _ADD = """
 INSERT INTO audit (at, "by", action, subject, detail)
 SELECT ?1, ?2, ?3, ?4, ?5
 WHERE ?3 <> 'use'
-   OR NOT EXISTS (SELECT 1 FROM audit WHERE action = 'use' AND "by" = ?2 AND detail = ?5 AND at = ?1)
+   OR NOT EXISTS (
+       SELECT 1 FROM audit WHERE action = 'use' AND "by" = ?2 AND detail = ?5 AND at = ?1
+   )
 """
 """INSERT OR IGNORE would count a number for what it ignores, as if an entry had been taken out."""
 

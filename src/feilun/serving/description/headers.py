@@ -26,7 +26,7 @@ _HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "Request-Timeout": (
         marked("How many seconds the caller waits; when they are over, the answer is 504."),
-        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "number", "minimum": 0, "maximum": 999_999},
     ),
 }
 

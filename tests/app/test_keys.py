@@ -196,17 +196,18 @@ def test_a_key_that_is_revoked_while_a_body_comes_takes_nothing_any_more(keyed):
             begin_slowly(keyed, key, "/api/recommend/batch", batch),
         )
 
-    key = known(keyed, add(keyed, "slow"))
+    key = known(keyed, add(keyed, "sluggish"))
     ends = begin(key)
-    keyed.run("team", "revoke", "slow")
+    keyed.run("team", "revoke", "sluggish")
     known(keyed, key, 401)
+    time.sleep(SECONDS)
     assert [end() for end in ends] == [401, 401]
-    key = known(keyed, add(keyed, "slow"))
+    key = known(keyed, add(keyed, "sluggish"))
     ends = begin(key)
     time.sleep(0.5)
     assert [end() for end in ends] == [200, 200]  # being slow alone costs nothing
     ends = begin(key)
-    keyed.run("team", "change", "slow", "--can", "user_profile")
+    keyed.run("team", "change", "sluggish", "--can", "user_profile")
     time.sleep(SECONDS)
     assert [end() for end in ends] == [404, 404]
 

@@ -62,6 +62,7 @@ def test_help_explains_the_exit_codes(shop):
         (["send", "click", "user_id=x"], "int"),
         (["send", "--file", "nowhere.jsonl"], "nowhere.jsonl"),
         (["history", "--at", "yesterday"], "yesterday"),
+        (["history", "nobody"], "ranker"),
         (["rollback", "nobody"], "ranker"),
         (["rollout", "start", "ranker", "1"], "--shadow"),
         (["rollout", "start", "nobody", "1", "--shadow"], "ranker"),
@@ -161,7 +162,8 @@ def test_a_project_is_found_from_a_folder_within_it(shop):
 
 def test_init_writes_a_project_that_checks_and_never_overwrites(shop, tmp_path):
     target = tmp_path / "mine"
-    shop.run("init", "shop", "--project", target)
+    said = shop.run("init", "shop", "--project", target).stdout
+    assert f"cd {target} && feilun up" in said
     shop.run("check", cwd=target)
     before = (target / "shop.py").read_bytes()
     assert "shop.py" in shop.run("init", "shop", "--project", target, code=2).stderr

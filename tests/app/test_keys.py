@@ -169,6 +169,49 @@ def test_what_is_taken_from_a_key_is_taken_within_a_second_while_it_is_used(keye
     assert last_of(load, after) > answered
 
 
+def begin_slowly(shop, key, path, body):
+    """Send a request but for the end of its body; return how to send that, which gives a status."""
+    connection = http.client.HTTPConnection("127.0.0.1", shop.port, timeout=20)
+    connection.putrequest("POST", path)
+    for name, value in (("Authorization", f"Bearer {key}"), ("Content-Type", "application/json")):
+        connection.putheader(name, value)
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body[:5])
+
+    def end():
+        with closing(connection):
+            connection.send(body[5:])
+            return connection.getresponse().status
+
+    return end
+
+
+def test_a_key_that_is_revoked_while_a_body_comes_takes_nothing_any_more(keyed):
+    event = {"event": "click", "id": "late-1", "fields": {"user_id": 987, "item_id": 1}}
+    event, batch = json.dumps(event).encode(), b'[{"user_id": 987}]'
+
+    def begin(key):
+        return (
+            begin_slowly(keyed, key, "/api/events", event),
+            begin_slowly(keyed, key, "/api/recommend/batch", batch),
+        )
+
+    key = known(keyed, add(keyed, "sluggish"))
+    ends = begin(key)
+    keyed.run("team", "revoke", "sluggish")
+    known(keyed, key, 401)
+    time.sleep(SECONDS)
+    assert [end() for end in ends] == [401, 401]
+    key = known(keyed, add(keyed, "sluggish"))
+    ends = begin(key)
+    time.sleep(0.5)
+    assert [end() for end in ends] == [200, 200]  # being slow alone costs nothing
+    ends = begin(key)
+    keyed.run("team", "change", "sluggish", "--can", "user_profile")
+    time.sleep(SECONDS)
+    assert [end() for end in ends] == [404, 404]
+
+
 def test_a_quota_holds_over_both_workers(keyed):
     rate = 40
     key = add(keyed, "slow", "user_profile", f"{rate}/s")

@@ -160,7 +160,18 @@ ballast.write_bytes(bytes(disk.f_bavail * disk.f_frsize))
 status = SyncStatus()
 assert "full" in refused(lambda: syncs.save("t" * 60_000, status, {}), Unavailable)
 assert syncs.statuses() == before
+syncs.close()
+(folder / "platform.db-shm").unlink(missing_ok=True)  # as after a start of the machine
+with ballast.open("ab") as file:
+    file.write(bytes(os.statvfs(folder).f_bavail * disk.f_frsize))
+try:
+    SqliteSyncs(folder / "platform.db")
+except StoreFull as error:
+    assert "No space left" in str(error)
+else:
+    raise AssertionError("opened")
 ballast.unlink()
+syncs = SqliteSyncs(folder / "platform.db")
 syncs.save("t", status, {})
 assert set(syncs.statuses()) == {"t"}
 print("held")

@@ -60,7 +60,6 @@ def test_a_promotion_ends_the_rollout_as_a_rollback_does(shop):
     rollout.start(shop, "ranker", 1, 5, "ann")
     release = rollout.promote(shop, "ranker", "ann")
     assert (release.version, release.action, release.by) == (1, "promote", "ann")
-    assert shop.registry.get("ranker", "champion").version == 1
     with pytest.raises(UnknownName):
         move(shop, 10)
     rollout.start(shop, "ranker", 2, 5, "ann")

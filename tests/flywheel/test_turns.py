@@ -12,7 +12,7 @@ from feilun.clock import MINUTE, ManualClock
 from feilun.errors import CorruptData, Fenced, InputError, NoModel, Unavailable, UnknownName
 from feilun.flywheel.controller import Controller
 from feilun.flywheel.record import turn_record
-from feilun.flywheel.release import rollback
+from feilun.flywheel.release import rollback, tell_registry
 from feilun.testing.records import START
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -268,8 +268,9 @@ def test_rollback_goes_back_version_by_version(tmp_path):
         rollback(shop, "ranker", "ann", version=7)
     back = rollback(shop, "ranker", "ann")
     assert (back.version, back.action, back.by, back.turn) == (1, "rollback", "ann", None)
+    assert tell_registry(shop, back) == ""
     assert shop.registry.get("ranker", "champion").version == 1
-    with pytest.raises(UnknownName):
+    with pytest.raises(UnknownName, match="--to"):
         rollback(shop, "ranker", "ann")
     assert rollback(shop, "ranker", "ann", version=2).version == 2
     assert [entry.version for entry in shop.releases.entries()] == [1, 2, 1, 2]

@@ -231,7 +231,12 @@ def test_with_enough_time_it_is_answered(shop):
     assert shop.run(timed(shop, b"5")).status == 200
 
 
-@pytest.mark.parametrize("seconds", [b"-1", b"soon", b"1e9", b"nan", b"0x1", b"1,5"])
+@pytest.mark.parametrize("seconds", [1 - 0.7, 0.1 + 0.2, 5e-324, 1e-05, 999_999.0, 123_456 / 7])
+def test_a_timeout_is_what_a_program_makes_of_a_number(shop, seconds):
+    assert shop.run(timed(shop, str(seconds).encode())).status in (200, 504)
+
+
+@pytest.mark.parametrize("seconds", [b"", b"-1", b"soon", b"1e9", b"nan", b"0x1", b"1,5"])
 def test_a_timeout_that_is_none_is_refused(shop, seconds):
     reply = shop.run(timed(shop, seconds))
     assert (reply.status, reply.code) == (400, "bad_input")

@@ -11,6 +11,7 @@ import pytest
 
 from feilun.definitions.specs import FieldSpec, ParameterSpec
 from feilun.errors import ConfigError, StoreFull
+from feilun.serving.description.api_version import operation_version
 from feilun.serving.description.openapi import describe
 from feilun.serving.metrics import Metrics
 from feilun.serving.worker import make_app
@@ -112,7 +113,7 @@ class TestOpenApi:
                 assert all("description" in reply for reply in operation["responses"].values())
                 for parameter in operation.get("parameters", ()):
                     assert {"name", "in", "required", "schema"} <= set(parameter)
-                    assert parameter["in"] == "query"
+                    assert parameter["in"] in ("query", "header")
                 if "requestBody" in operation:
                     assert "application/json" in operation["requestBody"]["content"]
         assert len(ids) == len(set(ids))
@@ -152,16 +153,53 @@ class TestOpenApi:
         by_name = {p["name"]: p for p in parameters}
         assert by_name["user_id"]["required"] and not by_name["k"]["required"]
         assert by_name["k"]["schema"] == {"type": "integer", "default": 10}
-        assert set(by_name) == {"user_id", "k", "min_offset", "personalised"}
+        query = {"user_id", "k", "min_offset", "personalised"}
+        assert set(by_name) == query | {"X-Request-Id", "Idempotency-Key", "Request-Timeout"}
 
     def test_only_where_the_request_says_the_time_may_it(self, shop):
         for clock, options in (("wall", {"min_offset"}), ("request", {"min_offset", "as_of"})):
             paths = describe(shop.project, "1", clock)["paths"]
             (view,) = paths["/api/trends"].values()
-            assert {p["name"] for p in view["parameters"]} == options
+            assert queries(view) == options
             for path in ("/api/recommend", "/api/recommend/batch"):
-                post = {p["name"] for p in paths[path]["post"]["parameters"]}
-                assert post == options | {"personalised"}
+                assert queries(paths[path]["post"]) == options | {"personalised"}
+
+    def test_the_headers_that_are_described_are_sent_and_answered(self, shop, description):
+        app = make_app_again(shop)
+
+        def ask(header):
+            return app.get("/api/recommend", {"user_id": 1}, headers=[header])
+
+        for path in ("/api/recommend", "/api/user_profile", "/api/events"):
+            (operation, *_) = description["paths"][path].values()
+            names = [p["name"] for p in operation["parameters"] if p["in"] == "header"]
+            kept = path == "/api/recommend"
+            assert names == ["X-Request-Id", *["Idempotency-Key"] * kept, "Request-Timeout"]
+            told = operation["responses"]["200"]["headers"]
+            assert list(told) == ["X-Request-Id", *["Idempotent-Replayed"] * kept]
+
+        async def asked():
+            sent = (b"idempotency-key", b"one"), (b"request-timeout", b"0.000001")
+            return [await ask(each) for each in (sent[0], *sent)]
+
+        first, again, late = shop.run(asked())
+        assert [first.headers["x-request-id"], again.headers["x-request-id"]] == ["one", "one"]
+        assert "idempotent-replayed" not in first.headers
+        assert again.headers["idempotent-replayed"] == "true"
+        assert late.status == 504
+
+    def test_headers_that_all_share_are_no_part_of_a_version(self, description):
+        for item in description["paths"].values():
+            for operation in item.values():
+                if "x-feilun-version" in operation:
+                    bare = {**operation, "parameters": []}
+                    bare["parameters"] = [p for p in operation["parameters"] if p["in"] == "query"]
+                    components = description["components"]["schemas"]
+                    assert operation_version(bare, components) == operation["x-feilun-version"]
+
+
+def queries(operation):
+    return {p["name"] for p in operation["parameters"] if p["in"] == "query"}
 
 
 def make_app_again(shop):
@@ -437,12 +475,19 @@ class TestHealth:
         assert (ready.status, ready.json) == (200, {"status": "ready", "problems": []})
         assert status.json["problems"] == ["/api/strict has no version of ranker and no fallback."]
 
-    def test_not_ready_where_the_version_in_production_is_refused(self, shop):
+    def test_a_version_that_is_refused_keeps_nothing_else_away(self, shop):
+        """It may be an endpoint that is down: views, events and other models are no worse off."""
         shop.release("ranker", 1, "0" * 64)
-        ready, status = shop.run(*map(shop.client.get, ("/ready", "/status")))
-        assert ready.status == 503
-        assert "/api/strict" in ready.json["problems"][0]
+        get = shop.client.get
+        ready, status, strict, other = shop.run(
+            get("/ready"), get("/status"), get("/api/strict", {"user_id": 1}), get("/api/trends")
+        )
+        assert (ready.status, ready.json["status"]) == (200, "degraded")
+        version, capability = ready.json["problems"]
+        assert "Version 1 of ranker cannot be loaded" in version
+        assert "/api/strict has no fallback" in capability
         assert status.json["problems"] == ready.json["problems"]
+        assert (strict.status, other.status) == (503, 200)
 
     @pytest.mark.parametrize(
         ("stage", "percent", "all_answered"),

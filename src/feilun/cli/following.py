@@ -21,8 +21,8 @@ def workers_expected(config: Config) -> int:
 
 def await_release(config: Config, workshop: Workshop, release: Release) -> int:
     """Wait until the gateway serves a release, and say how far it is; 3 if not all of it does."""
-    from feilun.app.terminal import say
-    from feilun.flywheel.release import await_workers
+    from feilun.app.terminal import complain, say
+    from feilun.flywheel.release import await_workers, tell_registry
 
     expected = workers_expected(config)
     found = await_workers(workshop, release, expected)
@@ -33,7 +33,13 @@ def await_release(config: Config, workshop: Workshop, release: Release) -> int:
             version=release.version,
         )
     )
-    return complain_of(found, expected)
+    code = complain_of(found, expected)
+    if problem := tell_registry(workshop, release):
+        complain(
+            _("MLflow does not know yet what is in production: {reason}", reason=problem),
+            _("It is for people to look at; the gateway does without it."),
+        )
+    return code
 
 
 def complain_of(found: dict[str, Any], expected: int) -> int:

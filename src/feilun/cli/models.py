@@ -16,7 +16,7 @@ from feilun.errors import InputError, UnknownName
 from feilun.i18n import _
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from feilun.app.config import Config
     from feilun.flywheel.adoption import Adopted
@@ -212,6 +212,9 @@ def history(
             found = [r for name in names if (r := releases.at(name, moment)) is not None]
     if as_json:
         say_json({"releases": [release._asdict() for release in found]})
+    elif not found and model is not None:
+        _check_name(compose.definitions(config).models, model)
+        say(_("No version of {model} has been in production.", model=model))
     elif not found:
         say(_("No model has been in production."))
     else:
@@ -268,7 +271,10 @@ def workshop_of(config: Config) -> Iterator[Workshop]:
 
 def check_model(workshop: Workshop, name: str) -> None:
     """Raise UnknownName if the project has no such model."""
-    models = workshop.project.models
+    _check_name(workshop.project.models, name)
+
+
+def _check_name(models: Collection[str], name: str) -> None:
     if name not in models:
         raise UnknownName(
             _("There is no model {name}.", name=repr(name)),

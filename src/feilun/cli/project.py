@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,7 +60,10 @@ def init(
         ) from error
     for path in files:
         say(_("wrote {path}", path=target / path.name))
-    say(_("Next: feilun up"))
+    if project is None:
+        say(_("Next: feilun up"))
+    else:
+        say(_("Next: cd {folder} && feilun up", folder=shlex.quote(str(target))))
 
 
 def check(

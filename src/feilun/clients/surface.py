@@ -115,6 +115,7 @@ def _query(operation: Mapping[str, Any]) -> list[Parameter]:
     return [
         Parameter(each["name"], each["schema"], each["required"])
         for each in operation["parameters"]
+        if each["in"] == "query"  # the headers are parameters of every call, by their own names
     ]
 
 

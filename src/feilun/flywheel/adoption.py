@@ -13,7 +13,7 @@ import numpy.typing as npt
 from feilun.definitions.specs import ClassSpec, ModelSpec
 from feilun.errors import ConfigError, InputError, ModelError, WrongColumns
 from feilun.flywheel import rollout
-from feilun.flywheel.release import await_workers
+from feilun.flywheel.release import await_workers, tell_registry
 from feilun.flywheel.workshop import Workshop
 from feilun.i18n import _
 from feilun.models.bundle import (
@@ -165,6 +165,8 @@ def adopt(
         taken = rollout.await_followers(workshop.releases, entry, workshop.clock, workshop.pause)
     else:
         taken = await_workers(workshop, entry)
+        if problem := tell_registry(workshop, entry):
+            tell(_("MLflow does not know yet what is in production: {reason}", reason=problem))
     return Adopted(entry, format, bundle.scorer.sha256, columns, scores_missing, **taken)
 
 
@@ -331,7 +333,7 @@ def _register(workshop: Workshop, bundle: Bundle, digest: str) -> int:
 def _release(
     workshop: Workshop, bundle: Bundle, digest: str, version: int, by: str, *, after: int
 ) -> Release:
-    release = workshop.releases.append(
+    return workshop.releases.append(
         bundle.model,
         version,
         digest,
@@ -342,5 +344,3 @@ def _release(
         by=by,
         after=after,
     )
-    workshop.registry.set_alias(bundle.model, "champion", version)
-    return release

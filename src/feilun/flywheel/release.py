@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from feilun.clock import SECOND, Clock
-from feilun.errors import InputError, NoModel, UnknownName
+from feilun.errors import FeilunError, InputError, NoModel, UnknownName
 from feilun.flywheel.workshop import Workshop
 from feilun.i18n import _
 from feilun.models.bundle import read_bundle
@@ -76,6 +76,8 @@ def replaced_by(workshop: Workshop, release: Release) -> Release | None:
 def rollback(workshop: Workshop, model: str, by: str, version: int | None = None) -> Release:
     """Put an earlier version in production again; the history gets one more entry.
 
+    The registry need not be there; `tell_registry` comes after.
+
     Parameters
     ----------
     workshop : Workshop
@@ -110,7 +112,9 @@ def rollback(workshop: Workshop, model: str, by: str, version: int | None = None
         if target is None:
             raise UnknownName(
                 _("There was no version of {model} before {version}.",
-                  model=model, version=current.version)
+                  model=model, version=current.version),
+                _("Name one: feilun rollback {model} --to VERSION. See: feilun history",
+                  model=model),
             )  # fmt: skip
     else:
         if version == current.version:
@@ -127,7 +131,7 @@ def rollback(workshop: Workshop, model: str, by: str, version: int | None = None
                 _("See: feilun history"),
             )  # fmt: skip
     read_bundle(workshop.bundles, target.bundle)
-    release = workshop.releases.append(
+    return workshop.releases.append(
         model,
         target.version,
         target.bundle,
@@ -137,5 +141,15 @@ def rollback(workshop: Workshop, model: str, by: str, version: int | None = None
         turn=None,
         by=by,
     )
-    workshop.registry.set_alias(model, "champion", target.version)
-    return release
+
+
+def tell_registry(workshop: Workshop, release: Release) -> str:
+    """Point the registry's alias at what is in production; return why it cannot be, or nothing.
+
+    The alias is for people, and it takes seconds: the release stands without it. So it comes last.
+    """
+    try:
+        workshop.registry.set_alias(release.model, "champion", release.version)
+    except FeilunError as error:
+        return error.message
+    return ""

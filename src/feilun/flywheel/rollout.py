@@ -146,7 +146,7 @@ def promote(workshop: Workshop, model: str, by: str) -> Release:
         If no rollout goes on.
     """
     rollout = current(workshop.releases, model)
-    release = workshop.releases.append(
+    return workshop.releases.append(
         model,
         rollout.version,
         rollout.bundle,
@@ -156,8 +156,6 @@ def promote(workshop: Workshop, model: str, by: str) -> Release:
         turn=None,
         by=by,
     )
-    workshop.registry.set_alias(model, "champion", release.version)
-    return release
 
 
 def current(releases: ReleaseHistory, model: str) -> Rollout:

@@ -40,6 +40,9 @@ Hook = Callable[[], Awaitable[None]]
 BODY_BYTES = 1 << 20
 """The most bytes of a body, where a route does not say otherwise."""
 
+SLOW_BODY_SECONDS = 0.2
+"""How long a body may take before it is asked once more whether its sender may come in."""
+
 _UNMATCHED = "unmatched"
 _log = logging.getLogger(__name__)
 
@@ -182,7 +185,10 @@ class Gateway:
         if method == "POST":
             check_json(head, page)
             self._admission.check(route.priority)  # at once, not after the body
+            waited = time.perf_counter()
             body = await self._bodies.read(head, receive, route.body_bytes)
+            if time.perf_counter() - waited > SLOW_BODY_SECONDS:
+                self._guard.admit_again(access, head, path)  # its key may have been revoked
         request = Request(
             method,
             path,

@@ -138,12 +138,6 @@ class Health:
             self._keyring.check_fresh()
         except FeilunError as error:
             problems.append(str(error))
-        problems += [
-            f"{capability.path} has no fallback, and the version of {capability.model} in "
-            "production was refused."
-            for capability in self._unanswering()
-            if self._champions.refusal(capability.model) is not None
-        ]
         return problems
 
     def _unanswering(self) -> list[CapabilitySpec]:
@@ -253,7 +247,25 @@ class Health:
                 f"{len(unbuilt)} of {len(self._features)} features are missing while the engine "
                 f"builds them from the log: {named}."
             )
-        return [doubt for doubt in doubts if doubt]
+        return [doubt for doubt in doubts if doubt] + self._refused()
+
+    def _refused(self) -> list[str]:
+        """Return which versions cannot be loaded, and which capabilities answer nobody for it.
+
+        The other capabilities, the views and the events are no worse off.
+        """
+        refusal = self._champions.refusal
+        return [
+            f"Version {refused.release.version} of {model} cannot be loaded: {refused.reason}"
+            for model in self._project.models
+            for refused in (refusal(model), refusal(model, "challenger"))
+            if refused is not None
+        ] + [
+            f"{capability.path} has no fallback, and the version of {capability.model} in "
+            "production was refused."
+            for capability in self._unanswering()
+            if refusal(capability.model) is not None
+        ]
 
     def _untrained(self) -> list[str]:
         """Return which capabilities wait for their first model.

@@ -153,7 +153,7 @@ class TeamStoreExam(ABC):
         assert teams.usage(20_000) == [some._replace(requests=10), other]
 
     def test_a_use_is_audited_once_a_minute(self, teams: TeamStore) -> None:
-        """By key and route, whichever worker tells of it."""
+        """By key and route, whichever worker tells of it; the numbers have no gap."""
         use = KeyUse(60, "aa11", "growth", "/api/recommend")
         teams.record([], [use, use._replace(route="/api/events")])
         teams.record([], [use, use._replace(minute=120)])
@@ -162,6 +162,8 @@ class TeamStoreExam(ABC):
             (60, "aa11", "use", "growth", "/api/events"),
             (120, "aa11", "use", "growth", "/api/recommend"),
         ]
+        first, *_, last = (entry.number for entry in teams.audit(10))
+        assert last - first == 2
 
     def test_what_is_noted_is_audited_each_time(self, teams: TeamStore) -> None:
         """In the order of the acts, whatever their times."""

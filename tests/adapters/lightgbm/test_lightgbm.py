@@ -213,6 +213,8 @@ def test_models_that_cannot_be_served_are_refused_at_training(data):
     )
     with pytest.raises(ModelError, match="3 numbers a row"):
         to_model_text(many)
+    with pytest.raises(ModelError, match="3 numbers a row"):  # also where somebody else trained it
+        LightGbmLoader().load(many.model_to_string().encode(), COLUMNS)
     linear = lightgbm.train(
         {"objective": "regression", "linear_tree": True, "verbosity": -1, "num_threads": 1},
         lightgbm.Dataset(np.nan_to_num(x), y, params={"linear_tree": True, "verbosity": -1}),

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from feilun.adapters.mlflow import MlflowRegistry
-from feilun.errors import InputError, MissingExtra, Unavailable
+from feilun.errors import ConfigError, InputError, MissingExtra, Unavailable
 from feilun.testing.platform_fakes import InMemoryRegistry
 from feilun.testing.registry_conformance import ModelRegistryExam
 
@@ -137,6 +137,23 @@ def test_a_registry_that_fails_is_unavailable(registry, bundle):
     with pytest.raises(Unavailable):
         told(registry, bundle)
     assert registry.versions("ranker") == []
+
+
+def test_a_registry_that_is_lost_is_not_begun_anew_and_goes_on_once_it_is_back(
+    registry, bundle, tmp_path
+):
+    first, away = told(registry, bundle), tmp_path / "away.db"
+    registry._database.rename(away)
+    fresh = MlflowRegistry(registry._database, registry._artifacts)  # as another process has it
+    for each in (registry, fresh):
+        with pytest.raises(ConfigError, match="is lost"):
+            each.versions("ranker")
+        with pytest.raises(ConfigError, match="is lost"):
+            told(each, bundle)
+    assert not registry._database.exists()
+    shutil.copy(away, registry._database)  # another file than the one that was opened
+    registry.set_alias("ranker", "champion", first.version)
+    assert fresh.get("ranker", "champion") == first
 
 
 def test_a_bundle_that_is_not_there_is_not_registered(registry, bundle):

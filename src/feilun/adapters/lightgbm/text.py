@@ -71,7 +71,13 @@ def _check(data: bytes, columns: int) -> None:
     _require(bool(separator), "it ends within its header")
     header = _fields(head.removeprefix(b"tree\n"))
     for name in (b"num_class", b"num_tree_per_iteration"):
-        _require(header[name] == b"1", f"{name.decode()} is not 1")
+        numbers = _int(header, name)
+        if numbers > 1:
+            raise ModelError(
+                f"The model gives {numbers} numbers a row; one is needed.",
+                "Train a binary, regression or ranking objective.",
+            )
+        _require(numbers == 1, f"{name.decode()} is not 1")
     found = _int(header, b"max_feature_idx") + 1
     if found != columns:
         raise WrongColumns(found, columns, _names(header))

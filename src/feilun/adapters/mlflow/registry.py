@@ -39,6 +39,11 @@ class MlflowRegistry:
         The SQLite file of MLflow's tables.
     artifacts : Path
         The folder that runs' files are copied to.
+
+    Raises
+    ------
+    ConfigError
+        At any use: if ``database`` is gone and ``artifacts`` is not.
     """
 
     def __init__(self, database: Path, artifacts: Path) -> None:
@@ -162,6 +167,7 @@ class MlflowRegistry:
     @contextmanager
     def _client(self) -> Iterator[Any]:
         """Give MLflow's client, made at first use; its errors become Feilun's."""
+        self._check_place()
         with self._lock:
             if self._made is None:
                 self._made = self._make()
@@ -170,8 +176,9 @@ class MlflowRegistry:
         try:
             yield self._made
         except MlflowException as error:
+            reason, *_sql = error.message.splitlines() or [""]
             raise Unavailable(
-                f"The model registry at {self._database} failed: {error.message}",
+                f"The model registry at {self._database} failed: {reason}",
                 "Production is not touched; the turn can be tried again.",
             ) from error
         except OSError as error:
@@ -180,9 +187,23 @@ class MlflowRegistry:
                 "Make room or mend its permissions; the turn can be tried again.",
             ) from error
 
+    def _check_place(self) -> None:
+        """See that the tables are not lost: runs' files are made after them."""
+        begun = self._artifacts.is_dir() and any(self._artifacts.iterdir())
+        if begun and not self._database.exists():
+            # An empty one would number versions anew, and two of a model would have one number.
+            raise ConfigError(
+                f"The model registry {self._database} is lost: its runs' files are there, and it "
+                "is not.",
+                "Put it back from a backup. To begin without it, move "
+                f"{self._artifacts} away too; versions are numbered from 1 again then.",
+            )
+
     def _make(self) -> Any:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ["DO_NOT_TRACK"] = "true"
+        # Each use opens the file that lies there then, and not one that was moved away.
+        os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
         logging.getLogger("alembic").setLevel(logging.WARNING)
         try:
             from mlflow import MlflowClient

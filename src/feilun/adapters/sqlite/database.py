@@ -235,7 +235,8 @@ def _lost(path: Path, how: str) -> ConfigError:
 def _translated(error: sqlite3.Error, path: Path) -> FeilunError:
     code: Any = getattr(error, "sqlite_errorcode", 0)
     primary = (code or 0) & 0xFF  # the low byte is the kind, the rest the detail
-    if primary == sqlite3.SQLITE_FULL:
+    # Without space not even what the processes share of a file can be laid out.
+    if primary == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE:
         return StoreFull(f"No space left for {path}.", "Free some; nothing was written.")
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Unavailable(

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, unquote
 
 from feilun.clock import Clock
 from feilun.errors import ConfigError, InputError, UnknownName
+from feilun.ports.teams import Team
 from feilun.serving.access.keyring import Keyring
 from feilun.serving.access.keys import holds_secret, is_token
 from feilun.serving.access.quota import Quota
@@ -122,13 +123,24 @@ class Guard:
         if caller.team is None:
             return caller
         self.spend(caller)
-        scopes = caller.team.scopes
-        if access is None or not access.lets_in(scopes):
-            raise UnknownName(
-                f"Nothing answers the team {caller.team.name} at {path[:200]!r}.",
-                "/docs shows what it may call. The platform's owner gives more: feilun team change",
-            )
+        _check_scope(caller.team, access, path)
         return caller
+
+    def admit_again(self, access: Access, head: RequestHead, path: str) -> None:
+        """Refuse who may not come in any more: since `admit` its body may have taken many seconds.
+
+        Nothing is counted, neither against a quota nor as a use.
+
+        Raises
+        ------
+        Unauthorized, UnknownName, Unavailable
+            As `admit`.
+        """
+        if access.role == "open":
+            return
+        team = self._identify(head).team
+        if team is not None:
+            _check_scope(team, access, path)
 
     def spend(self, caller: Caller) -> None:
         """Count a request against the quota of a caller's team.
@@ -199,6 +211,14 @@ class Guard:
             if key == name.encode():
                 return value
         return b""
+
+
+def _check_scope(team: Team, access: Access | None, path: str) -> None:
+    if access is None or not access.lets_in(team.scopes):
+        raise UnknownName(
+            f"Nothing answers the team {team.name} at {path[:200]!r}.",
+            "/docs shows what it may call. The platform's owner gives more: feilun team change",
+        )
 
 
 def is_login(path: str, query: bytes) -> bool:

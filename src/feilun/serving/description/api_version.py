@@ -22,13 +22,14 @@ def operation_version(operation: Mapping[str, Any], components: Mapping[str, Any
     Parameters
     ----------
     operation : mapping
-        Its parameters, request body and 200 reply count.
+        Its parameters, but for headers, its request body and its 200 reply count.
     components : mapping
         The named schemas that it refers to.
     """
     parameters = [
         {key: parameter[key] for key in ("name", "in", "required", "schema")}
         for parameter in operation.get("parameters", ())
+        if parameter["in"] != "header"  # all operations share them
     ]
     body = operation.get("requestBody", {}).get("content")
     shape = (parameters, body, operation["responses"]["200"]["content"])

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from feilun.i18n import marked, translate
+from feilun.serving.description.openapi import EACH_ALONE, MANY
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2024; --soft: #60646c; --line: #e0e1e6;
@@ -47,6 +48,10 @@ th, td { padding: .35rem .6rem .35rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); } th { color: var(--soft); font-weight: 500; }
 h3 { margin: .9rem 0 .2rem; font-size: .8rem; color: var(--soft); font-weight: 600;
   text-transform: uppercase; letter-spacing: .06em; }
+@media (max-width: 40rem) { .parameters tr { display: grid; grid-template-columns: 2fr 1fr 1fr;
+    border-bottom: 1px solid var(--line); }
+  .parameters :is(th, td) { border: 0; }
+  .parameters :is(th, td):last-child { grid-column: 1 / -1; padding-top: 0; } }
 """
 
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
@@ -57,6 +62,7 @@ CONTENT_SECURITY_POLICY = (
 )
 """What a browser may do with the page: show it."""
 
+_ALL, _ALL_TEXT = marked("Every request"), marked("may have these headers.")
 _OWN_TAGS = ("events", "operations")
 """Of operations that no definition makes: all that is said of them is the page's own."""
 _API_VERSION = marked("API version")
@@ -101,7 +107,7 @@ def render(description: Mapping[str, Any], url: str, *, keys: bool, language: st
         f"{page.say(_API_VERSION)} {escape(info['version'])} · "
         f"Feilun {escape(info['x-feilun'])} · "
         '<a href="/openapi.json">openapi.json</a> · <a href="/status">status</a></p>'
-        f"{''.join(sections)}</main></body></html>\n"
+        f"{''.join(sections)}{page.headers(description)}</main></body></html>\n"
     )
 
 
@@ -138,11 +144,31 @@ class _Page:
             f'<p class="soft">{self.say(tag["description"])}</p>{"".join(operations)}</section>'
         )
 
+    def headers(self, description: Mapping[str, Any]) -> str:
+        """Return the headers that requests may have: once, for they share them."""
+        found = {
+            parameter["name"]: parameter
+            for item in description["paths"].values()
+            for operation in item.values()
+            for parameter in operation.get("parameters", ())
+            if parameter["in"] == "header"
+        }
+        if not found:
+            return ""
+        rows = "".join(
+            f"<tr><td><code>{escape(name)}</code></td><td>{self.say(each['description'])}</td></tr>"
+            for name, each in found.items()
+        )
+        return (
+            f'<section><h2>{self.say(_ALL)}</h2><p class="soft">{self.say(_ALL_TEXT)}</p>'
+            f"<table>{rows}</table></section>"
+        )
+
     def _operation(self, method: str, path: str, operation: Mapping[str, Any]) -> str:
         own = operation["tags"][0] in _OWN_TAGS
         speak = self._speak if own else str
         parts = [
-            f"<p>{escape(line)}</p>"
+            f"<p>{self.say(line) if line == EACH_ALONE else escape(line)}</p>"
             for line in speak(operation.get("description", "")).splitlines()
             if line.strip()
         ]
@@ -154,9 +180,10 @@ class _Page:
             shown = json.dumps(example, indent=2, ensure_ascii=False) if "json" in kind else example
             parts.append(f"<h3>{self.say(_REPLY)}</h3><pre>{escape(shown)}</pre>")
         parts.append(self._errors(operation))
+        summary = speak(operation["summary"].removeprefix(MANY))  # the section's heading says it
         return (
             f'<details><summary><span class="method {method}">{method.upper()}</span>'
-            f'<code>{escape(path)}</code><span class="soft">{escape(speak(operation["summary"]))}'
+            f'<code>{escape(path)}</code><span class="soft">{escape(summary)}'
             f'</span></summary><div class="inside">{"".join(parts)}</div></details>'
         )
 
@@ -164,6 +191,7 @@ class _Page:
         rows = [
             (p["name"], p["schema"], p["required"], p.get("description", ""))
             for p in operation.get("parameters", ())
+            if p["in"] == "query"
         ]
         for media in operation.get("requestBody", {}).get("content", {}).values():
             required = media["schema"].get("required", ())
@@ -179,7 +207,7 @@ class _Page:
             for name, schema, required, text in rows
         ]
         head = "".join(f"<th>{self.say(word)}</th>" for word in _HEADINGS)
-        return f"<table><tr>{head}<th></th></tr>{''.join(lines)}</table>"
+        return f'<table class="parameters"><tr>{head}<th></th></tr>{"".join(lines)}</table>'
 
     def _needed(self, schema: Mapping[str, Any], required: bool) -> str:
         if required:

@@ -13,6 +13,8 @@ from feilun.serving.answering.capability import CapabilityReply
 from feilun.serving.answering.views import ViewReply, key_parameters, view_path
 from feilun.serving.description.api_version import api_version, operation_version, references
 from feilun.serving.description.error_replies import READ, SEND, ErrorReply, error_replies
+from feilun.serving.description.headers import ASK, reply_headers, request_headers
+from feilun.serving.description.headers import READ as READ_HEADERS
 from feilun.serving.description.own_operations import own_operations
 from feilun.serving.description.schemas import (
     EXAMPLE_ID,
@@ -56,7 +58,9 @@ _TAGS = {
 }
 _MIN_OFFSET = marked("Answer only once the record at this log offset is in the features (for 2 s).")
 _AS_OF = marked("Replays only: the time of the read, µs UTC, later than every folded event.")
-_BATCH = (
+MANY = "Many at once: "
+"""How the summary of a batch begins."""
+EACH_ALONE = marked(
     "Each request is answered, and logged, for itself, in the order of the body: its status, and "
     "its reply or its error. Its id is the batch's with its place, <id>.0."
 )
@@ -98,7 +102,8 @@ def describe(project: Project, version: str, clock: ClockMode = "wall") -> dict[
         **{view_path(spec): {"get": _view_operation(spec, schemas, options)}
            for spec in project.views.values()},
     }  # fmt: skip
-    for item in paths.values():
+    for path, item in paths.items():
+        _take_headers(item, ASK if path.removesuffix("/batch") in items else READ_HEADERS)
         for operation in item.values():
             operation["x-feilun-version"] = operation_version(operation, schemas.components)
     return {
@@ -140,6 +145,17 @@ def only(description: Mapping[str, Any], paths: Collection[str]) -> dict[str, An
             waiting += references(components["schemas"][name])
     schemas = {name: each for name, each in components["schemas"].items() if name in needed}
     return {**description, "paths": kept, "components": {**components, "schemas": schemas}}
+
+
+def _take_headers(item: dict[str, Any], names: Sequence[str]) -> None:
+    """Say of each operation of a path which headers it takes and answers with."""
+    for method, operation in item.items():
+        answered = {**operation["responses"]["200"], "headers": reply_headers(names)}
+        item[method] = {
+            **operation,
+            "parameters": [*operation.get("parameters", ()), *request_headers(names)],
+            "responses": {**operation["responses"], "200": answered},
+        }
 
 
 def _operation(
@@ -267,8 +283,8 @@ def _batch_operation(post: dict[str, Any]) -> dict[str, Any]:
         **post,
         "operationId": post["operationId"].removesuffix("post") + "batch",
         "tags": ["batches"],
-        "summary": f"Many at once: {post['summary']}",
-        "description": f"{post['description']}\n\n{_BATCH}",
+        "summary": f"{MANY}{post['summary']}",
+        "description": f"{post['description']}\n\n{EACH_ALONE}",
         "requestBody": {
             "required": True,
             "content": {_JSON: {"schema": body, "example": [asked["example"]]}},

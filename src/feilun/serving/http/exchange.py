@@ -26,7 +26,8 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 JSON = b"application/json"
 QUERY_BYTES = 16_384
 """The most bytes of a query; longer lists of parameters are sent by POST."""
-_SECONDS = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,9})?")
+_SECONDS = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,20})?(e-[0-9]{1,3})?", re.IGNORECASE)
+"""Up to eleven days, as programs write numbers that they have computed."""
 REQUEST_ID_LENGTH = 64
 _REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{REQUEST_ID_LENGTH}}}")
 
@@ -148,7 +149,7 @@ class RequestHead(msgspec.Struct):
     content_encoding: bytes = b""
     fetch_site: bytes = b""
     origin: str = ""
-    timeout: bytes = b""
+    timeout: bytes | None = None
     authorization: bytes = b""
     cookie: bytes = b""
     languages: bytes = b""
@@ -205,7 +206,7 @@ def timeout_of(head: RequestHead) -> float | None:
     InputError
         If it is no number of seconds.
     """
-    if not head.timeout:
+    if head.timeout is None:
         return None
     if not _SECONDS.fullmatch(head.timeout):
         raise InputError("Request-Timeout is no number of seconds.", "Write Request-Timeout: 0.2")

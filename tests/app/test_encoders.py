@@ -121,6 +121,12 @@ def encoder_pid(shop):
     return int(written[0]) if written else None
 
 
+def states(pid):
+    """Return the letters of what the threads of a process do."""
+    found = Path(f"/proc/{pid}/task").glob("*/stat")
+    return {each.read_text().rsplit(")", 1)[1].split()[0] for each in found}
+
+
 def processes(shop):
     """Return the mapped files of each process that works in the shop's folder, by pid."""
     found = {}
@@ -207,6 +213,7 @@ def test_a_hung_encoder_is_flagged_within_the_deadline(tmp_path, shop_maker, sta
         pid = encoder_pid(shop)
         os.kill(pid, signal.SIGSTOP)
         try:
+            until(lambda: states(pid) == {"T"})  # a thread that runs goes on for a moment
             times = []
             for number in range(10):
                 began = time.monotonic()

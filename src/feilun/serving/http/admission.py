@@ -22,7 +22,7 @@ from feilun.serving.http.pacing import Pace
 Priority = Literal["always", "first", "second", "third"]
 """``always`` is for what operates the gateway, and is never refused."""
 
-LATE_SECONDS = 0.025
+LATE_SECONDS = 0.015
 """How long whoever comes may wait for a turn, on average."""
 TICK_SECONDS = 0.005
 INTERVAL_SECONDS = 0.1

@@ -9,10 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feilun.serving.http.admission import (
+    BURST_SECONDS,
     FEWEST,
     INTERVAL_SECONDS,
     LATE_SECONDS,
     MOST,
+    REFUSAL_SECONDS,
+    REFUSING_SHARE,
     SHARES,
     TICK_SECONDS,
     Admission,
@@ -69,6 +72,61 @@ def test_a_burst_lets_nobody_out_and_a_queue_does():
     interval(admission, [1.5 * LATE_SECONDS], inside=100)
     assert admission.limit >= 100
     interval(admission, LATE, inside=100)
+    assert admission.limit < 100
+
+
+class Hour(asyncio.SelectorEventLoop):
+    """An event loop whose time passes by sleeping alone."""
+
+    now = 0.0
+
+    def time(self):
+        return self.now
+
+    def _run_once(self):
+        if not self._ready and self._scheduled:
+            self.now = max(self.now, self._scheduled[0]._when)
+        super()._run_once()
+
+
+def refusals(together, times):
+    """Refuse so many callers, each again as soon as it was told; return when each was told."""
+    loop, admission, told = Hour(), Admission(), []
+
+    async def caller():
+        for _ in range(times):
+            await admission.refused()
+            told.append(loop.time())
+
+    async def all_callers():
+        await asyncio.gather(*(caller() for _ in range(together)))
+
+    try:
+        loop.run_until_complete(all_callers())
+    finally:
+        loop.close()
+    return admission, told
+
+
+def test_a_few_who_are_refused_together_are_told_at_once():
+    _, told = refusals(round(BURST_SECONDS * REFUSING_SHARE / REFUSAL_SECONDS) - 1, 1)
+    assert set(told) == {0.0}
+
+
+@pytest.mark.parametrize("together", [64, 500])
+def test_callers_who_do_not_wait_take_no_more_than_the_share_of_refusals(together):
+    _, told = refusals(together, 20)
+    taken = len(told) * REFUSAL_SECONDS
+    assert taken <= REFUSING_SHARE * (max(told) + BURST_SECONDS) * 1.001
+    assert told == sorted(told)
+
+
+def test_what_refusals_took_makes_nobody_late():
+    admission, _ = refusals(round(0.4 * INTERVAL_SECONDS / REFUSAL_SECONDS), 1)
+    admission.limit = 100
+    interval(admission, 1.2 * LATE_SECONDS, inside=100)
+    assert admission.limit >= 100
+    interval(admission, 1.2 * LATE_SECONDS, inside=100)
     assert admission.limit < 100
 
 

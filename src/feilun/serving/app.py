@@ -126,7 +126,9 @@ class Gateway:
         try:
             response = await self._answer_in_time(head, page, scope, receive)
         except FeilunError as error:
-            if error.status >= 500 and not isinstance(error, Overloaded):
+            if isinstance(error, Overloaded):
+                await self._admission.refused()
+            elif error.status >= 500:
                 _log.warning("%s %s %s: %s", head.id, scope["method"], path[:200], error)
             response = error_response(error, head.id)
             if isinstance(error, MethodError):

@@ -11,6 +11,7 @@ burst makes them late for a moment only.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,13 @@ INTERVAL_SECONDS = 0.1
 """After so long it is judged how late the loop was."""
 LONGEST_SECONDS = 4
 """The longest that anybody is told to wait."""
+REFUSAL_SECONDS = 0.0001
+"""About what a refusal takes."""
+REFUSING_SHARE = 1 / 3
+"""What part of the time may go into refusals. Callers who do not wait as they are asked to come
+again at once, and would take all of it; they are told later then."""
+BURST_SECONDS = 0.01
+"""So many refusals at once as take this part of the time so long are told at once all the same."""
 FEWEST, MOST = 16, 1024
 """The bounds of how many may be inside."""
 SHARES: dict[Priority, float] = {"first": 1.0, "second": 0.75, "third": 0.5}
@@ -69,6 +77,16 @@ class Admission:
         self._most_inside = 0
         self._passed = 0.0
         self._late = 0.0
+        self._refusing = 0.0
+        self._told = -math.inf
+
+    async def refused(self) -> None:
+        """Return when somebody who is refused may be told so: at once, unless very many are."""
+        now = asyncio.get_running_loop().time()
+        self._refusing += REFUSAL_SECONDS
+        self._told = max(self._told, now - BURST_SECONDS) + REFUSAL_SECONDS / REFUSING_SHARE
+        if self._told > now:
+            await asyncio.sleep(self._told - now)
 
     def check(self, priority: Priority) -> None:
         """Raise Overloaded if all places of a priority are taken."""
@@ -113,9 +131,11 @@ class Admission:
         self._late += late * passed  # who came meanwhile waited for it
         if self._passed < INTERVAL_SECONDS:
             return
-        if self._late > LATE_SECONDS * self._passed:
+        work = max(0.0, 1 - self._refusing / self._passed)  # what refusals took makes nobody late
+        if self._late * work > LATE_SECONDS * self._passed:
             # From how many there were, not from how many there might have been.
             self.limit = max(FEWEST, min(self.limit, self._most_inside) * 7 // 8)
         elif self._most_inside * 2 > self.limit:
             self.limit = min(MOST, self.limit + 1 + self.limit // 16)
-        self._passed, self._late, self._most_inside = 0.0, 0.0, self.inside
+        self._passed, self._late, self._refusing = 0.0, 0.0, 0.0
+        self._most_inside = self.inside

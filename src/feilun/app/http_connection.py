@@ -34,7 +34,7 @@ class Connection(HttpToolsProtocol):
     _complete = 0
     """How many requests were complete."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # Uvicorn's
         """Begin; one too many is refused."""
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS:

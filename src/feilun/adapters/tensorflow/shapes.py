@@ -119,7 +119,7 @@ def _mirror(attributes: Attributes, x: Array, widths: Array) -> Array:
     pairs = [(int(before), int(after)) for before, after in widths]
     _sized(tuple(s + b + a for s, (b, a) in zip(x.shape, pairs, strict=True)))
     mode = "reflect" if attributes["mode"] == b"REFLECT" else "symmetric"
-    return np.pad(x, pairs, mode)  # type: ignore[call-overload,no-any-return]
+    return np.pad(x, pairs, mode)  # type: ignore[call-overload,no-any-return]  # mode: no literal
 
 
 def _fill(shape: Array, value: Array) -> Array:

@@ -1,7 +1,8 @@
 """Admission: a worker lets in as many requests at a time as it answers soon.
 
 The rest is told at once to come again a little later, the least urgent first. So whoever is let in
-waits in a queue that does not grow, and the worker spends its time on answers.
+waits in a queue that does not grow, and the worker spends its time on answers. Where so many come
+again without waiting that refusals would take most of the time, they are told later.
 
 How many that are is found by watching how late the event loop, and the queue for a turn of it (see
 ``pacing``), would have been, on average, for somebody who came at any moment of an interval. A

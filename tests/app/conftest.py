@@ -162,7 +162,13 @@ class Shop:
         return self.ask(path, None, key, **headers)[0]
 
     def ask(self, path, body=None, key=None, **headers):
-        """Ask over a connection of its own; return status, headers and body."""
+        """Ask over a connection of its own; return status, headers and body.
+
+        Raises
+        ------
+        OSError
+            If the connection is refused, or cut before the whole answer has come.
+        """
         import http.client
 
         if key:
@@ -175,6 +181,8 @@ class Shop:
             connection.request("GET" if body is None else "POST", path, raw, headers)
             response = connection.getresponse()
             return response.status, response.headers, response.read()
+        except http.client.HTTPException as error:
+            raise ConnectionResetError("the answer was cut short") from error
         finally:
             connection.close()
 

@@ -4,7 +4,6 @@ Events are sent and resent, a table changes and is synchronised, the log is arch
 definitions change again and again, so that new tiles are under construction most of the time.
 """
 
-import http.client
 import os
 import random
 import re
@@ -282,7 +281,7 @@ class Sender(threading.Thread):
     def call(self, path, body=None):
         try:
             return self.shop.call(path, body)
-        except (OSError, http.client.HTTPException):
+        except OSError:
             return 0, None
 
 
@@ -322,7 +321,7 @@ def is_settled(world):
         return False
     try:
         status, reply = world.shop.call("/status")
-    except (OSError, http.client.HTTPException):
+    except OSError:
         return False
     if status != 200 or reply["lag"]:
         return False

@@ -1,5 +1,7 @@
 """Features that lack what came a while ago: flagged, told, and only then."""
 
+import asyncio
+
 import pytest
 
 from feilun.errors import CorruptData
@@ -84,6 +86,36 @@ def test_what_waits_already_at_the_start_has_waited_long_enough(world):
     assert world.watch().stale
     world.fold(2)
     assert not any(world.wait(3))
+
+
+def test_a_worker_that_starts_lets_the_engine_fold_what_came_just_now(world, monkeypatch):
+    world.come(2)
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 3:
+            world.fold(2)
+
+    freshness = Freshness(world.log, world.store, lambda: world.now)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    asyncio.run(freshness.begin())
+    assert not freshness.stale
+    assert len(slept) == 3
+
+
+def test_it_does_not_wait_for_an_engine_that_folds_nothing(world, monkeypatch):
+    world.come(2)
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    freshness = Freshness(world.log, world.store, lambda: world.now)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    asyncio.run(freshness.begin())
+    assert freshness.stale
+    assert 0.1 < sum(slept) < 1
 
 
 def test_nobody_knows_where_the_log_cannot_be_read(world, monkeypatch):

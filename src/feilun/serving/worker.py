@@ -279,7 +279,7 @@ class _Lifetime:
         """
         await asyncio.to_thread(self._champions.look, self._champions.refresh)
         await asyncio.to_thread(self._keyring.look)
-        self._freshness.look()
+        await self._freshness.begin()
         self._following = [
             asyncio.create_task(self._champions.follow()),
             asyncio.create_task(self._keyring.follow()),

@@ -77,7 +77,8 @@ def test_long_texts_are_cut_at_the_positions(tmp_path):
     assert read_folder(folder).spec.max_tokens == POSITIONS
     encoder = load_encoder(read_folder(folder))
     long, cut = encoder.encode(["a " * 1_000, "a " * (POSITIONS - 2)])
-    np.testing.assert_array_equal(long, cut)
+    # Not to the bit: some processors' routines round a matrix's last rows in another way.
+    np.testing.assert_allclose(long, cut, rtol=0, atol=2e-6)
 
 
 def test_sentence_transformers_may_cut_earlier(tmp_path):

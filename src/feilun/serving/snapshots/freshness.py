@@ -18,6 +18,9 @@ from feilun.ports.event_log import EventLog
 from feilun.ports.online_store import SnapshotSource
 
 LOOK_SECONDS = 0.5
+FIRST_LOOKS, FIRST_LOOK_SECONDS = 25, 0.02
+"""A worker that starts while others are busy lets the engine fold what came just now, for as long
+as this, before it serves."""
 PATIENCE_SECONDS = 5.0
 """How long a record may be in the log before the features that lack it are stale."""
 
@@ -51,6 +54,14 @@ class Freshness:
         self._ends: deque[tuple[float, int]] = deque()
         self._offset, self._moved = 0, seconds()
         self._trouble = ""
+
+    async def begin(self) -> None:
+        """Look until the features hold what was there at the first look, or that takes long."""
+        for _ in range(FIRST_LOOKS):
+            self.look()
+            if not self.stale:
+                return
+            await asyncio.sleep(FIRST_LOOK_SECONDS)
 
     async def follow(self) -> None:
         """Look for ever."""

@@ -179,7 +179,7 @@ async def _flood(committer, senders, bodies, size):
     await committer.close()
 
 
-def test_in_a_flood_those_who_were_answered_share_the_next_transaction():
+def test_those_who_were_answered_together_share_the_next_transaction():
     log = GatedLog()
     log.gate.set()
     run(_flood(Committer(log), senders=8, bodies=4, size=250))
@@ -187,10 +187,65 @@ def test_in_a_flood_those_who_were_answered_share_the_next_transaction():
     assert log.end() == 8_000
 
 
-def test_without_a_flood_nobody_is_waited_for(monkeypatch):
+def test_a_transaction_waits_while_each_turn_of_the_loop_brings_more(monkeypatch):
+    monkeypatch.setattr("feilun.events.committer.GATHER_SECONDS", 60.0)
+    log = GatedLog()
+    log.gate.set()
+
+    async def scenario():
+        committer = Committer(log)
+        sent = []
+        for number in range(30):
+            sent.append(asyncio.create_task(committer.commit([make_record(str(number))])))
+            await asyncio.sleep(0)
+        await asyncio.gather(*sent)
+        await committer.close()
+
+    run(scenario())
+    assert log.groups == [30]
+
+
+def test_it_does_not_wait_for_what_is_not_on_its_way(monkeypatch):
     monkeypatch.setattr("feilun.events.committer.GATHER_SECONDS", 60.0)
     run(_flood(Committer(MemoryLog()), senders=1, bodies=3, size=2_000))
     run(_flood(Committer(MemoryLog()), senders=2, bodies=3, size=100))
+
+
+def test_it_does_not_wait_for_ever_though_more_and_more_come(monkeypatch):
+    monkeypatch.setattr("feilun.events.committer.GATHER_SECONDS", 0.01)
+    log = GatedLog()
+    log.gate.set()
+
+    async def scenario():
+        committer = Committer(log)
+        first = asyncio.create_task(committer.commit([make_record("first")]))
+        more = []
+        while not first.done():
+            more.append(asyncio.create_task(committer.commit([make_record(str(len(more)))])))
+            await asyncio.sleep(0)
+        await asyncio.gather(*more)
+        await committer.close()
+
+    run(scenario())
+
+
+def test_a_transaction_that_is_large_enough_waits_for_nobody(monkeypatch):
+    monkeypatch.setattr("feilun.events.committer.GATHER_SECONDS", 60.0)
+    monkeypatch.setattr("feilun.events.committer.GROUP_RECORDS", 10)
+    log = GatedLog()
+    log.gate.set()
+
+    async def scenario():
+        committer = Committer(log)
+        sent = []
+        for number in range(100):
+            sent.append(asyncio.create_task(committer.commit([make_record(str(number))])))
+            await asyncio.sleep(0)
+        await asyncio.gather(*sent)
+        await committer.close()
+
+    run(scenario())
+    assert max(log.groups) <= 10
 
 
 def test_who_stays_away_is_not_waited_for_long():

@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from feilun.errors import InputError, Unavailable
@@ -18,10 +17,10 @@ QUEUE_RECORDS = 50_000
 """The most records that may wait; beyond it requests are refused rather than made to wait."""
 GROUP_RECORDS = 5_000
 """About how many records share a transaction: its time is what a request waits."""
-GATHER_RECORDS = 1_000
-"""How many records make a flood: the next transaction waits for those who are likely to come."""
 GATHER_SECONDS = 0.01
-"""How long it waits for them, from the last answers on."""
+"""How long a transaction waits at most while more and more come."""
+GATHER_TURNS = 2
+"""So many turns of the event loop take what has arrived from its socket to here."""
 ANSWERS_A_TURN = 16
 """So many hear of their records in one turn of the event loop, for others wait for its end."""
 
@@ -46,10 +45,10 @@ class _Request(NamedTuple):
 class Committer:
     """Appends the records of concurrent requests, one transaction at a time, in a thread.
 
-    While one transaction runs the next requests gather: under load groups grow by themselves, and
-    alone a request waits for nobody. In a flood a transaction also waits a moment for those who
-    were answered last: it writes every page that it touches, the same ones for many records as for
-    few. Belongs to one event loop.
+    While one transaction runs the next requests gather, and a transaction waits for those that are
+    on their way, as long as each turn of the loop brings some: it costs nearly as much for one
+    record as for fifty, and its thread and the loop's would get into each other's way. Alone a
+    request waits for nobody. Belongs to one event loop.
 
     Parameters
     ----------
@@ -65,9 +64,6 @@ class Committer:
         self._waiting: deque[_Request] = deque()
         self._count = 0
         self._gathered = 0
-        self._expected = 0
-        self._enough = asyncio.Event()
-        self._answered = 0.0
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="event-log-writer")
         self._running: asyncio.Task[None] | None = None
         self._closed = False
@@ -88,8 +84,6 @@ class Committer:
         request = _Request(records, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
         self._gathered += len(records)
-        if self._gathered >= self._expected:
-            self._enough.set()
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         try:
@@ -129,26 +123,20 @@ class Committer:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                if self._expected >= GATHER_RECORDS:
-                    await self._gather()
-                group = self._next_group()
-                await self._commit_group(group)
-                self._expect(group)
+                await self._gather()
+                await self._commit_group(self._next_group())
         finally:
             self._running = None
 
     async def _gather(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._answered + GATHER_SECONDS):
-                await self._enough.wait()
-
-    def _expect(self, answered: Sequence[_Request]) -> None:
-        """Expect as many records as were under way: who was answered just now may send again."""
-        again = self._gathered + sum(len(request.records) for request in answered)
-        self._expected = min(again, GROUP_RECORDS)
-        self._answered = asyncio.get_running_loop().time()
-        if self._gathered < self._expected:
-            self._enough.clear()
+        """Wait for whatever is on its way, as long as the turns of the loop bring more."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + GATHER_SECONDS
+        waited, gathered = 0, self._gathered
+        while waited < GATHER_TURNS and gathered < GROUP_RECORDS and loop.time() < until:
+            await asyncio.sleep(0)
+            waited = waited + 1 if self._gathered == gathered else 0
+            gathered = self._gathered
 
     def _next_group(self) -> list[_Request]:
         group: list[_Request] = []

@@ -18,6 +18,10 @@ from feilun.errors import ConfigError
 from feilun.i18n import _
 from feilun.serving.access.quota import make_quota_file
 
+GARBAGE_OBJECTS = 20_000
+"""So many new objects make the collector of garbage look at them. Those of the requests under way
+are none, and Python's own 700 would have them looked at every few requests."""
+
 
 def serve(config: Config, lock: ProcessLock) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight are answered first.
@@ -52,6 +56,7 @@ def work(config: Config) -> None:
     # What was loaded stays for good. To look through all of it for garbage, again and again,
     # would stop the worker each time. What is garbage by now stays too, and is little.
     gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS)
     serve_http(application, config.host, config.port)
 
 

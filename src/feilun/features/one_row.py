@@ -6,6 +6,7 @@ them that nobody looks at takes longer than the model does.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -110,6 +111,13 @@ class RowMatrix:
             )
             for column in columns
         ]
+        # All of them at once, where each is there and is what it mostly is.
+        self._names = [c.name if isinstance(c, RequestSpec) else c.address for c in columns]
+        self._types = tuple(_PLAIN[column.dtype] for column in columns)
+        zoned = any(isinstance(c, RequestSpec) and c.timezone for c in columns)
+        self._at_once = not zoned and str not in self._types
+        # It rounds as NumPy does, in a third of the time.
+        self._packed = struct.Struct(f"={len(columns)}f")
 
     def of(self, row: Row, as_of: int, said: Mapping[str, Any]) -> tuple[Float32, list[str]]:
         """Make it.
@@ -129,9 +137,14 @@ class RowMatrix:
         list of str
             Addresses of what has no value; a default is none.
         """
-        numbers = []
+        if self._at_once and not row.missing:
+            known = {**row.values, **said}  # only an address has a colon in it
+            found = tuple(map(known.get, self._names))
+            if tuple(map(type, found)) == self._types:
+                return self._matrix(found), []
+        numbers: list[Any] = []
         values, absent = row.values, row.missing
-        missing = []
+        missing: list[str] = []
         for address, request, plain, codes in self._columns:
             if request is None:
                 value = values[address]
@@ -146,5 +159,12 @@ class RowMatrix:
             if codes is not None and value is not None:
                 value = codes.get(value)
             numbers.append(np.nan if value is None else value)
-        with np.errstate(over="ignore"):  # a float beyond float32 is infinite
-            return np.array([numbers], np.float64).astype(np.float32), missing
+        return self._matrix(numbers), missing
+
+    def _matrix(self, numbers: Sequence[Any]) -> Float32:
+        try:
+            packed = self._packed.pack(*numbers)
+        except OverflowError:
+            with np.errstate(over="ignore"):  # a float beyond float32 is infinite
+                return np.array([numbers], np.float64).astype(np.float32)
+        return np.ndarray((1, len(numbers)), np.float32, packed)

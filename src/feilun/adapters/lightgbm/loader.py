@@ -52,11 +52,10 @@ class LightGbmScorer:
         """
         check_matrix(matrix, self._columns)
         rows = len(matrix)
+        if rows == 1:
+            return self._one.score(matrix)
         scores = np.empty(rows, np.float64)
         if rows == 0:
-            return scores
-        if rows == 1:
-            self._one.score(matrix, scores)
             return scores
         written = ctypes.c_int64()
         _check(
@@ -97,16 +96,19 @@ class _OneRow:
             keeping = ctypes.PyDLL(library._name, handle=library._handle)
             keeping.LGBM_BoosterPredictForMatSingleRowFast.argtypes = self._score.argtypes
             self._score = keeping.LGBM_BoosterPredictForMatSingleRowFast
+        # To ask an array for its address takes as long as half of the trees.
+        self._scores = np.empty(1, np.float64)
         self._written = ctypes.c_int64()
-        self._to_written = ctypes.byref(self._written)
+        self._to = (ctypes.byref(self._written), self._scores.ctypes.data)
 
-    def score(self, row: npt.NDArray[np.float32], score: npt.NDArray[np.float64]) -> None:
+    def score(self, row: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         with self._lock:
-            code = self._score(self.handle, row.ctypes.data, self._to_written, score.ctypes.data)
-            written = self._written.value
+            code = self._score(self.handle, row.tobytes(), *self._to)
+            written, scores = self._written.value, self._scores.copy()
         _check(self._library, code)
         if written != 1:
             raise ModelError(f"The model gave {written} scores for a row.")
+        return scores
 
 
 class LightGbmLoader:

@@ -12,7 +12,7 @@ import asyncio
 import copy
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -59,8 +59,7 @@ class Entry(NamedTuple):
             self.ranker.tools.shadows.offer(call)
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(msgspec.Struct):
     """An answer: what was read for it and, once that is scored, what came of it.
 
     ``asked`` are the answers of what it asks, by path, or why there are none. ``ranked`` is all
@@ -78,8 +77,8 @@ class Answer:
     asked: dict[str, Answer | FeilunError]
     ranked: list[Ranked]
     result: Any = None
-    degraded: list[str] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
+    degraded: list[str] = msgspec.field(default_factory=list)
+    entries: list[Entry] = msgspec.field(default_factory=list)
 
     def all(self) -> list[Answer]:
         """Return it, and the answers that it was made of."""

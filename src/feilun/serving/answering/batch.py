@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -63,7 +62,7 @@ class Batch:
         async def one(place: int, body: msgspec.Raw) -> dict[str, Any]:
             id = fitting_id(f"{request.id}.{place}")
             async with slots:
-                alone = replace(request, body=bytes(body), id=id)
+                alone = msgspec.structs.replace(request, body=bytes(body), id=id)
                 return await self._one(alone, used, first=place == 0)
 
         replies = await asyncio.gather(*(one(*numbered) for numbered in enumerate(bodies)))

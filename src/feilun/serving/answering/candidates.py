@@ -67,7 +67,7 @@ class Candidates:
         """
         given = parameters[self._given] if self._given else None
         if given is not None:
-            items = list(dict.fromkeys(given if isinstance(given, list | tuple) else (given,)))
+            items = list(dict.fromkeys(given)) if isinstance(given, list | tuple) else [given]
             check_keys(self._item, items)
         else:
             items = _merge(lists, self._sources) if self._sources else list(classes)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from feilun.definitions.specs import CapabilitySpec, Project
 from feilun.errors import FeilunError, ModelError, NoModel, Unavailable
@@ -78,8 +80,7 @@ class Versions:
             self._known[model] = (lineup, assigned, lineup.champion)
 
 
-@dataclass(slots=True)
-class Ranked:
+class Ranked(msgspec.Struct):
     """What one version made of a request's rows; ``scores`` are None where none scored them."""
 
     model: str
@@ -89,7 +90,7 @@ class Ranked:
     served: Served | None
     columns: Columns
     reading: Reading
-    problems: list[str] = field(default_factory=list)
+    problems: list[str]
     scores: Scores | None = None
 
     @property
@@ -187,7 +188,14 @@ class Ranker:
     ) -> Prediction:
         """Return what is logged of an answer."""
         reading, lineup, assigned = ranked.reading, ranked.lineup, ranked.assigned
-        hidden = self.reader.keys(parameters).keys() - reading.keys.keys()
+        said = ranked.columns.said
+        if said != self._untrained.said:
+            # What the next version is trained on counts too, though this one does not read it.
+            said = (*said, *self._untrained.said)
+        request = {name: parameters[name] for name in said}
+        if len(reading.keys) < len(asked := self.reader.keys(parameters)):
+            for hidden in request.keys() & asked.keys() - reading.keys.keys():
+                del request[hidden]
         return Prediction(
             capability=self.spec.name,
             model=ranked.model,
@@ -203,12 +211,7 @@ class Ranker:
             answer=answer,
             degraded=degraded,
             request_id=id,
-            # What the next version is trained on counts too, though this one does not read it.
-            request={
-                name: parameters[name]
-                for name in (*ranked.columns.said, *self._untrained.said)
-                if name not in hidden
-            },
+            request=request,
             arm=assigned.arm,
             propensity=assigned.propensity,
             rollout=0 if lineup.rollout is None else lineup.rollout.sequence,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from feilun.aggregation.frames import Column, Float32
@@ -36,8 +36,7 @@ from feilun.serving.snapshots.moment import Moment
 _NO_ROWS: Float32 = np.empty((0, 0), np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """What one request read, all from one moment of the store, and the matrix made of it.
 
     ``columns`` names the meaning of the matrix as it is logged; ``missing`` the addresses that have
@@ -58,7 +57,7 @@ class Reading:
     of_matrix: _Needs
     changed: Sequence[str] = ()
     texts: Sequence[Text] = ()
-    inputs: Mapping[str, Column] = field(default_factory=dict)
+    inputs: Mapping[str, Column] = msgspec.field(default_factory=dict)
 
     @property
     def flags(self) -> list[str]:
@@ -272,7 +271,7 @@ class Reader:
             missing = [address for address in missing if address not in unread]
             changed = [address for address in changed if address not in unread]
         whole = all(text in vectors for text in reading.texts)
-        return replace(
+        return msgspec.structs.replace(
             reading,
             values=values,
             matrix=matrix,
@@ -346,6 +345,8 @@ def _current(
     snapshot: Snapshot, features: tuple[FeatureSpec, ...]
 ) -> tuple[tuple[FeatureSpec, ...], list[str]]:
     """Return features as they can be read, and the addresses of those that were redefined since."""
+    if not features:
+        return features, []
     current = snapshot.current(features)
     pairs = zip(features, current, strict=True)
     changed = [feature.address for feature, readable in pairs if feature is not readable]

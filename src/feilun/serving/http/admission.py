@@ -14,8 +14,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 from feilun.errors import Unavailable
@@ -69,13 +67,16 @@ class Admission:
         How many may be inside now.
     inside : int
         How many are.
+    most_inside : int
+        How many there were at most in this interval.
     """
 
     def __init__(self) -> None:
         self.limit = MOST
         self.inside = 0
+        self.most_inside = 0
         self._pace = Pace()
-        self._most_inside = 0
+        self._place = _Place(self)
         self._passed = 0.0
         self._late = 0.0
         self._refusing = 0.0
@@ -99,9 +100,8 @@ class Admission:
         if priority != "always":
             await self._pace.turn()
 
-    @contextmanager
-    def place(self, priority: Priority) -> Iterator[None]:
-        """Hold a place while a request is answered.
+    def place(self, priority: Priority) -> _Place:
+        """Return a place, to be entered, which is held while a request is answered.
 
         Raises
         ------
@@ -109,12 +109,7 @@ class Admission:
             If all places of this priority are taken.
         """
         self.check(priority)
-        self.inside += 1
-        self._most_inside = max(self._most_inside, self.inside)
-        try:
-            yield
-        finally:
-            self.inside -= 1
+        return self._place
 
     async def follow(self) -> None:
         """Watch the event loop for ever."""
@@ -135,8 +130,23 @@ class Admission:
         work = max(0.0, 1 - self._refusing / self._passed)  # what refusals took makes nobody late
         if self._late * work > LATE_SECONDS * self._passed:
             # From how many there were, not from how many there might have been.
-            self.limit = max(FEWEST, min(self.limit, self._most_inside) * 7 // 8)
-        elif self._most_inside * 2 > self.limit:
+            self.limit = max(FEWEST, min(self.limit, self.most_inside) * 7 // 8)
+        elif self.most_inside * 2 > self.limit:
             self.limit = min(MOST, self.limit + 1 + self.limit // 16)
         self._passed, self._late, self._refusing = 0.0, 0.0, 0.0
-        self._most_inside = self.inside
+        self.most_inside = self.inside
+
+
+class _Place:
+    """What whoever is let in enters and leaves. One is enough for all."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    def __enter__(self) -> None:
+        admission = self._admission
+        admission.inside += 1
+        admission.most_inside = max(admission.most_inside, admission.inside)
+
+    def __exit__(self, *_: object) -> None:
+        self._admission.inside -= 1

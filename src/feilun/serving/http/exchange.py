@@ -9,7 +9,6 @@ import hashlib
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -95,8 +94,7 @@ class InternalError(FeilunError):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One request: ``query`` is as sent, ``body`` is complete and within its cap.
 
     ``host`` is one of the allowed names, with the port if the client gave one. ``page`` is the
@@ -122,8 +120,7 @@ class Request:
         return self.caller.team.name if self.caller.team else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """One whole reply.
 
     ``used`` is what a team is charged for: of each answer in it the model and the version that

@@ -7,8 +7,9 @@ people's pages out, not other people. No reply allows credentials.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib.resources import files
+
+import msgspec
 
 from feilun.serving.http.exchange import Request, RequestHead, Response
 
@@ -40,7 +41,7 @@ def for_page(response: Response, origin: str) -> Response:
         (b"access-control-expose-headers", b"retry-after, x-request-id"),
     )
     headers = (*response.headers, (b"vary", b"origin"), *(allowed if origin else ()))
-    return replace(response, headers=headers)
+    return msgspec.structs.replace(response, headers=headers)
 
 
 class TrackerFile:

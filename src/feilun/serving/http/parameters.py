@@ -271,7 +271,7 @@ def check_key(entity: EntitySpec, value: Any) -> None:
 
 def check_keys(entity: EntitySpec, values: Sequence[Any]) -> None:
     """Refuse values that cannot identify entities, as `check_key` does."""
-    if entity.dtype == "int" and values and set(map(type, values)) == {int}:
+    if len(values) > 2 and entity.dtype == "int" and set(map(type, values)) == {int}:
         values = [min(values), max(values)]
     for value in values:
         check_key(entity, value)

@@ -21,7 +21,7 @@ GATHER_SECONDS = 0.01
 """How long a transaction waits at most while more and more come."""
 GATHER_TURNS = 2
 """So many turns of the event loop take what has arrived from its socket to here."""
-ANSWERS_A_TURN = 16
+ANSWERS_A_TURN = 64
 """So many hear of their records in one turn of the event loop, for others wait for its end."""
 
 T = TypeVar("T")

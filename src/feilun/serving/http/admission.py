@@ -22,7 +22,7 @@ from feilun.serving.http.pacing import Pace
 Priority = Literal["always", "first", "second", "third"]
 """``always`` is for what operates the gateway, and is never refused."""
 
-LATE_SECONDS = 0.015
+LATE_SECONDS = 0.003
 """How long whoever comes may wait for a turn, on average."""
 TICK_SECONDS = 0.005
 INTERVAL_SECONDS = 0.1
@@ -130,9 +130,9 @@ class Admission:
         work = max(0.0, 1 - self._refusing / self._passed)  # what refusals took makes nobody late
         if self._late * work > LATE_SECONDS * self._passed:
             # From how many there were, not from how many there might have been.
-            self.limit = max(FEWEST, min(self.limit, self.most_inside) * 7 // 8)
+            self.limit = max(FEWEST, min(self.limit, self.most_inside) * 15 // 16)
         elif self.most_inside * 2 > self.limit:
-            self.limit = min(MOST, self.limit + 1 + self.limit // 16)
+            self.limit = min(MOST, self.limit + 1 + self.limit // 32)
         self._passed, self._late, self._refusing = 0.0, 0.0, 0.0
         self.most_inside = self.inside
 

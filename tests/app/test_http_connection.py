@@ -1,6 +1,7 @@
 """What a connection is spared: endless heads, requests that never end, one connection too many."""
 
 import asyncio
+import re
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 from feilun.app import http_connection, http_server
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+LONG = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
 
 
 class Echo:
@@ -131,15 +133,16 @@ def test_long_bodies_are_no_heads(echo):
 
 
 @pytest.mark.parametrize(
-    "begun",
+    ("begun", "said"),
     [
-        b"",
-        b"GET / HTTP/1.1\r\nHost",
-        REQUEST[:-1],
-        b"POST /at-once HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n",
+        (b"", []),
+        (b"GET / HTTP/1.1\r\nHost", [b"408"]),
+        (LONG, [b"408"]),
+        (LONG.replace(b"/", b"/at-once", 1), [b"200"]),
+        (REQUEST + LONG, [b"200", b"408"]),
     ],
 )
-def test_nobody_is_awaited_for_ever(monkeypatch, begun):
+def test_nobody_is_awaited_for_ever(monkeypatch, begun, said):
     monkeypatch.setattr(http_connection, "REQUEST_SECONDS", 0.3)
     with served() as echo, connect(echo) as connection:
         connection.sendall(begun)
@@ -152,10 +155,11 @@ def test_nobody_is_awaited_for_ever(monkeypatch, begun):
 
         thread = threading.Thread(target=trickle)
         thread.start()
-        told(connection, [])
+        received = told(connection, [])
         ended.set()
         thread.join()
         assert time.monotonic() - began < 5
+    assert re.findall(rb"HTTP/1.1 (\d+) ", received) == said
 
 
 def test_an_answer_may_take_longer_than_its_request(monkeypatch):

@@ -12,13 +12,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_BYTES = 65_536
 """The most bytes of a request's line and headers, as far as they come in more than one piece."""
-REQUEST_SECONDS = 60.0
+REQUEST_SECONDS = 30.0
 """How long a client may take for a whole request; what it sends after the reply counts too."""
 CONNECTIONS = 1024
 """The most that are open at once."""
 
 _REPLY = b"HTTP/1.1 %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_LONG = _REPLY % b"431 Request Header Fields Too Large"
+_TOO_SLOW = _REPLY % b"408 Request Timeout"
 _TOO_MANY = _REPLY % b"503 Service Unavailable\r\nretry-after: 1"
 
 
@@ -83,7 +84,14 @@ class Connection(HttpToolsProtocol):
     def _wait(self) -> None:
         """Wait for what is still to come of a request, not longer for each byte of it."""
         if self._timer is None:
-            self._timer = self.loop.call_later(REQUEST_SECONDS, self.transport.close)
+            self._timer = self.loop.call_later(REQUEST_SECONDS, self._end)
+
+    def _end(self) -> None:
+        """Wait no longer; tell so a client that has begun and got no reply yet."""
+        if self._begun and (self._in_head or not self.cycle.response_started):
+            self._refuse(_TOO_SLOW)
+        else:
+            self.transport.close()
 
     def _wait_no_longer(self) -> None:
         if self._timer is not None:

@@ -14,7 +14,7 @@ from feilun.events.ids import uuid7
 from feilun.serving.access.guard import OPEN, Access, Guard, is_login, refuse_keys_in_urls
 from feilun.serving.access.usage import Meter
 from feilun.serving.http.admission import Admission, Overloaded, Priority
-from feilun.serving.http.bodies import Bodies
+from feilun.serving.http.bodies import read_body
 from feilun.serving.http.exchange import (
     InternalError,
     MethodError,
@@ -111,7 +111,6 @@ class Gateway:
         self._meter = meter
         self._metrics = metrics
         self._clock = clock
-        self._bodies = Bodies()
         self.start = start
         self.stop = stop
 
@@ -188,7 +187,7 @@ class Gateway:
             check_json(head, page)
             self._admission.check(route.priority)  # at once, not after the body
             waited = time.perf_counter()
-            body = await self._bodies.read(head, receive, route.body_bytes)
+            body = await read_body(head, receive, route.body_bytes)
             if time.perf_counter() - waited > SLOW_BODY_SECONDS:
                 self._guard.admit_again(access, head, path)  # its key may have been revoked
         request = Request(

@@ -126,6 +126,8 @@ class Parameters:
         self._options = (*_OPTIONS, _PERSONALISED) if personal else _OPTIONS
         self._types = {p.name: in_words(p.annotation) for p in declared}
         self._names = tuple(self._types)
+        # JSON has no number that is not finite, and those beyond a float's range are refused.
+        self._unsure = tuple(p.name for p in declared if p.annotation is not float)
         self._entities = entities
         self._struct = msgspec.defstruct(
             "Parameters", [_field(p) for p in declared], forbid_unknown_fields=True, kw_only=True
@@ -148,20 +150,19 @@ class Parameters:
         if _PERSONALISED in self._options and _PERSONALISED in query.values:
             options = options._replace(personalised=_truth(query.values.pop(_PERSONALISED)))
         if request.method == "GET":
-            parameters = self._from_query(query.values)
+            parameters, unsure = self._from_query(query.values), self._names
         else:
             if query.values:
                 raise InputError(
                     f"A POST to {self._route} takes its parameters in the body.",
                     f"Only {' and '.join(self._options)} may be in the query.",
                 )
-            parameters = self._from_body(request.body)
-        entities = self._entities
-        for name, value in parameters.items():
-            kind = type(value)
-            if kind is list:
+            parameters, unsure = self._from_body(request.body), self._unsure
+        for name in unsure:
+            value = parameters[name]
+            if type(value) is list:
                 self._check_list(name, value)
-            elif kind is not float or not math.isfinite(value) or name in entities:
+            else:
                 self._check_value(name, value)
         return parameters, options
 

@@ -255,6 +255,8 @@ class Snapshot:
         """
         if as_of <= self.mark.time:
             raise self._too_early(as_of)
+        if not features:
+            return Row({}, [])
         plan = self._reader.plan(features, self._moment)
         moment, values = self._moment, plan.nothing.copy()
         incomplete = bool(plan.unbuilt)
@@ -280,6 +282,8 @@ class Snapshot:
         Their folds are new, or reach further back than what was kept, and are being built from
         the log.
         """
+        if not features:
+            return []
         return [feature.address for feature in self._reader.plan(features, self._moment).unbuilt]
 
     def current(self, features: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:

@@ -62,6 +62,8 @@ class Reading(msgspec.Struct, frozen=True):
     @property
     def flags(self) -> list[str]:
         """In which ways what was read is less than asked for."""
+        if not (self.missing or self.changed):
+            return []
         missing = [f"missing:{address}" for address in self.missing]
         return missing + [f"changed:{address}" for address in self.changed]
 

@@ -7,39 +7,45 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import click
 from babel.messages.catalog import Catalog
-from babel.messages.extract import extract_from_dir
+from babel.messages.extract import extract_from_dir, extract_from_file
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "feilun"
 PO = SOURCE / "locale" / "zh_CN" / "LC_MESSAGES" / "feilun.po"
-TYPERS = (
-    "Arguments",
-    "Commands",
-    "Missing command.",
-    "No such command {name!r}.",
-    "Options",
-    "default: {default}",
-    "required",
-)
-"""What Typer says in its help and asks gettext for."""
+CLICK = Path(click.__file__).parent
+CLICKS = ("core.py", "decorators.py", "exceptions.py", "formatting.py", "parser.py", "types.py")
+"""The modules of Click that make its help and its errors; it asks gettext for what they say."""
 KEYWORDS = {"_": None, "marked": None}
 """The functions whose first argument is a message."""
+CLICKS_KEYWORDS = {"_": None, "ngettext": (1, 2)}
 
 
 def template() -> Catalog:
     """Return a catalog of everything that src/feilun says to people, without translations."""
     catalog = Catalog(project="Feilun", domain="feilun", fuzzy=False)
-    for message in TYPERS:
-        catalog.add(message, locations=[("typer", 0)])
+    for message in clicks_messages():
+        catalog.add(message, locations=[("click", 0)])
     found = extract_from_dir(SOURCE, method_map=[("**.py", "python")], keywords=KEYWORDS)
     for name, line, message, comments, context in sorted(found, key=lambda row: row[:2]):
         catalog.add(message, locations=[(name, line)], auto_comments=comments, context=context)
     return catalog
+
+
+def clicks_messages() -> Iterator[str | tuple[str, ...]]:
+    """Yield what Click says, of the release that is installed: messages, or singular and plural."""
+    for name in CLICKS:
+        found = extract_from_file("python", CLICK / name, keywords=CLICKS_KEYWORDS)
+        for _line, message, _comments, _context in found:
+            yield message
+        if name == "core.py":
+            yield "required"  # asked for by way of a variable
 
 
 def stored() -> Catalog:
@@ -57,7 +63,12 @@ def compiled(catalog: Catalog) -> bytes:
 
 def untranslated(catalog: Catalog) -> list[str]:
     """Return the messages without a translation that can be trusted."""
-    return [str(m.id) for m in catalog if m.id and (not m.string or m.fuzzy)]
+    return [str(m.id) for m in catalog if m.id and (not all(forms(m.string)) or m.fuzzy)]
+
+
+def forms(text: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the forms of a message or a translation: one, or as many as it has plurals."""
+    return (text,) if isinstance(text, str) else tuple(text)
 
 
 def main() -> int:

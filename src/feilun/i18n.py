@@ -102,7 +102,7 @@ def _quality(parameters: list[str]) -> float:
 
 
 def speak_through_libraries() -> None:
-    """Let libraries that ask Python's global gettext (Typer) find their messages here too."""
+    """Let libraries that ask Python's global gettext (Click) find their messages here too."""
     chosen = language()
     if chosen != "en":
         os.environ["LANGUAGE"] = chosen

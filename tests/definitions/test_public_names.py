@@ -9,7 +9,7 @@ import pytest
 
 import feilun as fl
 
-HEAVY = {"numpy", "msgspec", "lmdb", "mlflow", "pandas", "sklearn", "lightgbm", "polars", "typer"}
+HEAVY = {"numpy", "msgspec", "lmdb", "mlflow", "pandas", "sklearn", "lightgbm", "polars", "click"}
 
 
 def modules_after(code: str) -> set[str]:

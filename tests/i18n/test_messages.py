@@ -36,9 +36,13 @@ def test_every_message_has_a_chinese_translation():
 
 
 def test_translations_keep_the_placeholders():
+    clicks = set(tool.clicks_messages())
     for message in tool.stored():
         if message.id:
-            assert fields(message.string) == fields(message.id), message.id
+            known = {field for form in tool.forms(message.id) for field in fields(form)}
+            used = {field for form in tool.forms(message.string) for field in fields(form)}
+            # Click fills some with English words, which a translation does without.
+            assert used <= known if message.id in clicks else used == known, message.id
 
 
 def test_the_compiled_file_is_that_of_the_sources():
@@ -48,6 +52,13 @@ def test_the_compiled_file_is_that_of_the_sources():
 def test_the_compiled_file_is_readable_by_gettext():
     translations = gettext.GNUTranslations(io.BytesIO(tool.compiled(tool.stored())))
     assert translations.gettext("Options") == "选项"
+    for count in (1, 2):
+        said = translations.ngettext(
+            "Option {name!r} requires an argument.",
+            "Option {name!r} requires {nargs} arguments.",
+            count,
+        )
+        assert said == "选项 {name!r} 需要 {nargs} 个值。"
 
 
 @pytest.mark.parametrize(

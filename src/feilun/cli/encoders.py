@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.cli.groups import InOrder
+from feilun.cli.options import PATH, configured, json_option, project_option
 from feilun.i18n import _
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    group = typer.Typer(rich_markup_mode=None, help=_("Add text encoders to the project."))
-    group.command("add", help=_("Add the encoder in a folder, after trying it."))(add)
-    group.command("list", help=_("Show the encoders that were added."))(list_)
-    app.add_typer(group, name="encoder")
+@click.group("encoder", InOrder, no_args_is_help=False, help=_("Add text encoders to the project."))
+def group() -> None:
+    """Keep text encoders."""
 
 
-def add(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FOLDER",
-            help=_("Holds config.json, tokenizer.json, and model.onnx or model.safetensors."),
-        ),
-    ],
-    project: ProjectFolder = None,
-    as_json: AsJson = False,
-) -> None:
+@group.command("add", help=_("Add the encoder in a folder, after trying it."))
+@click.argument(
+    "folder",
+    type=PATH,
+    metavar="FOLDER",
+    help=_("Holds config.json, tokenizer.json, and model.onnx or model.safetensors."),
+)
+@project_option
+@json_option
+def add(folder: Path, project: Path | None, *, as_json: bool) -> None:
     """Check an encoder, keep it under its digest, and show how definitions name it."""
     from feilun.app import compose
     from feilun.app.config import prepare_data
@@ -45,7 +41,10 @@ def add(
     say(f'text = fl.encoder("{_name(folder)}", dim={spec.dim}, digest="{digest}")')
 
 
-def list_(project: ProjectFolder = None, as_json: AsJson = False) -> None:
+@group.command("list", help=_("Show the encoders that were added."))
+@project_option
+@json_option
+def list_(project: Path | None, *, as_json: bool) -> None:
     """Show every encoder that was added, and what the project calls those that it uses."""
     from feilun.app import compose
     from feilun.app.terminal import say, say_json, say_table

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.cli.options import configured, json_option, project_option
 from feilun.cli.team_store import acting, opened
 from feilun.errors import InputError
 from feilun.i18n import _
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from feilun.app.erasing import ErasureReport
     from feilun.definitions.specs import Project
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("erase", help=_("Take everything about somebody out of what is stored."))(erase)
-
-
-def erase(
-    subjects: Annotated[
-        list[str] | None, typer.Argument(metavar="[ENTITY=VALUE]...", help=_("Whom."))
-    ] = None,
-    *,
-    again: Annotated[
-        bool,
-        typer.Option(
-            "--again",
-            help=_("All on the list once more: after a restore, or when one was stopped."),
-        ),
-    ] = False,
-    project: ProjectFolder = None,
-    as_json: AsJson = False,
-) -> None:
+@click.command("erase", help=_("Take everything about somebody out of what is stored."))
+@click.argument("subjects", nargs=-1, metavar="[ENTITY=VALUE]...", help=_("Whom."))
+@click.option(
+    "--again",
+    is_flag=True,
+    help=_("All on the list once more: after a restore, or when one was stopped."),
+)
+@project_option
+@json_option
+def erase(subjects: tuple[str, ...], *, again: bool, project: Path | None, as_json: bool) -> None:
     """Erase subjects for good, while the platform stands still."""
     from feilun.app.compose import definitions
     from feilun.app.erasing import erase as run
@@ -46,7 +39,7 @@ def erase(
     found = definitions(config)
     if again == bool(subjects):
         raise InputError(_("Say whom, or --again."), "feilun erase user_id=123")
-    report = run(config, found, _subjects(found, subjects or []), SystemClock())
+    report = run(config, found, _subjects(found, subjects), SystemClock())
     with opened(config) as store:  # not whom: the audit log forgets nothing
         store.note(
             "erase",
@@ -61,7 +54,7 @@ def erase(
         _show(report)
 
 
-def _subjects(project: Project, words: list[str]) -> list[str]:
+def _subjects(project: Project, words: Sequence[str]) -> list[str]:
     """Return the subjects as records name them: an int without leading zeros."""
     from feilun.cli.values import pairs_of, typed
 

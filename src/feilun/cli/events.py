@@ -3,46 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.cli.groups import InOrder
+from feilun.cli.options import PATH, configured, json_option, project_option
 from feilun.errors import InputError
 from feilun.i18n import _
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from feilun.app.config import Config
     from feilun.ports.event_log import BadEvent
 
 BATCH = 500
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("send", help=_("Send an event, or a file of events, to the running platform."))(
-        send
-    )
-    group = typer.Typer(rich_markup_mode=None, help=_("Look at stored events."))
-    group.command("bad", help=_("List what could not be used, and why."))(bad)
-    app.add_typer(group, name="events")
-
-
+@click.command("send", help=_("Send an event, or a file of events, to the running platform."))
+@click.argument("event", required=False, metavar="[EVENT]", help=_("The event's name."))
+@click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...", help=_("Its fields."))
+@click.option(
+    "--file", type=PATH, metavar="FILE", help=_("JSON lines, one event each; - reads stdin.")
+)
+@project_option
+@json_option
 def send(
-    event: Annotated[
-        str | None, typer.Argument(metavar="[EVENT]", help=_("The event's name."))
-    ] = None,
-    fields: Annotated[
-        list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help=_("Its fields."))
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            "--file", metavar="FILE", help=_("JSON lines, one event each; - reads stdin.")
-        ),
-    ] = None,
-    project: ProjectFolder = None,
-    as_json: AsJson = False,
+    event: str | None,
+    fields: tuple[str, ...],
+    *,
+    file: Path | None,
+    project: Path | None,
+    as_json: bool,
 ) -> int:
     """Send events over HTTP; print what became of each."""
     from feilun.app.terminal import say, say_json
@@ -54,7 +47,7 @@ def send(
             _("Give an event with its fields, or --file."),
             "feilun send order_line user_id=1 item_id=2",
         )
-    events = _lines(file) if file is not None else [_one(config, str(event), fields or [])]
+    events = _lines(file) if file is not None else [_one(config, str(event), fields)]
     answers: list[Any] = []
     for start in range(0, len(events), BATCH):
         reply = call(config, "/api/events", {"events": events[start : start + BATCH]})
@@ -68,12 +61,23 @@ def send(
     return 1 if refused else 0
 
 
-def bad(
-    start: Annotated[int, typer.Option("--from", min=0, help=_("The first number to show."))] = 0,
-    limit: Annotated[int, typer.Option("--limit", min=1, help=_("At most so many."))] = 100,
-    project: ProjectFolder = None,
-    as_json: AsJson = False,
-) -> None:
+@click.group("events", InOrder, no_args_is_help=False, help=_("Look at stored events."))
+def group() -> None:
+    """Look at stored events."""
+
+
+@group.command("bad", help=_("List what could not be used, and why."))
+@click.option(
+    "--from",
+    "start",
+    type=click.IntRange(min=0),
+    default=0,
+    help=_("The first number to show."),
+)
+@click.option("--limit", type=click.IntRange(min=1), default=100, help=_("At most so many."))
+@project_option
+@json_option
+def bad(start: int, limit: int, project: Path | None, *, as_json: bool) -> None:
     """List bad events with their reasons."""
     from contextlib import closing
 
@@ -130,7 +134,7 @@ def _conflict(record: dict[str, Any], differs: dict[str, tuple[Any, Any]]) -> st
     )
 
 
-def _one(config: Config, name: str, pairs: list[str]) -> dict[str, Any]:
+def _one(config: Config, name: str, pairs: Sequence[str]) -> dict[str, Any]:
     """Return the event that the command line describes; values get the types of its fields."""
     from feilun.app.compose import definitions
     from feilun.cli.values import pairs_of, typed

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.cli.options import configured, json_option, project_option
 from feilun.clock import SystemClock
 from feilun.errors import CorruptData, InputError, UnknownName
 from feilun.i18n import _
@@ -21,23 +22,17 @@ if TYPE_CHECKING:
     from feilun.features.online import OnlineReader
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("features", help=_("Show the values of features now."))(features)
-    app.command("rebuild", help=_("Compute all features anew from the log."))(rebuild)
-
-
-def features(
-    words: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="ADDRESS... [KEY=VALUE]...",
-            help=_("Features as view:feature, or whole views; and whose: user_id=1."),
-        ),
-    ],
-    project: ProjectFolder = None,
-    as_json: AsJson = False,
-) -> None:
+@click.command("features", help=_("Show the values of features now."))
+@click.argument(
+    "words",
+    nargs=-1,
+    required=True,
+    metavar="ADDRESS... [KEY=VALUE]...",
+    help=_("Features as view:feature, or whole views; and whose: user_id=1."),
+)
+@project_option
+@json_option
+def features(words: tuple[str, ...], project: Path | None, *, as_json: bool) -> None:
     """Read features from the store, at this moment; the platform need not run."""
     from feilun.app import compose
     from feilun.app.terminal import say_json, say_table
@@ -69,7 +64,9 @@ def features(
         )
 
 
-def rebuild(project: ProjectFolder = None) -> None:
+@click.command("rebuild", help=_("Compute all features anew from the log."))
+@project_option
+def rebuild(project: Path | None) -> None:
     """Clear the store and fold the whole log again; features are missing until it ends."""
     from feilun.app import compose
     from feilun.app.config import prepare_data

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import typer
+import click
 
-from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.cli.options import PATH, configured, json_option, project_option
 from feilun.errors import InputError, UnknownName
 from feilun.i18n import _
 
@@ -18,55 +18,46 @@ if TYPE_CHECKING:
     from feilun.events.importing import Mapped
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("import", help=_("Load past events from a CSV or Parquet file."))(import_file)
-
-
+@click.command("import", help=_("Load past events from a CSV or Parquet file."))
+@click.argument("file", type=PATH, metavar="FILE", help=_("CSV or Parquet."))
+@click.option("--event", required=True, help=_("The event that each row is."))
+@click.option("--time", required=True, metavar="COLUMN", help=_("The column of the event's time."))
+@click.option(
+    "--map",
+    "mapping",
+    multiple=True,
+    metavar="FIELD=COLUMN",
+    help=_("The column of a field, where its name is another; may be repeated."),
+)
+@click.option("--available-at", metavar="COLUMN", help=_("The column of when it became known."))
+@click.option("--delay", metavar="1d", help=_("Or: how long after its time."))
+@click.option(
+    "--id", "id_column", metavar="COLUMN", help=_("The column of ids; default: the content.")
+)
+@click.option("--source", help=_("What the rows come from; default: the file's name."))
+@click.option(
+    "--encoding",
+    type=click.Choice(["auto", "utf-8", "gb18030"]),
+    default="auto",
+    help=_("Of a CSV file."),
+)
+@click.option("--time-format", metavar="FORMAT", help=_("Of times, such as %Y/%m/%d %H:%M."))
+@project_option
+@json_option
 def import_file(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help=_("CSV or Parquet."))],
+    file: Path,
     *,
-    event: Annotated[str, typer.Option("--event", help=_("The event that each row is."))],
-    time: Annotated[
-        str, typer.Option("--time", metavar="COLUMN", help=_("The column of the event's time."))
-    ],
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="FIELD=COLUMN",
-            help=_("The column of a field, where its name is another; may be repeated."),
-        ),
-    ] = None,
-    available_at: Annotated[
-        str | None,
-        typer.Option(
-            "--available-at", metavar="COLUMN", help=_("The column of when it became known.")
-        ),
-    ] = None,
-    delay: Annotated[
-        str | None,
-        typer.Option("--delay", metavar="1d", help=_("Or: how long after its time.")),
-    ] = None,
-    id_column: Annotated[
-        str | None,
-        typer.Option("--id", metavar="COLUMN", help=_("The column of ids; default: the content.")),
-    ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option("--source", help=_("What the rows come from; default: the file's name.")),
-    ] = None,
-    encoding: Annotated[
-        Literal["auto", "utf-8", "gb18030"], typer.Option("--encoding", help=_("Of a CSV file."))
-    ] = "auto",
-    time_format: Annotated[
-        str | None,
-        typer.Option(
-            "--time-format", metavar="FORMAT", help=_("Of times, such as %Y/%m/%d %H:%M.")
-        ),
-    ] = None,
-    project: ProjectFolder = None,
-    as_json: AsJson = False,
+    event: str,
+    time: str,
+    mapping: tuple[str, ...],
+    available_at: str | None,
+    delay: str | None,
+    id_column: str | None,
+    source: str | None,
+    encoding: Literal["auto", "utf-8", "gb18030"],
+    time_format: str | None,
+    project: Path | None,
+    as_json: bool,
 ) -> int:
     """Import a file; again after an interruption, and rows already in the log count once."""
     from feilun.app import compose
@@ -83,7 +74,7 @@ def import_file(
         raise UnknownName(
             _("There is no event {name}.", name=repr(event)), _("Known: {names}.", names=known)
         )
-    mapped = Mapped(time, pairs_of(mapping or []), _available(available_at, delay), id_column)
+    mapped = Mapped(time, pairs_of(mapping), _available(available_at, delay), id_column)
     importer = Importer(definitions, event, source or file.stem, mapped)
     needed, optional = _columns(definitions, event, mapped)
     table = compose.read_table(file, needed, optional=optional, encoding=encoding, text=True)

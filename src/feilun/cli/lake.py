@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.cli.options import configured, json_option, project_option
 from feilun.i18n import _
 
 if TYPE_CHECKING:
@@ -16,15 +17,10 @@ if TYPE_CHECKING:
     from feilun.ports.lake import TableStatus
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("lake", help=_("Show the lake's tables, and how far the log is archived."))(lake)
-    app.command("archive", help=_("Write what the log has into the lake now, and tidy it."))(
-        archive
-    )
-
-
-def lake(project: ProjectFolder = None, as_json: AsJson = False) -> None:
+@click.command("lake", help=_("Show the lake's tables, and how far the log is archived."))
+@project_option
+@json_option
+def lake(project: Path | None, *, as_json: bool) -> None:
     """Show every table of the lake; the platform need not run."""
     from feilun.app import compose
     from feilun.app.terminal import say_json
@@ -43,7 +39,10 @@ def lake(project: ProjectFolder = None, as_json: AsJson = False) -> None:
         _show(archived, end, tables)
 
 
-def archive(project: ProjectFolder = None, as_json: AsJson = False) -> None:
+@click.command("archive", help=_("Write what the log has into the lake now, and tidy it."))
+@project_option
+@json_option
+def archive(project: Path | None, *, as_json: bool) -> None:
     """Archive everything the log has, due or not; beside a running archiver too."""
     from feilun.app import compose
     from feilun.app.config import prepare_data

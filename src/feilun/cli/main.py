@@ -22,7 +22,7 @@ from feilun.i18n import _, speak_through_libraries
 
 speak_through_libraries()
 
-import typer  # noqa: E402  (its own messages are translated as it is imported)
+import click  # noqa: E402  (it names types as commands are made, in that language)
 
 from feilun.cli import (  # noqa: E402
     client,
@@ -31,6 +31,7 @@ from feilun.cli import (  # noqa: E402
     erase,
     events,
     features,
+    groups,
     importing,
     lake,
     models,
@@ -40,31 +41,40 @@ from feilun.cli import (  # noqa: E402
     run,
     sync,
     teams,
+    usage,
 )
 
-app = typer.Typer(
+
+@click.group(
+    "feilun",
+    groups.InOrder,
     help=_("Feilun turns scattered AI projects into one system that improves itself."),
     epilog=_(
         "Exit codes: 0 done; 1 failed at run time; 2 the command, the definitions or the settings "
         "are wrong; 3 not reachable or not available now. FEILUN_DEBUG=1 shows tracebacks."
     ),
-    add_completion=False,
-    rich_markup_mode=None,  # Rich takes 0.2 s to import, which is most of what --help may take
-    pretty_exceptions_enable=False,
+    context_settings={"show_default": True},
 )
-for group in (
-    project, run, events, importing, sync, lake, erase, features, models, encoders, rollout, teams,
-    recover, client, demo,
+def app() -> None:
+    """Hold all commands."""
+
+
+for command in (
+    project.init, project.check, project.version, run.up, run.serve, run.status, events.send,
+    importing.import_file, sync.sync, lake.lake, lake.archive, erase.erase, features.features,
+    features.rebuild, models.train, models.turn, models.adopt, models.history, models.rollback,
+    usage.audit, recover.recover, client.client, demo.demo,
+    events.group, encoders.group, rollout.group, teams.group,
 ):  # fmt: skip
-    group.register(app)
+    app.add_command(command)
 
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     debugging = bool(os.environ.get("FEILUN_DEBUG"))
     try:
-        code = app(sys.argv[1:] or ["--help"], prog_name="feilun", standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
+        code = app.main(sys.argv[1:] or ["--help"], "feilun", standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):
         code = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -83,8 +93,8 @@ def explain(error: Exception) -> int:
     if isinstance(error, FeilunError):
         complain(error.message, error.hint)
         return exit_code(error)
-    if hasattr(error, "format_message"):  # Typer's usage errors, whose class moves between releases
-        complain(error.format_message(), _("feilun --help, or feilun COMMAND --help"))
+    if isinstance(error, click.ClickException):
+        complain(error.format_message().expandtabs(4), _("feilun --help, or feilun COMMAND --help"))
         return 2
     complain(
         _("{kind}: {error}", kind=type(error).__name__, error=error),

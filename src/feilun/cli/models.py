@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from feilun.cli.following import await_release
-from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.cli.options import PATH, configured, json_option, project_option
 from feilun.cli.team_store import acting
 from feilun.errors import InputError, UnknownName
 from feilun.i18n import _
@@ -24,26 +24,17 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.1
 
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help=_("The model's name."))]
-AnyModel = Annotated[
-    str | None, typer.Argument(metavar="[MODEL]", help=_("The model's name; default: all."))
-]
+model_argument = click.argument("model", metavar="MODEL", help=_("The model's name."))
+any_model_argument = click.argument(
+    "model", required=False, metavar="[MODEL]", help=_("The model's name; default: all.")
+)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    trains = _("Train a model now on what the log has; the gate decides whether it is promoted.")
-    app.command("train", help=trains)(turn)
-    app.command("turn", help=_("Take a turn of a model's loop now; the same as train."))(turn)
-    adopts = _("Put a model that somebody else has trained in production, after checking it.")
-    app.command("adopt", help=adopts)(adopt)
-    app.command("history", help=_("Show what is and was in production."))(history)
-    app.command("rollback", help=_("Put an earlier version of a model back in production."))(
-        rollback
-    )
-
-
-def turn(model: ModelName, project: ProjectFolder = None, as_json: AsJson = False) -> int:
+@click.command("turn", help=_("Take a turn of a model's loop now; the same as train."))
+@model_argument
+@project_option
+@json_option
+def turn(model: str, project: Path | None, *, as_json: bool) -> int:
     """Take a turn by hand, here or in the running flywheel, and show what became of it."""
     import time
 
@@ -73,58 +64,66 @@ def turn(model: ModelName, project: ProjectFolder = None, as_json: AsJson = Fals
     return 1 if found["state"] == "failed" else 0
 
 
+train = click.Command(
+    "train",
+    help=_("Train a model now on what the log has; the gate decides whether it is promoted."),
+    callback=turn.callback,
+    params=turn.params,
+)
+
+
+@click.command(
+    "adopt",
+    help=_("Put a model that somebody else has trained in production, after checking it."),
+)
+@model_argument
+@click.argument(
+    "source",
+    metavar="FILE|FOLDER|URL",
+    help=_(
+        "The model's file in its own format, a folder of MLflow's or of a text "
+        "classifier, or an endpoint's URL."
+    ),
+)
+@click.option(
+    "--categories",
+    type=PATH,
+    metavar="FILE",
+    help=_("JSON: for each text column, its values in the order of their codes."),
+)
+@click.option(
+    "--trained-until",
+    metavar="TIME",
+    help=_("What came later is new to it (ISO 8601); default: now."),
+)
+@click.option("--replace", is_flag=True, help=_("Take the place of the version in production."))
+@click.option(
+    "--shadow",
+    is_flag=True,
+    help=_("Have it score beside the version in production, and answer nobody."),
+)
+@click.option("--private", is_flag=True, help=_("The endpoint may be in a private network."))
+@click.option(
+    "--secret",
+    default="",
+    show_default=False,
+    metavar="VARIABLE",
+    help=_("Holds the value of the endpoint's Authorization header."),
+)
+@project_option
+@json_option
 def adopt(
-    model: ModelName,
+    model: str,
+    source: str,
     *,
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE|FOLDER|URL",
-            help=_(
-                "The model's file in its own format, a folder of MLflow's or of a text "
-                "classifier, or an endpoint's URL."
-            ),
-        ),
-    ],
-    categories: Annotated[
-        Path | None,
-        typer.Option(
-            "--categories",
-            metavar="FILE",
-            help=_("JSON: for each text column, its values in the order of their codes."),
-        ),
-    ] = None,
-    trained_until: Annotated[
-        str | None,
-        typer.Option(
-            "--trained-until",
-            metavar="TIME",
-            help=_("What came later is new to it (ISO 8601); default: now."),
-        ),
-    ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help=_("Take the place of the version in production."))
-    ] = False,
-    shadow: Annotated[
-        bool,
-        typer.Option(
-            "--shadow",
-            help=_("Have it score beside the version in production, and answer nobody."),
-        ),
-    ] = False,
-    private: Annotated[
-        bool, typer.Option("--private", help=_("The endpoint may be in a private network."))
-    ] = False,
-    secret: Annotated[
-        str,
-        typer.Option(
-            "--secret",
-            metavar="VARIABLE",
-            help=_("Holds the value of the endpoint's Authorization header."),
-        ),
-    ] = "",
-    project: ProjectFolder = None,
-    as_json: AsJson = False,
+    categories: Path | None,
+    trained_until: str | None,
+    replace: bool,
+    shadow: bool,
+    private: bool,
+    secret: str,
+    project: Path | None,
+    as_json: bool,
 ) -> None:
     """Adopt a model, and show what it takes and who serves it."""
     from feilun.app.terminal import say, say_json
@@ -187,17 +186,12 @@ def _say_adopted(model: str, adopted: Adopted) -> None:
         say(_("Not served yet by {workers}; see feilun status.", workers=workers))
 
 
-def history(
-    model: AnyModel = None,
-    at: Annotated[
-        str | None,
-        typer.Option(
-            "--at", metavar="TIME", help=_("Only what was in production then (ISO 8601).")
-        ),
-    ] = None,
-    project: ProjectFolder = None,
-    as_json: AsJson = False,
-) -> None:
+@click.command("history", help=_("Show what is and was in production."))
+@any_model_argument
+@click.option("--at", metavar="TIME", help=_("Only what was in production then (ISO 8601)."))
+@project_option
+@json_option
+def history(model: str | None, at: str | None, project: Path | None, *, as_json: bool) -> None:
     """Show the releases."""
     from feilun.app import compose
     from feilun.app.terminal import say, say_json, say_table
@@ -235,14 +229,13 @@ def history(
         )
 
 
-def rollback(
-    model: ModelName,
-    to: Annotated[
-        int | None,
-        typer.Option("--to", min=1, metavar="VERSION", help=_("Default: the one before.")),
-    ] = None,
-    project: ProjectFolder = None,
-) -> int:
+@click.command("rollback", help=_("Put an earlier version of a model back in production."))
+@model_argument
+@click.option(
+    "--to", type=click.IntRange(min=1), metavar="VERSION", help=_("Default: the one before.")
+)
+@project_option
+def rollback(model: str, to: int | None, project: Path | None) -> int:
     """Put an earlier version back; the gateway switches between two requests."""
     from feilun.flywheel.release import rollback as put_back
 

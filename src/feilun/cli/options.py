@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from feilun.i18n import _
 
 if TYPE_CHECKING:
     from feilun.app.config import Config
 
-ProjectFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--project", metavar="DIR", help=_("The project's folder; default: look upwards.")
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help=_("Print one JSON object, for scripts."))]
-Port = Annotated[
-    int | None, typer.Option("--port", min=1, max=65_535, help=_("Instead of feilun.toml's."))
-]
-ClockName = Annotated[
-    str | None,
-    typer.Option("--clock", metavar="wall|request", help=_("Instead of feilun.toml's.")),
-]
+PATH = click.Path(path_type=Path)
+"""A file or folder, which need not be there: whoever opens it says what is wrong with it."""
+project_option = click.option(
+    "--project",
+    type=PATH,
+    metavar="DIR",
+    help=_("The project's folder; default: look upwards."),
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help=_("Print one JSON object, for scripts.")
+)
+port_option = click.option(
+    "--port", type=click.IntRange(1, 65_535), help=_("Instead of feilun.toml's.")
+)
+clock_option = click.option("--clock", metavar="wall|request", help=_("Instead of feilun.toml's."))
 
 
 def configured(project: Path | None, port: int | None = None, clock: str | None = None) -> Config:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.cli.options import PATH, configured, json_option, project_option
 from feilun.errors import ConfigError
 from feilun.i18n import _
 
@@ -18,21 +18,15 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parents[1] / "demo" / "templates"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("init", help=_("Begin a project from a template in this folder."))(init)
-    app.command("check", help=_("Check the definitions and show what they define."))(check)
-    app.command("version", help=_("Show Feilun's version."))(version)
-
-
-def init(
-    template: Annotated[
-        str, typer.Argument(metavar="[TEMPLATE]", help=_("What to begin with; now only: shop."))
-    ] = "shop",
-    project: Annotated[
-        Path | None, typer.Option("--project", metavar="DIR", help=_("Where; default: here."))
-    ] = None,
-) -> None:
+@click.command("init", help=_("Begin a project from a template in this folder."))
+@click.argument(
+    "template",
+    default="shop",
+    metavar="[TEMPLATE]",
+    help=_("What to begin with; default, and now the only one: shop."),
+)
+@click.option("--project", type=PATH, metavar="DIR", help=_("Where; default: here."))
+def init(template: str, project: Path | None) -> None:
     """Copy a template's files; never over existing ones."""
     from feilun.app.terminal import say
 
@@ -66,18 +60,16 @@ def init(
         say(_("Next: cd {folder} && feilun up", folder=shlex.quote(str(target))))
 
 
-def check(
-    project: ProjectFolder = None,
-    api: Annotated[
-        Path | None,
-        typer.Option(
-            "--api",
-            metavar="FILE",
-            help=_("An earlier openapi.json: is there anything that its callers could not bear?"),
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
+@click.command("check", help=_("Check the definitions and show what they define."))
+@project_option
+@click.option(
+    "--api",
+    type=PATH,
+    metavar="FILE",
+    help=_("An earlier openapi.json: is there anything that its callers could not bear?"),
+)
+@json_option
+def check(project: Path | None, api: Path | None, *, as_json: bool) -> None:
     """Compile the definitions; show every problem, or everything they define."""
     from feilun.app.compose import definitions
     from feilun.app.evolving import check_api, check_events
@@ -96,6 +88,7 @@ def check(
         _show(found, changes)
 
 
+@click.command("version", help=_("Show Feilun's version."))
 def version() -> None:
     """Print the installed version."""
     from importlib.metadata import version as installed

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from feilun.cli.options import ProjectFolder, configured
+from feilun.cli.options import configured, project_option
 from feilun.cli.team_store import acting, opened
 from feilun.clock import SystemClock
 from feilun.errors import Conflict
@@ -16,13 +17,12 @@ if TYPE_CHECKING:
     from feilun.app.config import Config
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    begins = _("Begin a new platform.db or log where the old one is lost and there is no backup.")
-    app.command("recover", help=begins)(recover)
-
-
-def recover(project: ProjectFolder = None) -> None:
+@click.command(
+    "recover",
+    help=_("Begin a new platform.db or log where the old one is lost and there is no backup."),
+)
+@project_option
+def recover(project: Path | None) -> None:
     """Begin anew what is lost while the platform stands still."""
     from feilun.app import compose, lost_log
     from feilun.app.config import prepare_data

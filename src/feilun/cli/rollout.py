@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from feilun.cli.following import await_release, complain_of, workers_expected
-from feilun.cli.models import AnyModel, ModelName, check_model, workshop_of
-from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.cli.groups import InOrder
+from feilun.cli.models import any_model_argument, check_model, model_argument, workshop_of
+from feilun.cli.options import configured, json_option, project_option
 from feilun.cli.team_store import acting
 from feilun.errors import InputError
 from feilun.i18n import _
@@ -18,40 +20,33 @@ if TYPE_CHECKING:
     from feilun.app.config import Config
     from feilun.ports.releases import ReleaseHistory, Rollout
 
-Percent = Annotated[
-    float | None,
-    typer.Argument(metavar="[PERCENT]", help=_("Above 0, up to 100, which is all of them.")),
-]
-Shadow = Annotated[
-    bool, typer.Option("--shadow", help=_("It scores every request and answers none."))
-]
+shadow_option = click.option(
+    "--shadow", is_flag=True, help=_("It scores every request and answers none.")
+)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    group = typer.Typer(
-        rich_markup_mode=None, help=_("Try a version beside the one in production.")
-    )
-    group.command("start", help=_("Begin a rollout of a version."))(start)
-    group.command("set", help=_("Give the version to another share of the units."))(move)
-    group.command("stop", help=_("End it: everybody gets what is in production."))(stop)
-    group.command("promote", help=_("End it: put the version in production."))(promote)
-    group.command("show", help=_("Show what is being rolled out, and what was."))(show)
-    app.add_typer(group, name="rollout")
+@click.group(
+    "rollout",
+    InOrder,
+    no_args_is_help=False,
+    help=_("Try a version beside the one in production."),
+)
+def group() -> None:
+    """Try versions."""
 
 
+@group.command("start", help=_("Begin a rollout of a version."))
+@model_argument
+@click.argument(
+    "version", type=click.IntRange(min=1), metavar="VERSION", help=_("A registered version.")
+)
+@shadow_option
+@click.option(
+    "--percent", type=float, metavar="PERCENT", help=_("It answers so many of the units.")
+)
+@project_option
 def start(
-    model: ModelName,
-    version: Annotated[
-        int, typer.Argument(min=1, metavar="VERSION", help=_("A registered version."))
-    ],
-    *,
-    shadow: Shadow = False,
-    percent: Annotated[
-        float | None,
-        typer.Option("--percent", metavar="PERCENT", help=_("It answers so many of the units.")),
-    ] = None,
-    project: ProjectFolder = None,
+    model: str, version: int, *, shadow: bool, percent: float | None, project: Path | None
 ) -> int:
     """Begin a rollout."""
     from feilun.flywheel import rollout
@@ -66,13 +61,18 @@ def start(
         return _follow(config, workshop.releases, entry)
 
 
-def move(
-    model: ModelName,
-    percent: Percent = None,
-    *,
-    shadow: Shadow = False,
-    project: ProjectFolder = None,
-) -> int:
+@group.command("set", help=_("Give the version to another share of the units."))
+@model_argument
+@click.argument(
+    "percent",
+    type=float,
+    required=False,
+    metavar="[PERCENT]",
+    help=_("Above 0, up to 100, which is all of them."),
+)
+@shadow_option
+@project_option
+def move(model: str, percent: float | None, *, shadow: bool, project: Path | None) -> int:
     """Bring a rollout to another stage."""
     from feilun.app import compose
     from feilun.clock import SystemClock
@@ -87,7 +87,10 @@ def move(
         return _follow(config, releases, entry)
 
 
-def stop(model: ModelName, project: ProjectFolder = None) -> int:
+@group.command("stop", help=_("End it: everybody gets what is in production."))
+@model_argument
+@project_option
+def stop(model: str, project: Path | None) -> int:
     """End a rollout; what is in production answers everybody."""
     from feilun.app import compose
     from feilun.clock import SystemClock
@@ -99,7 +102,10 @@ def stop(model: ModelName, project: ProjectFolder = None) -> int:
         return _follow(config, releases, entry)
 
 
-def promote(model: ModelName, project: ProjectFolder = None) -> int:
+@group.command("promote", help=_("End it: put the version in production."))
+@model_argument
+@project_option
+def promote(model: str, project: Path | None) -> int:
     """Put what is being rolled out in production."""
     from feilun.flywheel import rollout
 
@@ -110,7 +116,11 @@ def promote(model: ModelName, project: ProjectFolder = None) -> int:
         return await_release(config, workshop, release)
 
 
-def show(model: AnyModel = None, project: ProjectFolder = None, as_json: AsJson = False) -> None:
+@group.command("show", help=_("Show what is being rolled out, and what was."))
+@any_model_argument
+@project_option
+@json_option
+def show(model: str | None, project: Path | None, *, as_json: bool) -> None:
     """Show every entry of every rollout, and which go on."""
     from feilun.app import compose
     from feilun.app.terminal import say, say_json, say_table

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from feilun.cli.options import AsJson, ClockName, Port, ProjectFolder, configured
+from feilun.cli.options import (
+    clock_option,
+    configured,
+    json_option,
+    port_option,
+    project_option,
+)
 from feilun.i18n import _
 
 if TYPE_CHECKING:
     from feilun.ports.sync_store import SyncStatus
 
-Supervised = Annotated[bool, typer.Option("--supervised", hidden=True)]
+supervised_option = click.option("--supervised", is_flag=True, hidden=True)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("up", help=_("Start the whole platform on this machine."))(up)
-    app.command("serve", help=_("Run one part alone."))(serve)
-    app.command("status", help=_("Show what runs, how far it is, and what is in production."))(
-        status
-    )
-
-
+@click.command("up", help=_("Start the whole platform on this machine."))
+@project_option
+@port_option
+@clock_option
+@click.option("--quiet", is_flag=True, help=_("Print nothing but errors."))
+@supervised_option
 def up(
-    project: ProjectFolder = None,
-    port: Port = None,
-    clock: ClockName = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help=_("Print nothing but errors."))] = False,
-    supervised: Supervised = False,
+    project: Path | None, port: int | None, clock: str | None, *, quiet: bool, supervised: bool
 ) -> None:
     """Start the whole platform and stay until told to stop."""
     from feilun.app.terminal import say
@@ -71,17 +71,19 @@ def up(
     )
 
 
+@click.command("serve", help=_("Run one part alone."))
+@click.argument(
+    "part",
+    type=click.Choice(["gateway", "engine", "flywheel", "sync", "archiver", "encoder"]),
+    metavar="PART",
+    help=_("gateway, engine, flywheel, sync, archiver or encoder"),
+)
+@project_option
+@port_option
+@clock_option
+@supervised_option
 def serve(
-    part: Annotated[
-        Literal["gateway", "engine", "flywheel", "sync", "archiver", "encoder"],
-        typer.Argument(
-            metavar="PART", help=_("gateway, engine, flywheel, sync, archiver or encoder")
-        ),
-    ],
-    project: ProjectFolder = None,
-    port: Port = None,
-    clock: ClockName = None,
-    supervised: Supervised = False,
+    part: str, project: Path | None, port: int | None, clock: str | None, *, supervised: bool
 ) -> None:
     """Run one part until told to stop."""
     import logging.config
@@ -107,7 +109,10 @@ def serve(
         raise
 
 
-def status(project: ProjectFolder = None, as_json: AsJson = False) -> int:
+@click.command("status", help=_("Show what runs, how far it is, and what is in production."))
+@project_option
+@json_option
+def status(project: Path | None, *, as_json: bool) -> int:
     """Show the processes and, if the gateway answers, where everything stands."""
     from feilun.app import compose
     from feilun.app.locks import holder

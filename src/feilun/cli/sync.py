@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.cli.options import configured, json_option, project_option
 from feilun.errors import FeilunError, InputError
 from feilun.i18n import _
 
@@ -17,25 +18,16 @@ if TYPE_CHECKING:
     from feilun.ports.sync_store import SyncStatus
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("sync", help=_("Bring in what is new in tables, or show how that went."))(sync)
-
-
+@click.command("sync", help=_("Bring in what is new in tables, or show how that went."))
+@click.argument(
+    "tables", nargs=-1, metavar="[TABLE]...", help=_("Which tables; default: all of them.")
+)
+@click.option("--full", is_flag=True, help=_("Read the whole table, not only what is new."))
+@click.option("--status", is_flag=True, help=_("Read nothing; show how the last one went."))
+@project_option
+@json_option
 def sync(
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[TABLE]...", help=_("Which tables; default: all of them.")),
-    ] = None,
-    *,
-    full: Annotated[
-        bool, typer.Option("--full", help=_("Read the whole table, not only what is new."))
-    ] = False,
-    status: Annotated[
-        bool, typer.Option("--status", help=_("Read nothing; show how the last one went."))
-    ] = False,
-    project: ProjectFolder = None,
-    as_json: AsJson = False,
+    tables: tuple[str, ...], *, full: bool, status: bool, project: Path | None, as_json: bool
 ) -> int:
     """Synchronise tables now; one that fails does not keep the others from it."""
     from feilun.app import compose
@@ -45,7 +37,7 @@ def sync(
     config = configured(project)
     definitions = compose.definitions(config)
     check_sources(config, definitions)
-    names = _names(definitions, tables or [])
+    names = _names(definitions, tables)
     code = 0 if status else _sync_all(config, definitions, names, full=full)
     found = {name: known for name, known in statuses(config).items() if name in names}
     if as_json:
@@ -83,7 +75,7 @@ def _sync_all(config: Config, definitions: Project, names: list[str], *, full: b
     return code
 
 
-def _names(definitions: Project, words: list[str]) -> list[str]:
+def _names(definitions: Project, words: Sequence[str]) -> list[str]:
     known = list(definitions.tables)
     for word in words:
         if word not in known:
@@ -95,7 +87,7 @@ def _names(definitions: Project, words: list[str]) -> list[str]:
         raise InputError(
             _("The project has no tables."), _("Define one: class Stock(fl.Table, …).")
         )
-    return words or known
+    return list(words) or known
 
 
 def statuses_as_json(found: Mapping[str, SyncStatus]) -> dict[str, Any]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from feilun.cli import usage
-from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.cli.groups import InOrder
+from feilun.cli.options import configured, json_option, project_option
 from feilun.cli.team_store import acting, find, near, opened
 from feilun.clock import SystemClock, to_iso
 from feilun.errors import Conflict, InputError, UnknownName
@@ -26,42 +29,38 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _RESERVED_NAMES = frozenset({"feilun", "gateway"})  # sources of what the platform itself logs
 _QUOTA = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)/s")
 
-TeamName = Annotated[str, typer.Argument(metavar="TEAM", help=_("The team's name."))]
-Expires = Annotated[
-    str | None,
-    typer.Option("--expires", metavar="90d", help=_("How long the key is valid; default: always.")),
-]
-Can = typer.Option(
+team_argument = click.argument("name", metavar="TEAM", help=_("The team's name."))
+expires_option = click.option(
+    "--expires", metavar="90d", help=_("How long the key is valid; default: always.")
+)
+can_option = partial(
+    click.option,
     "--can",
     metavar="NAME,…",
     help=_("What it may call: capabilities, views, and events to send them."),
 )
-Quota = typer.Option("--quota", metavar="200/s", help=_("How many requests a second it may send."))
+quota_option = partial(
+    click.option,
+    "--quota",
+    metavar="200/s",
+    help=_("How many requests a second it may send."),
+)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    group = typer.Typer(rich_markup_mode=None, help=_("Say who may call the gateway."))
-    group.command("add", help=_("Add a team, and print its key once."))(add)
-    group.command("change", help=_("Give a team other scopes or another quota; its key stays."))(
-        change
-    )
-    group.command("list", help=_("Show the teams and their keys."))(list_)
-    group.command("rotate", help=_("Give a team a new key; the old one ends a day later."))(rotate)
-    group.command("revoke", help=_("Take a team's keys away, at once."))(revoke)
-    group.command("usage", help=_("Show what teams used."))(usage.usage)
-    app.add_typer(group, name="team")
-    app.command("audit", help=_("Show who changed what, and which keys were used."))(usage.audit)
+@click.group("team", InOrder, no_args_is_help=False, help=_("Say who may call the gateway."))
+def group() -> None:
+    """Say who may call."""
 
 
+@group.command("add", help=_("Add a team, and print its key once."))
+@team_argument
+@can_option(required=True)
+@quota_option(required=True)
+@expires_option
+@project_option
+@json_option
 def add(
-    name: TeamName,
-    can: Annotated[str, Can],
-    quota: Annotated[str, Quota],
-    *,
-    expires: Expires = None,
-    project: ProjectFolder = None,
-    as_json: AsJson = False,
+    name: str, can: str, quota: str, *, expires: str | None, project: Path | None, as_json: bool
 ) -> None:
     """Add a team; its key is shown now and never again."""
     from feilun.app.terminal import say
@@ -104,12 +103,12 @@ def add(
         )
 
 
-def change(
-    name: TeamName,
-    can: Annotated[str | None, Can] = None,
-    quota: Annotated[str | None, Quota] = None,
-    project: ProjectFolder = None,
-) -> None:
+@group.command("change", help=_("Give a team other scopes or another quota; its key stays."))
+@team_argument
+@can_option()
+@quota_option()
+@project_option
+def change(name: str, can: str | None, quota: str | None, project: Path | None) -> None:
     """Give a team other scopes, another quota, or both."""
     from feilun.app.terminal import say
 
@@ -127,7 +126,10 @@ def change(
     say(_rights(team))
 
 
-def list_(project: ProjectFolder = None, as_json: AsJson = False) -> None:
+@group.command("list", help=_("Show the teams and their keys."))
+@project_option
+@json_option
+def list_(project: Path | None, *, as_json: bool) -> None:
     """Show every team with its keys; of a key, its id alone."""
     from feilun.app.terminal import say, say_json, say_table
 
@@ -163,19 +165,23 @@ def list_(project: ProjectFolder = None, as_json: AsJson = False) -> None:
         )
 
 
+@group.command("rotate", help=_("Give a team a new key; the old one ends a day later."))
+@team_argument
+@click.option(
+    "--now", "at_once", is_flag=True, help=_("End the old key at once: it is known to others.")
+)
+@click.option("--grace", metavar=GRACE, help=_("How much longer the old key is valid."))
+@expires_option
+@project_option
+@json_option
 def rotate(
-    name: TeamName,
+    name: str,
     *,
-    at_once: Annotated[
-        bool, typer.Option("--now", help=_("End the old key at once: it is known to others."))
-    ] = False,
-    grace: Annotated[
-        str | None,
-        typer.Option("--grace", metavar=GRACE, help=_("How much longer the old key is valid.")),
-    ] = None,
-    expires: Expires = None,
-    project: ProjectFolder = None,
-    as_json: AsJson = False,
+    at_once: bool,
+    grace: str | None,
+    expires: str | None,
+    project: Path | None,
+    as_json: bool,
 ) -> None:
     """Give a team a new key, for as long as its last one was given, unless --expires says else."""
     from feilun.app.terminal import say
@@ -201,7 +207,10 @@ def rotate(
         say(_("Its other keys end at {time} UTC, or before.", time=to_iso(until)[:16]))
 
 
-def revoke(name: TeamName, project: ProjectFolder = None) -> None:
+@group.command("revoke", help=_("Take a team's keys away, at once."))
+@team_argument
+@project_option
+def revoke(name: str, project: Path | None) -> None:
     """Take all keys of a team away; gateways refuse them within a second."""
     from feilun.app.terminal import say
 
@@ -209,6 +218,9 @@ def revoke(name: TeamName, project: ProjectFolder = None) -> None:
         find(store.load(), name, revoked_too=True)
         store.revoke(name, at=SystemClock().now(), by=acting())
     say(_("All keys of {name} are revoked.", name=name))
+
+
+group.add_command(usage.usage)
 
 
 def _scopes(config: Config, text: str) -> list[str]:

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from pathlib import Path
 
-import typer
+import click
 
-from feilun.cli.options import AsJson, ProjectFolder, configured
+from feilun.cli.options import configured, json_option, project_option
 from feilun.cli.team_store import find, opened
 from feilun.clock import DAY, to_iso
 from feilun.errors import InputError
 from feilun.i18n import _
 
 
-def usage(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[TEAM]", help=_("The team's name; default: all."))
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--since", metavar="DATE", help=_("The first day (UTC); default: that of this month.")
-        ),
-    ] = None,
-    project: ProjectFolder = None,
-    as_json: AsJson = False,
-) -> None:
+@click.command("usage", help=_("Show what teams used."))
+@click.argument("name", required=False, metavar="[TEAM]", help=_("The team's name; default: all."))
+@click.option(
+    "--since", metavar="DATE", help=_("The first day (UTC); default: that of this month.")
+)
+@project_option
+@json_option
+def usage(name: str | None, since: str | None, project: Path | None, *, as_json: bool) -> None:
     """Show answered requests by team, scope, model and version; with --json, by day too."""
     from feilun.app.terminal import say, say_json, say_table
 
@@ -51,11 +46,11 @@ def usage(
     )
 
 
-def audit(
-    limit: Annotated[int, typer.Option("--limit", min=1, help=_("The last so many."))] = 100,
-    project: ProjectFolder = None,
-    as_json: AsJson = False,
-) -> None:
+@click.command("audit", help=_("Show who changed what, and which keys were used."))
+@click.option("--limit", type=click.IntRange(min=1), default=100, help=_("The last so many."))
+@project_option
+@json_option
+def audit(limit: int, project: Path | None, *, as_json: bool) -> None:
     """Print the end of the audit log, oldest first."""
     from feilun.app.terminal import say, say_json, say_table
 

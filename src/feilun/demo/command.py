@@ -6,10 +6,10 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import typer
+import click
 
 from feilun.app import compose
 from feilun.app.config import Config, load
@@ -35,27 +35,42 @@ from feilun.models.bundle import read_bundle
 REPORT = "report.html"
 
 
+@click.command("demo", help=_("Replay real shop orders through a running platform and report."))
+@click.option(
+    "--orders",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=_("Your own order lines, CSV or Parquet, instead of the sample."),
+)
+@click.option("--customer", default="customer_id", help=_("Your column of customers."))
+@click.option("--order", default="order_id", help=_("Your column of order numbers."))
+@click.option("--product", default="product_id", help=_("Your column of products."))
+@click.option("--time", default="time", help=_("Your column of times."))
+@click.option(
+    "--quantity", help=_("Your column of quantities: lines of zero or less are left out.")
+)
+@click.option("--timezone", default="Asia/Shanghai", help=_("The shop's time zone."))
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    default="feilun-demo",
+    metavar="DIR",
+    help=_("The folder of the demo's project; it starts clean."),
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help=_("Print the report alone, as one JSON object.")
+)
 def demo_command(
     *,
-    orders: Annotated[
-        Path | None,
-        typer.Option(help=_("Your own order lines, CSV or Parquet, instead of the sample.")),
-    ] = None,
-    customer: Annotated[str, typer.Option(help=_("Your column of customers."))] = "customer_id",
-    order: Annotated[str, typer.Option(help=_("Your column of order numbers."))] = "order_id",
-    product: Annotated[str, typer.Option(help=_("Your column of products."))] = "product_id",
-    time: Annotated[str, typer.Option(help=_("Your column of times."))] = "time",
-    quantity: Annotated[
-        str | None,
-        typer.Option(help=_("Your column of quantities: lines of zero or less are left out.")),
-    ] = None,
-    timezone: Annotated[str, typer.Option(help=_("The shop's time zone."))] = "Asia/Shanghai",
-    into: Annotated[
-        Path, typer.Option(help=_("The folder of the demo's project; it starts clean."))
-    ] = Path("feilun-demo"),
-    as_json: Annotated[
-        bool, typer.Option("--json", help=_("Print the report alone, as one JSON object."))
-    ] = False,
+    orders: Path | None,
+    customer: str,
+    order: str,
+    product: str,
+    time: str,
+    quantity: str | None,
+    timezone: str,
+    into: Path,
+    as_json: bool,
 ) -> None:
     """Replay real orders through a running platform and report what it foresaw."""
     names = OrderColumns(customer, order, product, time, quantity)

@@ -83,3 +83,4 @@ def test_the_command_line_speaks_the_language_of_the_environment(environment, ex
         check=True,
     )
     assert expected in result.stdout
+    assert ("显示本说明后退出。" in result.stdout) is (expected == "选项")

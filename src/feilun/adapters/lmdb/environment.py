@@ -36,6 +36,8 @@ _WRITES_PER_READER_CHECK = 64
 _LAG = 128
 """Transactions after which an open reader has stopped: none is meant to last a second."""
 _SPARE_BYTES = 64 << 20
+_TRANSACTION_BYTES = 64 << 20
+"""More than a transaction adds."""
 _FULL_DISK_BYTES = 1 << 20
 _IN_USE = "in-use"
 _NEW = "new"
@@ -306,6 +308,12 @@ class Environment:
             self.reader_check()
             self._check_growth()
         with self._translated(), self._env.begin(write=True) as txn:
+            file = (self._env.info()["last_pgno"] + 1) * self._page
+            if file + _TRANSACTION_BYTES < self._quota:
+                # Far from it. To count pages asks each database, and whoever asks LMDB has to
+                # wait for the other threads of the process each time.
+                yield txn
+                return
             before = self.used(txn)
             yield txn
             if before < self.used(txn) > self._quota:

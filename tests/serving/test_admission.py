@@ -18,6 +18,7 @@ from feilun.serving.http.admission import (
     REFUSING_SHARE,
     SHARES,
     TICK_SECONDS,
+    WAITING,
     Admission,
     Overloaded,
 )
@@ -25,15 +26,17 @@ from feilun.serving.http.admission import (
 LATE, IN_TIME = 2 * LATE_SECONDS, LATE_SECONDS / 2
 
 
-def interval(admission, late, inside=0):
-    with ExitStack() as held:
-        for _ in range(inside):
-            held.enter_context(admission.place("always"))
-        passed = 0.0
-        while passed < INTERVAL_SECONDS:
-            each = late.pop() if isinstance(late, list) and late else late or 0.0
-            admission.tick(each)
-            passed += TICK_SECONDS + each
+def interval(admission, late, inside=0, rate=0.0):
+    """Have so many inside for an interval, in which so many a second are answered."""
+    admission.inside += inside
+    admission.most_inside = max(admission.most_inside, admission.inside)
+    passed = 0.0
+    while passed < INTERVAL_SECONDS:
+        each = late.pop() if isinstance(late, list) and late else late or 0.0
+        passed += TICK_SECONDS + each
+        admission.answered += round(rate * (TICK_SECONDS + each))
+        admission.tick(each)
+    admission.inside -= inside
 
 
 def limited(limit):
@@ -153,17 +156,36 @@ def test_the_limit_keeps_its_bounds(intervals):
 
 
 @settings(max_examples=10)
-@given(st.floats(1e-5, 2e-4))
+@given(st.floats(1e-5, 1e-3))
 def test_it_finds_how_many_the_loop_answers_in_time(seconds_each):
     """A request costs the loop the same each time, and there are always more than can be let in."""
     admission = Admission()
     found = []
     for _ in range(200):
         inside = min(admission.limit, 2 * MOST)
-        interval(admission, inside * seconds_each, inside)
+        interval(admission, inside * seconds_each, inside, 1 / seconds_each)
         found.append(admission.limit * seconds_each)
-    best = min(max(LATE_SECONDS, FEWEST * seconds_each), MOST * seconds_each)
+    best = max(min(LATE_SECONDS, WAITING * seconds_each), FEWEST * seconds_each)
     assert all(best * 0.8 <= each <= best * 1.2 + seconds_each for each in found[-50:])
+
+
+def test_what_waits_while_few_are_answered_may_wait_for_their_work():
+    """Ten milliseconds are little where each takes one, and much where a hundred do not."""
+    slow, quick = limited(100), limited(100)
+    for _ in range(20):
+        interval(slow, 0.01, 100, rate=1_000)
+        interval(quick, 0.01, 100, rate=10_000)
+    assert slow.limit >= 100
+    assert quick.limit < 100
+
+
+def test_a_queue_makes_late_for_as_long_as_the_loop_was_late_not_for_its_own_age():
+    admission = limited(100)
+    admission.most_inside = 100
+    admission.tick(0.0, 5 * LATE_SECONDS)  # one look of twenty
+    for _ in range(round(INTERVAL_SECONDS / TICK_SECONDS)):
+        admission.tick(0.0, LATE_SECONDS / 2)
+    assert admission.limit > 100
 
 
 def test_a_loop_that_is_late_for_everybody_at_once_is_late_though_it_rests_between():

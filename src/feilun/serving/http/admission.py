@@ -5,8 +5,9 @@ waits in a queue that does not grow, and the worker spends its time on answers. 
 again without waiting that refusals would take most of the time, they are told later.
 
 How many that are is found by watching how late the event loop, and the queue for a turn of it (see
-``pacing``), would have been, on average, for somebody who came at any moment of an interval. A
-burst makes them late for a moment only.
+``pacing``), would have been, on average, for somebody who came at any moment of an interval: no
+later than the work of so many others takes, going by the rate of answers. A burst makes them late
+for a moment only.
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ from feilun.serving.http.pacing import Pace
 Priority = Literal["always", "first", "second", "third"]
 """``always`` is for what operates the gateway, and is never refused."""
 
-LATE_SECONDS = 0.003
-"""How long whoever comes may wait for a turn, on average."""
+WAITING = 26
+"""How many others' work whoever comes may wait for, on average. More do not make a worker quicker:
+what it shares between requests, such as a commit, is shared by as many already."""
+LATE_SECONDS = 0.015
+"""How long whoever comes may wait for a turn, on average, if that work takes longer."""
 TICK_SECONDS = 0.005
 INTERVAL_SECONDS = 0.1
 """After so long it is judged how late the loop was."""
+INTERVALS = 8
+"""Over about so many the rate of answers is averaged."""
 LONGEST_SECONDS = 4
 """The longest that anybody is told to wait."""
 REFUSAL_SECONDS = 0.0001
@@ -69,16 +75,20 @@ class Admission:
         How many are.
     most_inside : int
         How many there were at most in this interval.
+    answered : int
+        How many left in this interval.
     """
 
     def __init__(self) -> None:
         self.limit = MOST
         self.inside = 0
         self.most_inside = 0
+        self.answered = 0
         self._pace = Pace()
         self._place = _Place(self)
         self._passed = 0.0
         self._late = 0.0
+        self._rate = 0.0
         self._refusing = 0.0
         self._told = -math.inf
 
@@ -118,23 +128,26 @@ class Admission:
             due = loop.time() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
             now = loop.time()
-            self.tick(now - due + self._pace.age(now))
+            self.tick(now - due, self._pace.age(now))
 
-    def tick(self, late: float) -> None:
+    def tick(self, late: float, queued: float = 0.0) -> None:
         """Take in how late (s) loop and queue were now; change the limit at an interval's end."""
         passed = TICK_SECONDS + max(0.0, late)
         self._passed += passed
-        self._late += late * passed  # who came meanwhile waited for it
+        self._late += (late + queued) * passed  # who came meanwhile waited for it
         if self._passed < INTERVAL_SECONDS:
             return
         work = max(0.0, 1 - self._refusing / self._passed)  # what refusals took makes nobody late
-        if self._late * work > LATE_SECONDS * self._passed:
+        # Answers come in groups, a few an interval: one interval does not tell how many they are.
+        self._rate += (self.answered / self._passed - self._rate) / INTERVALS
+        soon = min(LATE_SECONDS, WAITING / self._rate) if self._rate else LATE_SECONDS
+        if self._late * work > soon * self._passed:
             # From how many there were, not from how many there might have been.
             self.limit = max(FEWEST, min(self.limit, self.most_inside) * 15 // 16)
         elif self.most_inside * 2 > self.limit:
             self.limit = min(MOST, self.limit + 1 + self.limit // 32)
         self._passed, self._late, self._refusing = 0.0, 0.0, 0.0
-        self.most_inside = self.inside
+        self.most_inside, self.answered = self.inside, 0
 
 
 class _Place:
@@ -150,3 +163,4 @@ class _Place:
 
     def __exit__(self, *_: object) -> None:
         self._admission.inside -= 1
+        self._admission.answered += 1

@@ -23,7 +23,7 @@ from feilun.serving.http.pacing import Pace
 Priority = Literal["always", "first", "second", "third"]
 """``always`` is for what operates the gateway, and is never refused."""
 
-WAITING = 28
+WAITING = 26
 """How many others' work whoever comes may wait for, on average. More do not make a worker quicker:
 what it shares between requests, such as a commit, is shared by as many already."""
 LATE_SECONDS = 0.015

@@ -37,7 +37,7 @@ _LAG = 128
 """Transactions after which an open reader has stopped: none is meant to last a second."""
 _SPARE_BYTES = 64 << 20
 _TRANSACTION_BYTES = 64 << 20
-"""More than a transaction adds."""
+"""More than a transaction of the log adds. One of tiles that adds more may be the last."""
 _FULL_DISK_BYTES = 1 << 20
 _IN_USE = "in-use"
 _NEW = "new"
